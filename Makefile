@@ -1,0 +1,31 @@
+# make lab    set up and open JupyterLab on the first notebook
+# make test   set up and run everything
+# make bench  set up and measure, side by side in one run
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+LAB_FLAGS ?=
+
+.PHONY: lab test bench lint clean
+
+lab: $(VENV)/ready
+	$(BIN)/python -m workbench lab $(LAB_FLAGS)
+
+test: $(VENV)/ready lint
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks tests
+
+bench: $(VENV)/ready
+	$(BIN)/python tests/benchmarks/bench_tracing.py
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

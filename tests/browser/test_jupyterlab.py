@@ -1,0 +1,153 @@
+"""JupyterLab itself: the first notebook is opened, run and clicked, end to end."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+ROOT = Path(__file__).parents[2]
+QUIET = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
+}
+READY = """() => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  const session = panel && panel.sessionContext;
+  return Boolean(session && session.isReady && session.session && session.session.kernel
+    && session.session.kernel.status === "idle" && session.session.kernel.connectionStatus === "connected");
+}"""
+
+# Asked of the notebook's model: cells that are off screen have no output in the page.
+FINISHED = """(words) => {
+  const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+  return cells.some((cell) => cell.type === "code"
+    && JSON.stringify(cell.outputs.toJSON()).includes(words));
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("jupyter")
+    (home / "settings").mkdir()
+    (home / "settings" / "overrides.json").write_text(json.dumps(QUIET))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"]
+    command += [f"--port={port}", "--allow-root", "--IdentityProvider.token="]
+    command += ["--ServerApp.disable_check_xsrf=True", "--expose-app-in-browser"]
+    command += [f"--LabApp.app_settings_dir={home / 'settings'}"]
+    command += [f"--ServerApp.root_dir={ROOT / 'notebooks'}"]
+    with (home / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/api", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError) as error:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((home / "log").read_text()[-3000:]) from error
+                time.sleep(0.2)
+        yield url
+        process.terminate()
+        process.wait(30)
+
+
+def command(page: Page, name: str) -> None:
+    page.evaluate("(name) => { window.jupyterapp.commands.execute(name); }", name)
+
+
+def open_and_run(page: Page, url: str, notebook: str, last_words: str) -> None:
+    page.goto(f"{url}/lab/tree/{notebook}?reset")
+    page.wait_for_function("window.jupyterapp !== undefined", timeout=120_000)
+    page.wait_for_function(READY, timeout=120_000)
+    command(page, "notebook:run-all-cells")
+    page.wait_for_function(FINISHED, arg=last_words, timeout=240_000)
+
+
+def run_in_new_cell(page: Page, code: str) -> str:
+    """Insert a cell at the end, run it, and return what it prints."""
+    page.evaluate(
+        """(code) => {
+          const panel = window.jupyterapp.shell.currentWidget;
+          panel.content.activeCellIndex = panel.content.widgets.length - 1;
+          window.jupyterapp.commands.execute("notebook:insert-cell-below").then(() => {
+            panel.content.activeCell.model.sharedModel.setSource(code);
+            window.jupyterapp.commands.execute("notebook:run-cell");
+          });
+        }""",
+        code,
+    )
+    output = page.locator(".jp-CodeCell").last.locator(".jp-OutputArea-output pre").first
+    output.wait_for(timeout=60_000)
+    return output.text_content().strip()
+
+
+def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, browser, tmp_path):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    outside = []
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith((server, "data:", "blob:")) else outside.append(r.url),
+    )
+    started = time.monotonic()
+    open_and_run(page, server, "00_start_here.ipynb", "every token used 8 experts")
+    routing = page.locator(".pw-routing[data-ready=true]")
+    attention = page.locator(".pw-attention[data-ready=true]")
+    play = page.locator(".pw-play[data-ready=true]")
+    for widget in (routing, attention, play):  # a cell is drawn when it comes on screen
+        widget.scroll_into_view_if_needed(timeout=60_000)
+    print(f"opened and run in {time.monotonic() - started:.1f} s")
+
+    routing.scroll_into_view_if_needed()
+    routing.locator(".token").nth(8).click()
+    routing.locator(".caption b", has_text="8").wait_for()
+    routing.screenshot(path=tmp_path / "routing.png")
+    assert run_in_new_cell(page, "print(routing.token)") == "8"
+
+    attention.scroll_into_view_if_needed()
+    attention.get_by_label("head").select_option("4")
+    page.locator(".pw-attention[data-shown='1/4']").wait_for()
+    attention.screenshot(path=tmp_path / "attention.png")
+    assert run_in_new_cell(page, "print(attention.layer, attention.head)") == "1 4"
+
+    play.scroll_into_view_if_needed()
+    play.get_by_role("button", name="Generate").click()
+    page.locator(".pw-play[data-state=eos], .pw-play[data-state=length]").wait_for(timeout=120_000)
+    play.locator(".step").nth(2).hover()
+    play.locator(".popover td", has_text="chosen").wait_for()
+    play.screenshot(path=tmp_path / "playground.png")
+    text = run_in_new_cell(page, "print(playground.generation.finish_reason)")
+    assert text in ("eos", "length")
+
+    play.scroll_into_view_if_needed()
+    play.get_by_label("mode").select_option("raw")
+    play.get_by_label("tokens").fill("1900")
+    play.locator("textarea").fill("KING.")
+    play.get_by_role("button", name="Generate").click()
+    page.locator(".pw-play[data-state=running] .step").nth(4).wait_for(timeout=60_000)
+    play.get_by_role("button", name="Stop").click()
+    page.locator(".pw-play[data-state=stopped], .pw-play[data-state=eos]").wait_for(timeout=60_000)
+    assert int(run_in_new_cell(page, "print(len(playground.generation.steps))")) < 1900
+    page.screenshot(path=tmp_path / "page.png")
+    page.close()
+    assert errors == []
+    assert outside == []

@@ -1,0 +1,52 @@
+"""Pangu Workbench: look inside Huawei's Pangu language models.
+
+>>> import workbench as wb
+>>> pangu = wb.load("demo", bits=4)
+>>> trace = pangu.trace("To be, or not to be")
+>>> trace.selected_experts[3, 5]  # layer 3, token 5: 8 expert ids
+>>> wb.expert_load(trace)
+>>> wb.RoutingView(trace)
+
+Names are imported when they are first used: reading a trace needs no torch.
+"""
+
+import logging
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "workbench.pangu",
+    "Pangu": "workbench.pangu",
+    "Sampling": "workbench.generation",
+    "open_checkpoint": "workbench.checkpoint",
+    "Trace": "workbench.trace",
+    "expert_load": "workbench.analysis",
+    "router_entropy": "workbench.analysis",
+    "domain_divergence": "workbench.analysis",
+    "attention_to": "workbench.analysis",
+    "RoutingView": "workbench.views",
+    "AttentionView": "workbench.views",
+    "Playground": "workbench.views",
+    "WorkbenchError": "workbench.errors",
+    "CheckpointError": "workbench.errors",
+    "TokenizerError": "workbench.errors",
+    "TraceError": "workbench.errors",
+    "QuantizationError": "workbench.errors",
+    "GenerationError": "workbench.errors",
+}
+__all__ = list(_HOMES)
+
+# bitsandbytes announces an optional package that it does not need.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"workbench has no {name!r}; it has {', '.join(sorted(_HOMES))}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

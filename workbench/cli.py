@@ -1,0 +1,111 @@
+"""The command line: `python -m workbench inspect|trace|lab`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    root = argparse.ArgumentParser(
+        prog="python -m workbench", description="Look inside Pangu language models."
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    checkpoint_help = (
+        '"demo", "demo-dense", a checkpoint\'s folder, or a Hugging Face repository id'
+    )
+    bits_help = "4, 8, or 16 for as stored (default: 4, or what a quantized checkpoint holds)"
+
+    inspect = commands.add_parser(
+        "inspect",
+        help="say what a checkpoint is and what loading it takes",
+        description="Print what a checkpoint is, the memory it will take, and after loading the "
+        "receipt: what is stored how, and in how many bytes.",
+    )
+    trace = commands.add_parser(
+        "trace",
+        help="run a text and write what the model did to a file",
+        description="Run a text through the model and write routing, queries and keys of all "
+        "layers, and the model's alternatives to a trace file; open it with workbench.Trace.load.",
+    )
+    for command in (inspect, trace):
+        command.add_argument("checkpoint", metavar="CHECKPOINT", help=checkpoint_help)
+        command.add_argument("--bits", type=int, choices=(4, 8, 16), help=bits_help)
+        command.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+        command.add_argument(
+            "--quant-type", choices=("nf4", "fp4"), default="nf4", help="4-bit type (default: nf4)"
+        )
+    inspect.add_argument("--plan-only", action="store_true", help="stop before loading any weight")
+    trace.add_argument("--prompt", required=True, metavar="TEXT", help="the text to run")
+    trace.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write")
+    trace.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also generate, greedily, at most N tokens and record them (default: 0)",
+    )
+    commands.add_parser(
+        "lab",
+        help="open JupyterLab on the notebooks",
+        description="Open JupyterLab on the first notebook; other options go to jupyter lab.",
+    )
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status, 2 where the user has to change something."""
+    options, further = parser().parse_known_args(arguments)
+    if further and options.command != "lab":
+        parser().error(f"unknown arguments: {' '.join(further)}")
+    try:
+        if options.command == "lab":
+            return _lab(further)
+        return {"inspect": _inspect, "trace": _trace}[options.command](options)
+    except WorkbenchError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from workbench.checkpoint import open_checkpoint
+    from workbench.pangu import load
+    from workbench.quantization import choose_bits, make_plan
+
+    checkpoint = open_checkpoint(options.checkpoint)
+    print(checkpoint)
+    print()
+    print(make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device))
+    if not options.plan_only:
+        print()
+        print(load(options.checkpoint, options.bits, options.device, options.quant_type).receipt)
+    return 0
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from workbench.pangu import load
+
+    if not options.out.parent.is_dir():
+        print(f"{options.out.parent} is no folder; make it first.", file=sys.stderr)
+        return 2
+    pangu = load(options.checkpoint, options.bits, options.device, options.quant_type)
+    trace = pangu.trace(options.prompt, options.max_new_tokens)
+    trace.save(options.out)
+    print(f"{trace}\nwritten to {options.out}")
+    return 0
+
+
+def _lab(options: Sequence[str]) -> int:
+    notebooks = Path(__file__).parent.parent / "notebooks"
+    first = notebooks / "00_start_here.ipynb"
+    target = [str(first)] if first.is_file() else []
+    return subprocess.call([sys.executable, "-m", "jupyterlab", *options, *target])

@@ -1,0 +1,28 @@
+"""The errors that people can do something about.
+
+Every one says what is wrong, what was expected, what came, and what to do.
+"""
+
+
+class WorkbenchError(Exception):
+    """Anything the workbench refuses to do; catch this to catch all of them."""
+
+
+class CheckpointError(WorkbenchError):
+    """A checkpoint is missing, damaged, or not a Pangu model this workbench knows."""
+
+
+class TokenizerError(WorkbenchError):
+    """The tokenizer's files are missing, or a text cannot be encoded."""
+
+
+class QuantizationError(WorkbenchError):
+    """The wanted precision does not fit the checkpoint or the machine."""
+
+
+class TraceError(WorkbenchError):
+    """A trace lacks what was asked of it, or a file is no trace."""
+
+
+class GenerationError(WorkbenchError):
+    """Sampling settings or a prompt that cannot be used for generation."""

@@ -1,0 +1,385 @@
+"""Pangu's tokenizer: SentencePiece with byte fallback, plus special tokens and a chat template.
+
+It reads the released `tokenizer.model` and `tokenizer_config.json`; the Python code that the
+configuration's `auto_map` names is never run. Source: the released tokenizer configuration.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+from google.protobuf.message import DecodeError
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+
+from workbench.errors import TokenizerError
+
+SPACE = "▁"  # how SentencePiece writes a space
+ROLES = {"system": "系统", "user": "用户", "assistant": "助手", "tool": "工具", "function": "方法"}
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}[unused9]系统：[unused10]{% endif %}"
+    "{{ '[unused9]' + roles[message['role']] + '：' + message['content'] + '[unused10]' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}[unused9]助手：{% endif %}"
+)
+THINKING_SUFFIX = {"slow": "", "fast": " /no_think", "auto": " /auto_think"}
+
+
+class PanguTokenizer:
+    """Text to token ids and back, exactly; and which characters each token covers.
+
+    Parameters
+    ----------
+    directory
+        Holds `tokenizer.model` and, unless the model is bare, `tokenizer_config.json`.
+
+    Raises
+    ------
+    TokenizerError
+        If a file is missing or damaged.
+
+    Notes
+    -----
+    Between special tokens every stretch of text is encoded with one space in front, as the
+    released tokenizer does ("legacy", "add_prefix_space"); `decode` takes it away again.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        model_file = self.directory / "tokenizer.model"
+        if not model_file.is_file():
+            raise TokenizerError(
+                f"{model_file} is missing: a Pangu checkpoint needs its SentencePiece model there; "
+                "download tokenizer.model and tokenizer_config.json into the checkpoint's folder."
+            )
+        self._model = sentencepiece.SentencePieceProcessor()
+        try:
+            proto = ModelProto.FromString(model_file.read_bytes())
+            # The space in front and the spaces inside are this class's business: nothing is lost.
+            proto.normalizer_spec.add_dummy_prefix = False
+            proto.normalizer_spec.remove_extra_whitespaces = False
+            self._model.LoadFromSerializedProto(proto.SerializeToString())
+        except (DecodeError, RuntimeError) as error:
+            raise TokenizerError(
+                f"{model_file} is no SentencePiece model ({error}); download it again."
+            ) from error
+        self.config = self._read_config(self.directory / "tokenizer_config.json")
+        self.special_tokens = self._find_special_tokens()
+        self.bos_token_id = self._id_of("bos_token", "<s>")
+        self.eos_token_id = self._id_of("eos_token", "[unused10]")
+        self.unk_token_id = self._id_of("unk_token", "<unk>")
+        self.pad_token_id = self._id_of("pad_token", "<unk>")
+        self.turn_start_id = self.special_tokens.get("[unused9]")
+        self.turn_end_id = self.special_tokens.get("[unused10]")
+        self.thinking_start_id = self.special_tokens.get("[unused16]")
+        self.thinking_end_id = self.special_tokens.get("[unused17]")
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> PanguTokenizer:
+        """The tokenizer of the checkpoint in `directory`."""
+        return cls(directory)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Copy the tokenizer's files into `directory`, which is made if it is not there."""
+        target = Path(directory)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"):
+            source = self.directory / name
+            if source.is_file() and source.resolve() != (target / name).resolve():
+                shutil.copyfile(source, target / name)
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: SentencePiece's own, and special tokens beyond them if there are any."""
+        return max(self._model.get_piece_size(), 1 + max(self.special_tokens.values(), default=0))
+
+    def encode(self, text: str, add_bos: bool = True, special: bool = False) -> list[int]:
+        """Token ids of a text.
+
+        Parameters
+        ----------
+        text
+            Any Unicode text.
+        add_bos
+            Put the beginning-of-sequence token first, as the model was trained.
+        special
+            Read strings such as "[unused9]" as the special tokens they name. Otherwise they are
+            plain text, so that what a person typed cannot pass for a turn of the chat.
+
+        Raises
+        ------
+        TokenizerError
+            If the text holds a lone surrogate, which no UTF-8 file can hold.
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise TokenizerError(
+                f"character {error.start} of the text is a lone surrogate (U+{ord(text[error.start]):04X}), "
+                "half of a character; remove it or read the text with the right encoding."
+            ) from error
+        ids = [self.bos_token_id] if add_bos else []
+        if special:
+            for part in self._special_pattern.split(text):
+                if part in self.special_tokens:
+                    ids.append(self.special_tokens[part])
+                else:
+                    ids += self._encode_plain(part)
+        else:
+            ids += self._encode_plain(text)
+        return ids
+
+    def decode(
+        self, ids: Iterable[int], skip_special: bool = False, starts_text: bool = True
+    ) -> str:
+        """The text of token ids: the exact inverse of `encode`.
+
+        Parameters
+        ----------
+        ids
+            Token ids.
+        skip_special
+            Leave special tokens out; otherwise they appear by name.
+        starts_text
+            The first id begins a text. With False it continues one, and a space in front stays.
+        """
+        return "".join(text for text, _ in self._walk(ids, skip_special, starts_text))
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """One printable piece per token: bytes as "<0xE4>", special tokens by name, "▁" as " "."""
+        return [
+            self._special_names.get(token) or self._model.id_to_piece(token).replace(SPACE, " ")
+            for token in self._checked(ids)
+        ]
+
+    def offsets(self, ids: Sequence[int], starts_text: bool = True) -> list[tuple[int, int]]:
+        """Start and end, in characters of `decode(ids, skip_special=True)`, that each token covers.
+
+        The byte tokens of one character all cover that character; special tokens cover nothing.
+        """
+        ranges: list[tuple[int, int]] = []
+        position = 0
+        for text, tokens in self._walk(ids, True, starts_text):
+            ranges += [(position, position + len(text))] * tokens
+            position += len(text)
+        return ranges
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[dict[str, str]],
+        add_generation_prompt: bool = True,
+        thinking: str = "slow",
+    ) -> list[int]:
+        """Token ids of a conversation, with the beginning-of-sequence token.
+
+        Parameters
+        ----------
+        messages
+            Each with a "role" (system, user, assistant, tool or function) and a "content". An
+            empty system turn is put first when there is none.
+        add_generation_prompt
+            End with the opening of the assistant's turn.
+        thinking
+            "slow" thinks first; "fast" puts " /no_think", "auto" " /auto_think" at the end of the
+            last user message.
+
+        Raises
+        ------
+        TokenizerError
+            For an unknown role, a message without content, or an unknown `thinking`.
+        """
+        return self.encode(
+            self.render_chat(messages, add_generation_prompt, thinking), add_bos=True, special=True
+        )
+
+    def render_chat(
+        self,
+        messages: Sequence[dict[str, str]],
+        add_generation_prompt: bool = True,
+        thinking: str = "slow",
+    ) -> str:
+        """The conversation as one string with special tokens by name; see `apply_chat_template`."""
+        if thinking not in THINKING_SUFFIX:
+            raise TokenizerError(
+                f"thinking is {thinking!r}; expected one of {list(THINKING_SUFFIX)}."
+            )
+        turns = [self._checked_message(message) for message in messages]
+        if not turns:
+            raise TokenizerError("the conversation is empty; pass at least one message.")
+        users = [turn for turn in turns if turn["role"] == "user"]
+        if users:
+            users[-1]["content"] += THINKING_SUFFIX[thinking]
+        template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
+            self.config.get("chat_template") or CHAT_TEMPLATE
+        )
+        try:
+            return template.render(
+                messages=turns, add_generation_prompt=add_generation_prompt, roles=ROLES
+            )
+        except TemplateError as error:
+            raise TokenizerError(
+                f"the chat_template of {self.directory / 'tokenizer_config.json'} failed: {error}"
+            ) from error
+
+    def spans(self, ids: Sequence[int], prompt_length: int) -> list[dict[str, Any]]:
+        """Which stretches of tokens are prompt, thinking and answer.
+
+        Thinking runs from its opening to its closing token, both included, wherever it stands;
+        what is left is "prompt" before `prompt_length` and "answer" after it. Found by token id,
+        never by text. Each span is {"kind", "start", "end"}, `end` not included.
+        """
+        kinds: list[str] = []
+        thinking = False
+        for position, token in enumerate(ids):
+            thinking = thinking or token == self.thinking_start_id
+            kinds.append(
+                "thinking" if thinking else "prompt" if position < prompt_length else "answer"
+            )
+            if token == self.thinking_end_id:
+                thinking = False
+        spans: list[dict[str, Any]] = []
+        for position, kind in enumerate(kinds):
+            if spans and spans[-1]["kind"] == kind:
+                spans[-1]["end"] = position + 1
+            else:
+                spans.append({"kind": kind, "start": position, "end": position + 1})
+        return spans
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _read_config(self, file: Path) -> dict[str, Any]:
+        if not file.is_file():
+            return {}
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise TokenizerError(f"{file} is not JSON ({error}); download it again.") from error
+        if not isinstance(config, dict):
+            raise TokenizerError(f"{file} holds no JSON object; download it again.")
+        return config
+
+    def _find_special_tokens(self) -> dict[str, int]:
+        """Name → id: control and user-defined pieces of the model, and those of the config."""
+        special = {
+            self._model.id_to_piece(token): token
+            for token in range(self._model.get_piece_size())
+            if self._model.is_control(token)
+            or self._model.is_unknown(token)
+            or self._bracketed.fullmatch(self._model.id_to_piece(token))
+        }
+        for token, entry in self.config.get("added_tokens_decoder", {}).items():
+            special[entry["content"]] = int(token)
+        return special
+
+    _bracketed = re.compile(r"\[unused\d+\]|<\|[^|]*\|>:?")
+
+    def _id_of(self, key: str, default: str) -> int:
+        name = self.config.get(key) or default
+        name = name["content"] if isinstance(name, dict) else name
+        if name not in self.special_tokens:
+            raise TokenizerError(
+                f"the tokenizer in {self.directory} has no token {name!r} for its {key}; "
+                "tokenizer.model and tokenizer_config.json do not belong together."
+            )
+        return self.special_tokens[name]
+
+    @cached_property
+    def _special_names(self) -> dict[int, str]:
+        return {token: name for name, token in self.special_tokens.items()}
+
+    @cached_property
+    def _special_pattern(self) -> re.Pattern[str]:
+        names = sorted(self.special_tokens, key=len, reverse=True)
+        return re.compile("(" + "|".join(map(re.escape, names)) + ")")
+
+    def _encode_plain(self, text: str) -> list[int]:
+        """Ids of a stretch of text, in which nothing is special; one space is put in front."""
+        if not text:
+            return []
+        ids: list[int] = []
+        # A literal "▁" would come back as a space, and a special token's name as that token.
+        for part in re.split(f"({SPACE}|{self._special_pattern.pattern[1:-1]})", " " + text):
+            if part == SPACE:
+                ids += self._encode_bytes(part)
+            elif part in self.special_tokens:
+                ids += self._model.encode(part[:1]) + self._model.encode(part[1:])
+            elif part:
+                ids += self._encode_part(part)
+        return ids
+
+    def _encode_part(self, part: str) -> list[int]:
+        ids = self._model.encode(part)
+        restored = "".join(text for text, _ in self._walk(ids, False, False))
+        # The model's normalizer may drop or fold characters; those parts go by bytes.
+        return ids if restored == part else self._encode_bytes(part)
+
+    def _encode_bytes(self, text: str) -> list[int]:
+        return [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in text.encode("utf-8")]
+
+    def _walk(
+        self, ids: Iterable[int], skip_special: bool, starts_text: bool
+    ) -> Iterable[tuple[str, int]]:
+        """Texts in order, each with the number of tokens that make it up."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        waiting = 0  # byte tokens of a character that is not complete
+        starts = starts_text  # the next text has a space in front that `encode` put there
+        for token in self._checked(ids):
+            if token not in self._special_names and self._model.is_byte(token):
+                waiting += 1
+                text = decoder.decode(bytes([int(self._model.id_to_piece(token)[3:5], 16)]))
+                if text:
+                    yield text, waiting
+                    waiting = 0
+                starts = False
+                continue
+            if waiting:
+                yield decoder.decode(b"", final=True), waiting
+                decoder.reset()
+                waiting = 0
+            if token in self._special_names:
+                yield "" if skip_special else self._special_names[token], 1
+                starts = True
+                continue
+            text = self._model.id_to_piece(token).replace(SPACE, " ")
+            if starts and text.startswith(" "):
+                text = text[1:]
+            starts = False
+            yield text, 1
+        if waiting:
+            yield decoder.decode(b"", final=True), waiting
+
+    def _checked(self, ids: Iterable[int]) -> Iterable[int]:
+        size = self._model.get_piece_size()
+        for token in map(int, ids):
+            if not (0 <= token < size or token in self._special_names):
+                raise TokenizerError(
+                    f"token id {token} is outside this tokenizer's vocabulary of {self.vocab_size}."
+                )
+            yield token
+
+    @staticmethod
+    def _checked_message(message: dict[str, str]) -> dict[str, str]:
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            raise TokenizerError(
+                f'a message is {message!r}; expected {{"role": "user", "content": "…"}}.'
+            )
+        if message["role"] not in ROLES:
+            raise TokenizerError(
+                f"a message has the role {message['role']!r}; expected one of {list(ROLES)}."
+            )
+        if not isinstance(message["content"], str):
+            raise TokenizerError(f"a message's content is {message['content']!r}; expected a text.")
+        return dict(message)

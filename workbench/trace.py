@@ -1,0 +1,334 @@
+"""The Trace: everything a model did with one text, as named NumPy arrays. The house's currency.
+
+A trace needs no torch and no checkpoint: what was recorded on one machine opens on any other.
+The file is in the safetensors format, arrays plus a JSON header, and is mapped into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+
+from workbench.errors import TraceError
+
+KIND = "pangu-workbench-trace"
+FORMAT_VERSION = 1
+ROUTING = (
+    "router_logits",
+    "selected_experts",
+    "routing_weights",
+    "routed_norm",
+    "shared_norm",
+)
+NUMPY_TYPES = {
+    "F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1"
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a model did with one text of T tokens.
+
+    Attributes
+    ----------
+    arrays : dict of str to numpy.ndarray
+        token_ids [token] int32;
+        router_logits [moe_layer, token, expert] float32, before the softmax;
+        selected_experts [moe_layer, token, slot] uint8 or int16, slot = group;
+        routing_weights [moe_layer, token, slot] float32, after router_scale;
+        routed_norm, shared_norm [moe_layer, token] float32, Euclidean norms of the routed experts'
+        weighted sum and of the shared expert's output;
+        query [layer, token, head, head_dim], key [layer, token, kv_head, head_dim], after the
+        rotary embedding, float16 where it holds the model's values and else float32, only for
+        `attention_layers`;
+        top_ids, top_logprobs [token, rank], the model's alternatives for the token that follows
+        (natural logarithm, before any sampling setting);
+        chosen_logprobs [token] of the token that really followed, NaN at the last token.
+    meta : dict
+        Pieces, spans, model, config, receipt, sampling, versions: plain JSON values.
+
+    Every array is also an attribute of that name. A dense model's trace has no routing arrays, and
+    one without attention has no query and key; asking for them raises `TraceError`.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    meta: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name.startswith("_") or name in ("arrays", "meta"):
+            raise AttributeError(name)
+        if name in self.arrays:
+            return self.arrays[name]
+        if name in ROUTING:
+            raise TraceError(
+                f"this trace has no {name}: {self.model_name} is a dense model without experts. "
+                'Trace a Pangu Pro MoE model, for example wb.load("demo").'
+            )
+        if name in ("query", "key"):
+            raise TraceError(
+                f"this trace has no {name}: it was recorded with attention=None. "
+                'Trace again with attention="all" or with a list of layers.'
+            )
+        raise AttributeError(f"a Trace has no {name!r}; it holds {', '.join(self.arrays)}")
+
+    def __repr__(self) -> str:
+        kind = f"{self.num_experts} experts in {self.num_groups} groups" if self.is_moe else "dense"
+        return (
+            f"Trace({self.model_name!r}, {self.num_tokens} tokens, {self.num_layers} layers, {kind}, "
+            f"attention of {len(self.attention_layers)} layers, {self.nbytes / 1e6:.1f} MB)"
+        )
+
+    # -- what it is -----------------------------------------------------------------------------
+
+    @property
+    def model_name(self) -> str:
+        """What the checkpoint was called."""
+        return self.meta["model_name"]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The model's configuration as plain values."""
+        return self.meta["config"]
+
+    @property
+    def num_tokens(self) -> int:
+        """T: prompt and generated tokens together."""
+        return len(self.arrays["token_ids"])
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt; what follows was generated."""
+        return self.meta["prompt_length"]
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the model, recorded or not."""
+        return self.config["num_hidden_layers"]
+
+    @property
+    def num_heads(self) -> int:
+        """Query heads of a layer."""
+        return self.config["num_attention_heads"]
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """Key heads of a layer; each serves num_heads / num_key_value_heads query heads."""
+        return self.config["num_key_value_heads"]
+
+    @property
+    def is_moe(self) -> bool:
+        """Whether the model has routed experts."""
+        return "router_logits" in self.arrays
+
+    @property
+    def num_experts(self) -> int:
+        """E: routed experts of a layer."""
+        return self.router_logits.shape[-1]
+
+    @property
+    def num_experts_per_tok(self) -> int:
+        """k: experts that each token uses."""
+        return self.selected_experts.shape[-1]
+
+    @property
+    def num_groups(self) -> int:
+        """M: groups of experts; 1 where the model has none."""
+        return self.meta["num_groups"]
+
+    @property
+    def attention_layers(self) -> list[int]:
+        """Layers whose queries and keys were recorded."""
+        return list(self.meta["attention_layers"])
+
+    @property
+    def pieces(self) -> list[str]:
+        """One printable piece per token."""
+        return list(self.meta["pieces"])
+
+    @property
+    def text(self) -> str:
+        """The text without special tokens; `offsets` counts in it."""
+        return self.meta["text"]
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """Characters of `text` that each token covers, start and end."""
+        return [(start, end) for start, end in self.meta["offsets"]]
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        """Stretches of tokens: {"kind": "prompt", "thinking" or "answer", "start", "end"}."""
+        return [dict(span) for span in self.meta["spans"]]
+
+    @property
+    def phase(self) -> list[str]:
+        """ "prompt" or "generated" for each token."""
+        return [
+            "prompt" if token < self.prompt_length else "generated"
+            for token in range(self.num_tokens)
+        ]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @cached_property
+    def alternative_pieces(self) -> list[list[str]]:
+        """The pieces of `top_ids`, [token][rank]."""
+        vocabulary = self.meta["vocabulary"]
+        return [
+            [vocabulary[str(token)] for token in row] for row in self.arrays["top_ids"].tolist()
+        ]
+
+    def tokens(self) -> pd.DataFrame:
+        """One row per token: id, piece, span, phase and the log-probability it was given."""
+        kind = np.empty(self.num_tokens, dtype=object)
+        for span in self.spans:
+            kind[span["start"] : span["end"]] = span["kind"]
+        logprob = np.concatenate([[np.nan], self.arrays["chosen_logprobs"][:-1]])
+        return pd.DataFrame(
+            {
+                "token": np.arange(self.num_tokens),
+                "token_id": self.arrays["token_ids"],
+                "piece": self.pieces,
+                "span": kind,
+                "phase": self.phase,
+                "logprob": logprob,
+            }
+        )
+
+    # -- what it can work out -------------------------------------------------------------------
+
+    def router_probabilities(self, layer: int) -> np.ndarray:
+        """Softmax over all experts before selection, [token, expert], of one layer."""
+        logits = np.asarray(self.router_logits[self._layer(layer)], dtype=np.float64)
+        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+    def attention(self, layer: int, head: int, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Attention of one head, worked out now from its queries and keys.
+
+        Parameters
+        ----------
+        layer, head
+            Counted from 0; a negative number counts from the end.
+        rows
+            Query tokens; all of them by default.
+
+        Returns
+        -------
+        [row, token] float32; each row sums to 1 and is 0 after its own token (causal):
+        softmax(query · key / sqrt(head_dim)).
+
+        Raises
+        ------
+        TraceError
+            If the layer was not recorded, or a number is out of range.
+        """
+        layer = self._layer(layer)
+        queries, keys = self.query, self.key
+        if layer not in self.attention_layers:
+            raise TraceError(
+                f"layer {layer} was not recorded; this trace has the attention of layers "
+                f"{self.attention_layers}. Trace again with attention=[{layer}]."
+            )
+        head = _in_range("head", head, self.num_heads)
+        chosen = np.arange(self.num_tokens) if rows is None else np.atleast_1d(rows)
+        chosen = np.array(
+            [_in_range("row", int(row), self.num_tokens) for row in chosen], dtype=int
+        )
+        index = self.attention_layers.index(layer)
+        key_head = head // (self.num_heads // self.num_key_value_heads)
+        query = np.asarray(queries[index, chosen, head], dtype=np.float32)  # [row, head_dim]
+        key = np.asarray(keys[index, :, key_head], dtype=np.float32)  # [token, head_dim]
+        scores = query @ key.T / np.float32(math.sqrt(query.shape[-1]))
+        scores[np.arange(self.num_tokens) > chosen[:, None]] = -np.inf
+        scores -= scores.max(axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=-1, keepdims=True)
+        return scores
+
+    def _layer(self, layer: int) -> int:
+        return _in_range("layer", layer, self.num_layers)
+
+    # -- the file -------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write the trace to one file; an existing one is replaced only when all is written."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = {
+            "kind": KIND,
+            "format_version": str(FORMAT_VERSION),
+            "meta": json.dumps(self.meta, ensure_ascii=False),
+        }
+        temporary = path.with_name(path.name + ".part")
+        try:
+            arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+            save_file(arrays, temporary, metadata=header)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Open a saved trace. Arrays are mapped, not read: they cost memory when looked at.
+
+        Raises
+        ------
+        TraceError
+            If the file is missing, damaged, of another kind, or of a newer format.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise TraceError(f"{path} is no file; pass the path that trace.save() was given.")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+            try:
+                entries = json.loads(file.read(length)) if 0 < length <= size - 8 else None
+                metadata = entries.pop("__metadata__", None) or {}
+            except (ValueError, AttributeError):
+                metadata = {}
+        if metadata.get("kind") != KIND:
+            raise TraceError(
+                f"{path} is no trace ({size:,} bytes of something else). Expected a file written by "
+                "trace.save()."
+            )
+        version = metadata.get("format_version", "")
+        if not version.isdigit() or int(version) > FORMAT_VERSION:
+            raise TraceError(
+                f"{path} has trace format {version or 'unknown'}, and this workbench reads up to "
+                f"{FORMAT_VERSION}. Update pangu-workbench to open it."
+            )
+        arrays = {}
+        for name, entry in entries.items():
+            begin, end = entry["data_offsets"]
+            if 8 + length + end > size:
+                raise TraceError(f"{path} ends early ({size:,} bytes); copy or record it again.")
+            shape, kind = tuple(entry["shape"]), np.dtype(NUMPY_TYPES[entry["dtype"]])
+            if begin == end:
+                arrays[name] = np.empty(shape, kind)
+            else:
+                arrays[name] = np.memmap(path, kind, "r", offset=8 + length + begin, shape=shape)
+        return cls(arrays, json.loads(metadata["meta"]))
+
+
+def _in_range(what: str, number: int, size: int) -> int:
+    if not -size <= number < size:
+        raise TraceError(f"{what} {number} is out of range; there are {size}, counted from 0.")
+    return number % size

@@ -1,0 +1,119 @@
+"""What the widgets share: refusing misspelt arguments, answering the page, a static twin."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+from matplotlib.figure import Figure
+
+SCRIPTS = Path(__file__).parent
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
+<body><main id="view"></main>
+<script type="module">
+{script}
+const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const values = {values};
+const answers = {answers};
+const listeners = {{}};
+const model = {{
+  get: (name) => values[name],
+  set: (name, value) => {{
+    if (values[name] === value) return;
+    values[name] = value;
+    (listeners["change:" + name] || []).forEach((call) => call());
+  }},
+  save_changes: () => {{}},
+  on: (name, call) => (listeners[name] = listeners[name] || []).push(call),
+  off: () => {{}},
+  send: () => setTimeout(() => answers.forEach(({{ content, buffers }}) =>
+    (listeners["msg:custom"] || []).forEach((call) =>
+      call(content, buffers.map((b) => new DataView(decode(b).buffer)))))),
+}};
+widget.render({{ model, el: document.getElementById("view") }});
+</script></body></html>
+"""
+
+Answer = tuple[dict[str, Any], list[bytes]]
+
+
+class View(anywidget.AnyWidget):
+    """A widget whose page asks for what it shows and gets it as one binary message."""
+
+    def __init__(self, **settings: Any) -> None:
+        known = sorted(
+            name for name, trait in self.traits(sync=True).items() if not name.startswith("_")
+        )
+        own = [name for name in known if name not in ("comm", "layout", "tabbable", "tooltip")]
+        if unknown := settings.keys() - {*own, "layout"}:
+            raise TypeError(
+                f"{type(self).__name__} has no setting {sorted(unknown)[0]!r}; it has {', '.join(own)}."
+            )
+        super().__init__(**settings)
+        self.on_msg(self._on_message)
+
+    def answer(self, question: dict[str, Any]) -> Answer | None:
+        """What to send back for a message of the page; None sends nothing."""
+        raise NotImplementedError
+
+    def figure(self) -> Figure:
+        """A matplotlib figure of what is selected, for print."""
+        raise NotImplementedError
+
+    def questions(self) -> Sequence[dict[str, Any]]:
+        """What the page would ask at first; a static page is built from the answers."""
+        return [{"kind": "want"}]
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """One self-contained page without kernel or network, also written to `path` if given."""
+        answers = [self.answer(question) for question in self.questions()]
+        values = {name: getattr(self, name) for name in self.traits(sync=True) if name in self.keys}
+        values = {name: value for name, value in values.items() if _is_plain(value, name)}
+        script = Path(self._script).read_text(encoding="utf-8")
+        page = PAGE.format(
+            title=type(self).__name__,
+            script=script.replace("export default", "const widget ="),
+            values=_for_script(values),
+            answers=_for_script(
+                [
+                    {"content": content, "buffers": [base64.b64encode(b).decode() for b in buffers]}
+                    for content, buffers in filter(None, answers)
+                ]
+            ),
+        )
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _on_message(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        answer = self.answer(content)
+        if answer is not None:
+            self.send(answer[0], answer[1])
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget, and beside it a picture for readers that have no kernel."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        stream = io.BytesIO()
+        self.figure().savefig(stream, format="png", dpi=80, bbox_inches="tight")
+        data["image/png"] = base64.b64encode(stream.getvalue()).decode()
+        return bundle
+
+
+def _for_script(values: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
+
+
+def _is_plain(value: Any, name: str) -> bool:
+    return not name.startswith("_") and (
+        value is None or isinstance(value, str | int | float | list)
+    )
