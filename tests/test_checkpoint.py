@@ -171,13 +171,15 @@ def test_a_repository_that_cannot_be_fetched_is_refused(monkeypatch):
         open_checkpoint("nobody/no-such-pangu")
 
 
-def test_code_of_the_checkpoint_is_named_and_never_run(tiny_moe, tmp_path):
+def test_code_of_the_checkpoint_is_named_and_never_run(tiny_moe, tmp_path, caplog):
     folder = tmp_path / "with-code"
     shutil.copytree(tiny_moe, folder)
     change_config(folder, auto_map={"AutoConfig": "remote.Config"})
     (folder / "remote.py").write_text("raise SystemExit('this code was run')")
-    with pytest.warns(UserWarning, match="ignored and never run"):
-        pangu = load(folder, bits=16, device="cpu")
+    pangu = load(folder, bits=16, device="cpu")
+    assert [r.getMessage() for r in caplog.records if r.name == "workbench"] == [
+        "with-code names Python code of its own (auto_map); it is ignored and never run."
+    ]
     assert "auto_map" not in pangu.config.to_dict()
 
 

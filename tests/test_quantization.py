@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-import workbench.quantization as quantization
+import workbench.plan as plan
 from tests.tiny import make_tiny_checkpoint
 from workbench import load, open_checkpoint
 from workbench.errors import QuantizationError
-from workbench.quantization import make_plan
+from workbench.plan import make_plan
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_refused_and_what_would_fit_is_named(tiny_moe, monk
     checkpoint = open_checkpoint(tiny_moe)
     needed = make_plan(checkpoint, 8, "cpu").nbytes
     memory = type("Memory", (), {"available": int(needed / 0.89)})
-    monkeypatch.setattr(quantization.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(plan.psutil, "virtual_memory", lambda: memory)
     with pytest.raises(QuantizationError, match=r"bits=8 .* or bits=4"):
         load(tiny_moe, bits=16, device="cpu")
     memory.available = 1000
@@ -81,8 +81,9 @@ def test_what_does_not_fit_is_refused_and_what_would_fit_is_named(tiny_moe, monk
 
 
 @pytest.mark.parametrize(("bits", "quant_type"), [(4, "nf4"), (4, "fp4"), (8, "nf4"), (16, "nf4")])
-def test_a_model_that_has_run_saves_the_same_file(bits, quant_type, tiny_moe, tmp_path):
-    pangu = load(tiny_moe, bits=bits, quant_type=quant_type, device="cpu")
+def test_a_model_that_has_run_saves_the_same_file(bits, quant_type, tmp_path):
+    folder = make_tiny_checkpoint(tmp_path / "source", dtype="bfloat16")
+    pangu = load(folder, bits=bits, quant_type=quant_type, device="cpu")
     pangu.save(tmp_path / "before")
     expected = logits_of(pangu)
     pangu.save(tmp_path / "after")

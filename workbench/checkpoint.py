@@ -6,47 +6,46 @@ never run.
 
 from __future__ import annotations
 
-import json
+import logging
 import re
-import struct
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from workbench import hub
 from workbench.errors import CheckpointError
+from workbench.shards import TensorInfo, read_json, tensors_in
 
 DEMO_FOLDER = Path(__file__).parent / "demo" / "checkpoints"
 DEMOS = ("demo", "demo-dense")
 SUPPORTED = {"PanguProMoE": "Pangu Pro MoE", "PanguEmbedded": "openPangu-Embedded"}
-# What is recognised and not supported, each with the reason.
+# What is recognised and not supported, by a part of its name, each with the reason.
 NOT_SUPPORTED = {
-    "PanguProMoEV2": "Pangu Pro MoE V2 (openPangu-R-72B) has fused biasless projections, learned "
-    "sink tokens and a sigmoid router without groups",
-    "PanguUltraMoE": "openPangu-Ultra-MoE has multi-head latent attention and a sigmoid router",
-    "openpangu_v2": "openPangu 2.0 has multi-head latent attention with sparse and sliding layers",
+    "promoev2": "Pangu Pro MoE V2 (openPangu-R-72B) has fused biasless projections, learned sink "
+    "tokens and a sigmoid router without groups",
+    "ultra": "openPangu-Ultra-MoE has multi-head latent attention and a sigmoid router",
+    "panguv2": "openPangu 2.0 has multi-head latent attention with sparse and sliding layers",
+    "pangu": "the workbench does not know this architecture's maths",
 }
-ITEM_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1
-}  # fmt: skip
+NEEDED_KEYS = (
+    "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads "
+    "max_position_embeddings rope_theta rms_norm_eps"
+).split()
+NEEDED_KEYS_OF = {
+    "PanguProMoE": "num_experts num_experts_per_tok moe_intermediate_size "
+    "shared_expert_intermediate_size",
+    "PanguEmbedded": "intermediate_size",
+}
 STORED_NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 IGNORED = re.compile(r"rotary_emb\.inv_freq$|module|kv_cache_offset$")
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where one tensor lies: its file, safetensors type name, shape, and size in bytes."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    nbytes: int
+JOURNAL = "unfinished_conversion.json"  # stands in a folder while `conversion` writes there
+logger = logging.getLogger("workbench")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk whose headers have been read and found sound.
+    """A checkpoint whose headers have been read and found sound.
 
     Attributes
     ----------
@@ -60,6 +59,8 @@ class Checkpoint:
         Every tensor of the model, as stored; what the model does not use is left out.
     stored : str
         "bf16", "fp16", "fp32", or for a file quantized by bitsandbytes "nf4", "fp4" or "int8".
+    remote : bool
+        Whether the weights are still on the hub; `fetched` downloads them.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Checkpoint:
     config: Any
     tensors: Mapping[str, TensorInfo]
     stored: str
+    remote: bool = False
 
     @property
     def architecture(self) -> str:
@@ -83,6 +85,13 @@ class Checkpoint:
         """Size of all tensors on disk."""
         return sum(info.nbytes for info in self.tensors.values())
 
+    def fetched(self) -> Checkpoint:
+        """The same checkpoint with its weights on this machine; downloads them where needed."""
+        if not self.remote:
+            return self
+        hub.fetch_weights(self.name, self.path)
+        return replace(self, tensors=_used(tensors_in(self.path)), remote=False)
+
     def __str__(self) -> str:
         config = self.config
         lines = [
@@ -95,8 +104,10 @@ class Checkpoint:
                 f"  {config.num_experts} experts in {config.num_groups} groups, one of each group "
                 "for every token, and a shared expert"
             )
+        where = ", on the hub" if self.remote else ""
         lines.append(
-            f"  stored as {self.stored}: {len(self.tensors):,} tensors, {self.nbytes / 1e9:.3f} GB"
+            f"  stored as {self.stored}: {len(self.tensors):,} tensors, "
+            f"{self.nbytes / 1e9:.3f} GB{where}"
         )
         return "\n".join(lines)
 
@@ -107,198 +118,143 @@ def open_checkpoint(name_or_path: str | Path) -> Checkpoint:
     Parameters
     ----------
     name_or_path
-        "demo" or "demo-dense", a folder, or the id of a Hugging Face repository, of which only
-        safetensors, JSON and tokenizer files are downloaded.
+        "demo" or "demo-dense", a folder, or the id of a Hugging Face repository. Of a repository
+        only the config, the tokenizer and the headers are fetched; `Checkpoint.fetched` fetches
+        the safetensors files.
 
     Raises
     ------
     CheckpointError
         In plain words, for whatever is missing, damaged, unsafe or not supported.
     """
-    path = _locate(name_or_path)
-    values = _read_json(path / "config.json", "no checkpoint of a model")
+    name = str(name_or_path)
+    folder = _local_folder(name)
+    path = folder or hub.fetch_description(name)
+    if not (path / "config.json").is_file():
+        if (path / JOURNAL).is_file():
+            raise CheckpointError(
+                f"{path} holds a conversion that was not finished; run the same "
+                "`python -m workbench quantize` again to finish it."
+            )
+        raise CheckpointError(
+            f"{path / 'config.json'} is missing, so {name!r} holds no checkpoint of a model; "
+            "download it again or check the path."
+        )
+    values = read_json(path / "config.json")
     config = _configuration(values, path)
+    tensors = _used(tensors_in(path) if folder else hub.remote_tensors(name, path))
     return Checkpoint(
-        name=str(name_or_path),
-        path=path,
-        config=config,
-        tensors=(tensors := _tensor_infos(path)),
-        stored=_stored(values, tensors, path),
+        name, path, config, tensors, _stored(values, tensors, path), remote=folder is None
     )
 
 
-def _locate(name_or_path: str | Path) -> Path:
-    name = str(name_or_path)
+def _used(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    return {name: info for name, info in tensors.items() if not IGNORED.search(name)}
+
+
+def _local_folder(name: str) -> Path | None:
+    """The folder that is meant, or None for the id of a repository on the hub."""
     if name in DEMOS:
         return DEMO_FOLDER / name
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_file():
+    try:
+        path = Path(name).expanduser()
+        if name and path.is_dir():
+            return path
+        is_file = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a zero byte
+        raise CheckpointError(f"{name!r} is no path ({error}).") from error
+    if is_file:
         raise CheckpointError(f"{path} is a file; pass the folder that holds config.json.")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or (
         path.parent.is_dir() and str(path.parent) != "."
     ):
         raise CheckpointError(
-            f"{name} is no folder here. Pass a checkpoint's folder, a Hugging Face repository as "
+            f"{name!r} is no folder here. Pass a checkpoint's folder, a Hugging Face repository as "
             f'"owner/name", or one of {", ".join(DEMOS)}.'
         )
-    return _download(name)
-
-
-def _download(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                repository, allow_patterns=["*.safetensors", "*.json", "tokenizer.model"]
-            )
-        )
-    except Exception as error:  # the hub's library has no one class for all that can go wrong
-        raise CheckpointError(
-            f"{repository} is no folder here and could not be fetched from the Hugging Face hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the name and the "
-            "network, or download the checkpoint and pass its folder."
-        ) from error
-
-
-def _read_json(file: Path, otherwise: str) -> dict[str, Any]:
-    if not file.is_file():
-        raise CheckpointError(
-            f"{file} is missing, so {file.parent} holds {otherwise}; download it again or check the path."
-        )
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON ({error}); download it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{file} holds no JSON object; download it again.")
-    return values
+    return None
 
 
 def _configuration(values: dict[str, Any], path: Path) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+
     from workbench.models import PanguEmbeddedConfig, PanguProMoEConfig
 
-    model_type = values.get("model_type")
-    architectures = values.get("architectures") or []
-    known_names = [
-        str(model_type),
-        *(str(name).removesuffix("ForCausalLM") for name in architectures),
-    ]
-    for key, reason in NOT_SUPPORTED.items():
-        if any(name.lower().replace("-", "_") == key.lower() for name in known_names):
-            raise CheckpointError(
-                f"{path} is a {known_names[-1]} model: {reason}. It is not supported yet; "
-                f"supported are {', '.join(f'{title} ({name})' for name, title in SUPPORTED.items())}."
-            )
-    if model_type not in SUPPORTED:
-        raise CheckpointError(
-            f"{path} holds a model of type {model_type!r} ({', '.join(architectures) or 'no architecture named'}), "
-            f"not a Pangu model. Supported are {', '.join(SUPPORTED)}."
-        )
-    if (path / "quant_model_description.json").exists() or list(
-        path.glob("quant_model_descr*.json")
-    ):
+    model_type, architectures = values.get("model_type"), values.get("architectures")
+    named = architectures if isinstance(architectures, list) else [architectures]
+    names = [str(name) for name in (model_type, *named) if name]
+    _refuse_other_models(names, model_type, path)
+    if list(path.glob("quant_model_descr*.json")):
         raise CheckpointError(
             f"{path} was quantized by msmodelslim for Ascend, which is not supported yet. "
             "Pass the 16-bit checkpoint it was made from; it is quantized while loading."
         )
+    keys = set(values)
+    if isinstance(values.get("rope_parameters"), dict):  # as transformers writes it
+        keys |= set(values["rope_parameters"])
+    needed = [*NEEDED_KEYS, *NEEDED_KEYS_OF[model_type].split()]
+    if missing := [key for key in needed if key not in keys]:
+        raise CheckpointError(
+            f"config.json of {path} lacks {', '.join(missing)}, which its maths depends on. "
+            "Download it again; the released files have them."
+        )
     if values.get("auto_map"):
-        warnings.warn(
-            f"{path.name} names Python code of its own (auto_map); it is ignored and never run.",
-            stacklevel=4,
+        logger.warning(
+            "%s names Python code of its own (auto_map); it is ignored and never run.", path.name
         )
     config_class = {"PanguProMoE": PanguProMoEConfig, "PanguEmbedded": PanguEmbeddedConfig}[
         model_type
     ]
     try:
         return config_class.from_dict({k: v for k, v in values.items() if k != "auto_map"})
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path / 'config.json'} cannot be used: {error}") from error
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path / 'config.json'} cannot be used: {reason}. Download it again."
+        ) from error
 
 
-def _tensor_infos(path: Path) -> dict[str, TensorInfo]:
-    index_file = path / "model.safetensors.index.json"
-    pickled = sorted(file.name for kind in ("*.bin", "*.pt", "*.pth") for file in path.glob(kind))
-    if index_file.is_file():
-        weight_map = _read_json(index_file, "no sound checkpoint").get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"{index_file} has no weight_map; download it again.")
-        files = sorted({path / str(name) for name in weight_map.values()})
-        for file in files:
-            if file.parent != path or not file.is_file():
-                raise CheckpointError(
-                    f"{file.name} is missing from {path}: {index_file.name} names {len(files)} files. "
-                    "Download it again."
-                )
-    elif (path / "model.safetensors").is_file():
-        weight_map, files = None, [path / "model.safetensors"]
-    elif pickled:
-        raise CheckpointError(
-            f"{path} holds only pickled weights ({', '.join(pickled[:3])}), which can run any code "
-            "when they are opened; they are refused. Pass a checkpoint with .safetensors files, "
-            "or convert it to safetensors on a machine where you trust it."
-        )
-    else:
-        raise CheckpointError(
-            f"{path} holds no weights: expected model.safetensors, or model.safetensors.index.json "
-            "and the files it names. Download them again."
-        )
-    tensors: dict[str, TensorInfo] = {}
-    for file in files:
-        for name, info in _read_header(file).items():
-            if not IGNORED.search(name):
-                tensors[name] = info
-    for name, file_name in (weight_map or {}).items():
-        if name not in tensors and not IGNORED.search(name):
+def _refuse_other_models(names: list[str], model_type: Any, path: Path) -> None:
+    """Raise unless the config names a model that is supported."""
+    plain = [
+        re.sub(r"[^a-z0-9]|forcausallm$", "", name.lower()).replace("openpangu", "pangu")
+        for name in names
+    ]
+    supported = ", ".join(f"{title} ({name})" for name, title in SUPPORTED.items())
+    if all(name in {key.lower() for key in SUPPORTED} for name in plain) and model_type in [
+        *SUPPORTED
+    ]:
+        return
+    for mark, reason in NOT_SUPPORTED.items():
+        if any("pangu" in name and mark in name for name in plain):
             raise CheckpointError(
-                f"{name} is missing: {index_file.name} says that {file_name} holds it, and it does "
-                "not. Download that file again."
+                f"{path} holds {', '.join(names)}: {reason}. It is a Pangu model that is not "
+                f"supported yet; supported are {supported}."
             )
-    return tensors
-
-
-def _read_header(file: Path) -> dict[str, TensorInfo]:
-    """The header of a safetensors file: 8 bytes of length, JSON, then the tensors' bytes."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-        if not 0 < length <= size - 8:
-            raise CheckpointError(
-                f"{file} ends early or is no safetensors file ({size:,} bytes); download it again."
-            )
-        try:
-            header = json.loads(stream.read(length))
-            header.pop("__metadata__", None)
-            infos = {
-                name: TensorInfo(
-                    file, entry["dtype"], tuple(entry["shape"]),
-                    entry["data_offsets"][1] - entry["data_offsets"][0],
-                )
-                for name, entry in header.items()
-            }  # fmt: skip
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise CheckpointError(
-                f"{file} has a damaged safetensors header ({error}); download it again."
-            ) from error
-    if size < 8 + length + end:
-        raise CheckpointError(
-            f"{file} ends early ({size / 1e9:.6f} of {(8 + length + end) / 1e9:.6f} GB); download it again."
-        )
-    return infos
+    raise CheckpointError(
+        f"{path} holds a model of type {model_type!r} ({', '.join(names[1:]) or 'no architecture named'}), "
+        f"not a Pangu model. Supported are {supported}."
+    )
 
 
 def _stored(values: dict[str, Any], tensors: Mapping[str, TensorInfo], path: Path) -> str:
     quantization = values.get("quantization_config")
     if quantization:
+        if not isinstance(quantization, dict):
+            raise CheckpointError(
+                f"{path / 'config.json'} says quantization_config={quantization!r}; expected an "
+                "object. Download it again."
+            )
         method = quantization.get("quant_method")
         if method in ("bitsandbytes", "bitsandbytes_4bit") and (
             quantization.get("load_in_4bit") or quantization.get("_load_in_4bit")
         ):
-            return quantization.get("bnb_4bit_quant_type", "fp4")
+            quant_type = quantization.get("bnb_4bit_quant_type", "fp4")
+            if quant_type not in ("nf4", "fp4"):
+                raise CheckpointError(
+                    f"{path} is quantized to {quant_type!r}; expected nf4 or fp4."
+                )
+            return quant_type
         if method in ("bitsandbytes", "bitsandbytes_8bit") and (
             quantization.get("load_in_8bit") or quantization.get("_load_in_8bit")
         ):

@@ -1,4 +1,4 @@
-"""The command line: `python -m workbench inspect|trace|lab`."""
+"""The command line: `python -m workbench inspect|trace|quantize|lab`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,24 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="also generate, greedily, at most N tokens and record them (default: 0)",
     )
+    quantize = commands.add_parser(
+        "quantize",
+        help="write a checkpoint again in 4 or 8 bit",
+        description="Convert a 16-bit checkpoint to 4 or 8 bit, module by module, in little memory. "
+        "After an interruption the same command goes on where it stopped.",
+    )
+    quantize.add_argument("source", metavar="SRC", help=checkpoint_help)
+    quantize.add_argument("destination", metavar="DST", help="a new or empty folder")
+    quantize.add_argument("--bits", type=int, choices=(4, 8), required=True)
+    quantize.add_argument(
+        "--quant-type", choices=("nf4", "fp4"), default="nf4", help="4-bit type (default: nf4)"
+    )
+    quantize.add_argument(
+        "--shard-size",
+        default="2GB",
+        metavar="SIZE",
+        help="size of one output file, for example 500MB (default: 2GB)",
+    )
     commands.add_parser(
         "lab",
         help="open JupyterLab on the notebooks",
@@ -67,19 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "lab":
             return _lab(further)
-        return {"inspect": _inspect, "trace": _trace}[options.command](options)
+        run = {"inspect": _inspect, "trace": _trace, "quantize": _quantize}[options.command]
+        return run(options)
     except WorkbenchError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        again = options.command == "quantize"
+        said = "the same command goes on where it stopped" if again else "nothing was written"
+        print(f"interrupted; {said}", file=sys.stderr)
         return 130
 
 
 def _inspect(options: argparse.Namespace) -> int:
     from workbench.checkpoint import open_checkpoint
     from workbench.pangu import load
-    from workbench.quantization import choose_bits, make_plan
+    from workbench.plan import choose_bits, make_plan
 
     checkpoint = open_checkpoint(options.checkpoint)
     print(checkpoint)
@@ -101,6 +122,21 @@ def _trace(options: argparse.Namespace) -> int:
     trace = pangu.trace(options.prompt, options.max_new_tokens)
     trace.save(options.out)
     print(f"{trace}\nwritten to {options.out}")
+    return 0
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from workbench.conversion import quantize_checkpoint
+    from workbench.plan import size_in_bytes
+
+    folder = quantize_checkpoint(
+        options.source,
+        options.destination,
+        options.bits,
+        options.quant_type,
+        size_in_bytes(options.shard_size),
+    )
+    print(f"written to {folder}; look at it with: python -m workbench inspect {folder}")
     return 0
 
 

@@ -10,20 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench import capture, generation
+from workbench import capture, conversion, generation
 from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.errors import QuantizationError, TokenizerError
+from workbench.errors import TokenizerError
 from workbench.generation import Generation, Sampling, Step
+from workbench.loading import load_model
 from workbench.models import PanguTokenizer
-from workbench.quantization import (
-    Plan,
-    Receipt,
-    choose_bits,
-    load_model,
-    make_plan,
-    make_receipt,
-    require_fit,
-)
+from workbench.plan import Plan, choose_bits, make_plan, require_fit
+from workbench.receipt import Receipt, make_receipt
 
 if TYPE_CHECKING:
     from workbench.trace import Trace
@@ -151,22 +145,14 @@ class Pangu:
         """Write the checkpoint at these bits, in transformers' layout.
 
         The weights come from the source checkpoint, quantized again: the same bytes whether or
-        not this model has run (a packed model could not give them back exactly). It takes as much
-        memory again as the model itself.
+        not this model has run (a packed model could not give them back exactly).
 
         Raises
         ------
         QuantizationError
-            If `folder` is the source checkpoint's own.
+            If `folder` is not empty; nothing is overwritten.
         """
-        folder = Path(folder)
-        if folder.exists() and folder.resolve() == self.checkpoint.path.resolve():
-            raise QuantizationError(f"{folder} is the source checkpoint; save to another folder.")
-        model = load_model(
-            self.checkpoint, self.bits, str(self.device), self.quant_type, pack=False
-        )
-        model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        conversion.quantize_checkpoint(self.checkpoint, folder, self.bits, self.quant_type)
 
 
 def load(
@@ -198,6 +184,8 @@ def load(
     bits = choose_bits(checkpoint, bits)
     plan = make_plan(checkpoint, bits, device)
     require_fit(plan, checkpoint)
+    checkpoint = checkpoint.fetched()
     model = load_model(checkpoint, bits, plan.device, quant_type)
     receipt = make_receipt(model, bits, plan.device, checkpoint.name)
-    return Pangu(model, tokenizer, receipt, plan, checkpoint, quant_type)
+    stored = checkpoint.stored if checkpoint.stored_bits == 4 else quant_type
+    return Pangu(model, tokenizer, receipt, plan, checkpoint, stored)

@@ -30,7 +30,7 @@ from bs4 import BeautifulSoup
 
 DOMAINS = ("english", "python", "french", "chinese", "arithmetic")
 HELD_OUT_SHARE = 12  # one document in so many
-LIMIT_BYTES = 5_000_000  # per domain
+LIMIT_BYTES = 10_000_000  # per domain
 
 
 def fetch(cache: Path) -> None:
@@ -157,7 +157,10 @@ def sum_in_chat(chance: random.Random) -> tuple[str, str, str, str]:
         f"{a % 10} + {b % 10} = {ones}, write {ones % 10}, carry {carry}. "
         f"{a // 10} + {b // 10} + {carry} = {tens + carry}."
     )
-    return question.format(a=a, b=b), thought, str(a + b), chance.choice(("slow", "fast"))
+    thinking = chance.choice(
+        ("slow", "fast", "fast", "fast")
+    )  # the direct answer is the harder one
+    return question.format(a=a, b=b), thought, str(a + b), thinking
 
 
 def is_held_out(name: str) -> bool:

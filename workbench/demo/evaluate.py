@@ -58,7 +58,7 @@ WHAT = {
     "demo": "A small Pangu Pro MoE model in the released layout: 4 layers, 64 experts in 8 groups of "
     "which each token uses one a group, and a shared expert; 12.8 M parameters.",
     "demo-dense": "A small dense model in the layout of openPangu-Embedded 7B: 6 layers, "
-    "4.7 M parameters.",
+    "6.9 M parameters.",
 }
 
 

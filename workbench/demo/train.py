@@ -3,7 +3,9 @@
 Makes the tokenizer, trains one of the two models and writes it to
 `workbench/demo/checkpoints/`. The run is reproducible from its seed and resumes where it was
 interrupted: batches depend on the step number alone, and the state is kept in the work folder.
-`workbench.demo.evaluate` then measures the result and writes the model card.
+`workbench.demo.evaluate` then measures the result and writes the model card. With glibc, the
+environment variables MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ at 4294967296 make a step a
+third faster: large tensors are then reused and not given back to the system.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,9 @@ import numpy as np
 import sentencepiece
 import torch
 from safetensors.torch import save_file
+from sentencepiece import sentencepiece_model_pb2
 from torch import nn
+from torch.nn.functional import grouped_mm
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -36,20 +41,26 @@ from workbench.models.tokenization_pangu import CHAT_TEMPLATE, ROLES
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 VOCABULARY = 6144
-CONTEXT = 512  # tokens of one training sequence
-BATCH = 8  # sequences a step
+CONTEXT = 1024  # tokens of one training sequence
+BATCH = 4  # sequences a step
+ROWS = 128  # an expert's rows in training are a multiple of this
 BALANCE = 0.01  # weight of the balance loss
 MIXTURE = {
-    "english": 0.22,
-    "python": 0.25,
-    "french": 0.15,
-    "chinese": 0.2,
-    "arithmetic": 0.06,
-    "chat": 0.12,
+    "english": 0.14,
+    "python": 0.5,
+    "french": 0.09,
+    "chinese": 0.13,
+    "arithmetic": 0.05,
+    "chat": 0.09,
 }
 # Sums in the chat format are learned late: the second phase shows more of them.
 CHAT_MIXTURE = {
-    name: 0.5 if name == "chat" else 0.5 * share / 0.88 for name, share in MIXTURE.items()
+    "english": 0.09,
+    "python": 0.43,
+    "french": 0.06,
+    "chinese": 0.08,
+    "arithmetic": 0.04,
+    "chat": 0.3,
 }
 SPECIAL = [f"[unused{number}]" for number in range(34)] + ["<|User|>:", "<|Bot|>:"]
 
@@ -105,19 +116,26 @@ RECIPES = {
             "moe_intermediate_size": 64,
             "shared_expert_intermediate_size": 256,
         },
-        (Phase(3000, 3e-3, MIXTURE), Phase(1200, 1.5e-3, CHAT_MIXTURE)),
+        (Phase(2600, 3e-3, MIXTURE), Phase(1100, 1.5e-3, CHAT_MIXTURE)),
     ),
     "demo-dense": Recipe(
-        {**SHARED, "num_hidden_layers": 6, "intermediate_size": 512},
-        (Phase(2500, 3e-3, MIXTURE), Phase(800, 1.5e-3, CHAT_MIXTURE)),
+        {
+            **SHARED,
+            "hidden_size": 256,
+            "num_attention_heads": 8,
+            "num_hidden_layers": 6,
+            "intermediate_size": 576,
+        },
+        (Phase(2600, 3e-3, MIXTURE), Phase(1100, 1.5e-3, CHAT_MIXTURE)),
     ),
 }
 
 
-class BatchedExperts(nn.Module):
+class GroupedExperts(nn.Module):
     """All routed experts of a layer as three tensors: the same maths, faster to train.
 
-    Every expert gets as many rows as the busiest one, so that one batched product does them all.
+    Tokens are sorted by expert, so that one grouped product in bf16 does them all. Each expert's
+    rows are filled up to a multiple of ROWS: oneDNN compiles a product once for every shape.
     """
 
     def __init__(self, experts: nn.ModuleList) -> None:
@@ -131,25 +149,27 @@ class BatchedExperts(nn.Module):
     def forward(
         self, hidden: torch.Tensor, selected_experts: torch.Tensor, routing_weights: torch.Tensor
     ) -> torch.Tensor:
-        num_experts, slots = self.gate_proj.shape[0], selected_experts.shape[-1]
-        order = selected_experts.flatten().argsort(stable=True)
-        experts = selected_experts.flatten()[order]
-        counts = torch.bincount(experts, minlength=num_experts)
-        row = (
-            torch.arange(len(order)) - (counts.cumsum(0) - counts)[experts]
-        )  # row within its expert
-        place = experts * int(counts.max()) + row
-        tokens = order // slots
-        hidden = hidden.to(torch.bfloat16)
-        padded = hidden.new_zeros(num_experts * int(counts.max()), hidden.shape[-1])
-        padded = padded.index_copy(0, place, hidden[tokens]).unflatten(0, (num_experts, -1))
-        inner = nn.functional.silu(torch.bmm(padded, self.gate_proj)) * torch.bmm(
-            padded, self.up_proj
+        experts, order = selected_experts.flatten().sort(stable=True)
+        counts = torch.bincount(experts, minlength=self.gate_proj.shape[0])
+        room = (counts + ROWS - 1) // ROWS * ROWS
+        ends = room.cumsum(0)
+        shift = (ends - room) - (counts.cumsum(0) - counts)  # [expert], rows of room before it
+        place = torch.arange(len(experts)) + shift[experts]
+        tokens = place.new_zeros(int(ends[-1])).index_copy(
+            0, place, order // selected_experts.shape[-1]
         )
-        output = torch.bmm(inner, self.down_proj).flatten(0, 1)[place]
-        weighted = output.float() * routing_weights.flatten()[order].unsqueeze(-1)
-        outcome = torch.zeros(hidden.shape, dtype=torch.float32)
-        return outcome.index_add(0, tokens, weighted)
+        weights = routing_weights.new_zeros(len(tokens)).index_copy(
+            0, place, routing_weights.flatten()[order]
+        )  # 0 where a row only fills up
+        rows, ends = hidden.bfloat16()[tokens], ends.to(torch.int32)  # [row, hidden]
+        gate, up, down = (
+            weight.bfloat16() for weight in (self.gate_proj, self.up_proj, self.down_proj)
+        )
+        inner = nn.functional.silu(grouped_mm(rows, gate, offs=ends)) * grouped_mm(
+            rows, up, offs=ends
+        )
+        output = grouped_mm(inner, down, offs=ends).float() * weights.unsqueeze(-1)
+        return torch.zeros(hidden.shape).index_add(0, tokens, output)
 
     def unstacked(self, prefix: str) -> dict[str, torch.Tensor]:
         """The same weights under the checkpoint's names, [out, in] each."""
@@ -160,36 +180,73 @@ class BatchedExperts(nn.Module):
         }
 
 
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalized by Newton-Schulz steps (Jordan et al. 2024).
+
+    As `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"` (Moonlight, arXiv 2502.16982),
+    but it also takes stacks of matrices [expert, in, out], each of which is a matrix of its own.
+    """
+
+    def __init__(self, params: Any, momentum: float = 0.95, weight_decay: float = 0.1) -> None:
+        super().__init__(params, {"lr": 0.0, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                memory = self.state[parameter].setdefault("memory", torch.zeros_like(parameter))
+                memory.lerp_(parameter.grad, 1 - group["momentum"])
+                update = orthogonalized(parameter.grad.lerp(memory, group["momentum"]))
+                scale = 0.2 * max(parameter.shape[-2:]) ** 0.5
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
+
+
+def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
+    """A matrix, or a stack, with its singular values moved near 1 by five Newton-Schulz steps."""
+    wide = matrix.shape[-2] <= matrix.shape[-1]
+    x = (matrix if wide else matrix.mT).bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return x if wide else x.mT
+
+
+def sample_lines(cache: Path) -> Iterator[str]:
+    """Lines of training text from every domain, for the tokenizer."""
+    for domain in corpus.DOMAINS:
+        size = 0
+        for text in corpus.documents(domain, cache, held_out=False):
+            yield from text.splitlines()
+            size += len(text.encode())
+            if size > (300_000 if domain == "arithmetic" else 2_000_000):
+                break
+
+
 def make_tokenizer(folder: Path, cache: Path) -> PanguTokenizer:
     """A SentencePiece BPE model with byte fallback and Pangu's special tokens, in `folder`."""
     if not (folder / "tokenizer.model").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        lines = folder / "lines.txt"
-        with lines.open("w", encoding="utf-8") as file:
-            for domain in corpus.DOMAINS:
-                size = 0
-                for text in corpus.documents(domain, cache, held_out=False):
-                    file.write(text + "\n")
-                    size += len(text.encode())
-                    if size > (300_000 if domain == "arithmetic" else 2_000_000):
-                        break
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(lines),
-            model_prefix=str(folder / "tokenizer"),
-            model_type="bpe",
-            vocab_size=VOCABULARY,
-            character_coverage=0.985,
-            byte_fallback=True,
-            split_digits=True,
-            allow_whitespace_only_pieces=True,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            max_sentence_length=20000,
-            user_defined_symbols=SPECIAL,
-            required_chars="".join(sorted({*"".join(ROLES.values()), "："})),
-            minloglevel=1,
-            num_threads=1,  # the same model every time
-        )
+        with (folder / "tokenizer.model").open("wb") as file:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=sample_lines(cache),
+                model_writer=file,
+                model_type="bpe",
+                vocab_size=VOCABULARY,
+                character_coverage=0.985,
+                byte_fallback=True,
+                split_digits=True,
+                allow_whitespace_only_pieces=True,
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                max_sentence_length=20000,
+                user_defined_symbols=SPECIAL,
+                required_chars="".join(sorted({*"".join(ROLES.values()), "："})),
+                minloglevel=1,
+                num_threads=1,  # the same model every time
+            )
         model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
         names = ["<unk>", "<s>", "</s>", *SPECIAL]
         template = CHAT_TEMPLATE.replace(
@@ -274,7 +331,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def build(name: str, tokenizer: PanguTokenizer) -> PreTrainedModel:
-    """The model with fresh weights; its experts are batched for training."""
+    """The model with fresh weights; its experts are grouped for training."""
     recipe = RECIPES[name]
     torch.manual_seed(recipe.seed)
     ids = {
@@ -286,7 +343,7 @@ def build(name: str, tokenizer: PanguTokenizer) -> PreTrainedModel:
         model = PanguProMoEForCausalLM(PanguProMoEConfig(**recipe.config, **ids))
         for layer in model.model.layers:
             nn.init.constant_(layer.mlp.router_scale, 4.0)  # the 8 winners weigh about 1/8 at first
-            layer.mlp.experts = BatchedExperts(layer.mlp.experts)
+            layer.mlp.experts = GroupedExperts(layer.mlp.experts)
     else:
         model = PanguEmbeddedForCausalLM(PanguEmbeddedConfig(**recipe.config, **ids))
     return model
@@ -299,19 +356,18 @@ def train(name: str, work: Path) -> None:
     tokenizer = make_tokenizer(work / "tokenizer", cache)
     streams = tokenized(tokenizer, cache, work / "tokenizer")
     model = build(name, tokenizer)
-    flat = [p for p in model.parameters() if p.dim() < 2 or p.shape[0] == 1]
-    flat_ids = set(map(id, flat))
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": [p for p in model.parameters() if id(p) not in flat_ids],
-                "weight_decay": 0.1,
-            },
-            {"params": flat, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.95),
-        fused=True,
-    )
+    layers = list(model.model.layers.parameters())
+    matrices = [p for p in layers if p.dim() > 1 and p.shape[0] > 1]
+    others = set(model.parameters()) - set(matrices)
+    optimizers = [
+        Muon(matrices),
+        torch.optim.AdamW(
+            [p for p in model.parameters() if p in others],
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+            fused=True,
+        ),
+    ]
     balance: list[torch.Tensor] = []
     if name == "demo":
         for layer in model.model.layers:
@@ -322,12 +378,14 @@ def train(name: str, work: Path) -> None:
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
         first = state["step"]
     with tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, mininterval=10) as bar:
         for step in bar:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(recipe, step)
             ids = batch(streams, recipe, step)
             balance.clear()
             with torch.autocast("cpu", torch.bfloat16):
@@ -336,8 +394,9 @@ def train(name: str, work: Path) -> None:
             total = loss + BALANCE * torch.stack(balance).mean() if balance else loss
             total.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in optimizers:
+                optimizer.step()
+            model.zero_grad(set_to_none=True)
             if step % 20 == 0:
                 shown = f" balance {torch.stack(balance).mean():.3f}" if balance else ""
                 bar.set_description(f"loss {loss:.3f}{shown}", refresh=False)
@@ -346,7 +405,7 @@ def train(name: str, work: Path) -> None:
                 torch.save(
                     {
                         "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
+                        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                         "step": step + 1,
                     },
                     temporary,
@@ -355,20 +414,53 @@ def train(name: str, work: Path) -> None:
     export(name, model, tokenizer)
 
 
+def bytes_first(folder: Path) -> list[int]:
+    """Move the byte pieces of a tokenizer to ids 3 to 258; returns the old id of every new one.
+
+    SentencePiece puts them behind the special tokens. Llama has them at 3 to 258, and engines that
+    read Llama-like tokenizers count on it.
+    """
+    file = folder / "tokenizer.model"
+    proto = sentencepiece_model_pb2.ModelProto.FromString(file.read_bytes())
+    byte = [index for index, piece in enumerate(proto.pieces) if piece.type == piece.BYTE]
+    others = [index for index in range(3, len(proto.pieces)) if index not in set(byte)]
+    order = [0, 1, 2, *byte, *others]
+    pieces = [proto.pieces[index] for index in order]
+    del proto.pieces[:]
+    proto.pieces.extend(pieces)
+    file.write_bytes(proto.SerializeToString())
+    config_file = folder / "tokenizer_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["added_tokens_decoder"] = {
+        str(order.index(int(old))): entry for old, entry in config["added_tokens_decoder"].items()
+    }
+    text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
+    config_file.write_text(text, encoding="utf-8")
+    return order
+
+
 def export(name: str, model: PreTrainedModel, tokenizer: PanguTokenizer) -> None:
-    """Write the checkpoint in the released layout, bf16."""
+    """Write the checkpoint in the released layout, bf16, with the byte pieces first."""
     folder = CHECKPOINTS / name
     tokenizer.save_pretrained(folder)
+    order = bytes_first(folder)
+    tokenizer = PanguTokenizer(folder)
     tensors: dict[str, torch.Tensor] = {}
     for tensor_name, tensor in model.state_dict().items():
         if ".mlp.experts." not in tensor_name:
             tensors[tensor_name] = tensor
     for index, layer in enumerate(model.model.layers):
-        if isinstance(getattr(layer.mlp, "experts", None), BatchedExperts):
+        if isinstance(getattr(layer.mlp, "experts", None), GroupedExperts):
             tensors |= layer.mlp.experts.unstacked(f"model.layers.{index}.mlp.experts")
+    for key in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[key] = tensors[key][order]
     stored = {key: tensors[key].to(torch.bfloat16).contiguous() for key in sorted(tensors)}
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    values = model.config.to_dict()
+    values = model.config.to_dict() | {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     released = [
         "attention_dropout",
         "bias",
@@ -388,9 +480,7 @@ def export(name: str, model: PreTrainedModel, tokenizer: PanguTokenizer) -> None
     config = {"architectures": [type(model).__name__], "torch_dtype": "bfloat16"}
     config |= {key: values[key] for key in sorted(set(released))}
     generation = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
+        **{key: values[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
         "do_sample": True,
         "temperature": 0.6,
         "top_p": 0.95,

@@ -22,7 +22,10 @@ for _config, _model, _causal_lm in (
     AutoModel.register(_config, _model, exist_ok=True)
     AutoModelForCausalLM.register(_config, _causal_lm, exist_ok=True)
 
+CLASSES = {"PanguProMoE": PanguProMoEForCausalLM, "PanguEmbedded": PanguEmbeddedForCausalLM}
+
 __all__ = [
+    "CLASSES",
     "PanguEmbeddedConfig",
     "PanguEmbeddedForCausalLM",
     "PanguEmbeddedModel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,6 +63,8 @@ def refuse_unknown_keys(model_type: str, keys: Mapping[str, Any]) -> None:
 
 def require_plain_rotary_embedding(model_type: str, rope_parameters: Mapping[str, Any]) -> None:
     """Raise if the rotary embedding is scaled or partial: no released Pangu of this type is."""
+    theta = rope_parameters.get("rope_theta", 1.0)
+    require_positive_number(model_type, "rope_theta", theta)
     extra = {
         key: value
         for key, value in rope_parameters.items()
@@ -86,4 +89,23 @@ def require_positive_integers(model_type: str, sizes: Mapping[str, Any]) -> None
             raise CheckpointError(
                 f"config.json of this {model_type} model says {key}={value!r}; expected a whole "
                 "number of 1 or more. Download it again."
+            )
+
+
+def require_positive_number(model_type: str, key: str, value: Any) -> None:
+    """Raise for a value that is no finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise CheckpointError(
+            f"config.json of this {model_type} model says {key}={value!r}; expected a number above "
+            "0. Download it again."
+        )
+
+
+def require_booleans(model_type: str, flags: Mapping[str, Any]) -> None:
+    """Raise for the first flag that is neither true nor false."""
+    for key, value in flags.items():
+        if not isinstance(value, bool):
+            raise CheckpointError(
+                f"config.json of this {model_type} model says {key}={value!r}; expected true or "
+                "false. Download it again."
             )

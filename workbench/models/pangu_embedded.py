@@ -14,8 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 from workbench.errors import CheckpointError
 from workbench.models._config_keys import (
     refuse_unknown_keys,
+    require_booleans,
     require_plain_rotary_embedding,
     require_positive_integers,
+    require_positive_number,
 )
 
 
@@ -51,7 +53,13 @@ class PanguConfig(LlamaConfig):
         require_positive_integers(
             self.model_type, {name: getattr(self, name) for name in self.size_names}
         )
-        rope = dict(kwargs.get("rope_scaling") or self.rope_parameters or {})
+        require_positive_number(self.model_type, "rms_norm_eps", self.rms_norm_eps)
+        require_booleans(
+            self.model_type, {"bias": self.bias, "tie_word_embeddings": self.tie_word_embeddings}
+        )
+        rope = {**(self.rope_parameters or {}), **(kwargs.get("rope_scaling") or {})}
+        if "rope_theta" in kwargs:
+            rope["rope_theta"] = kwargs["rope_theta"]
         require_plain_rotary_embedding(self.model_type, rope)
         refuse_unknown_keys(
             self.model_type,

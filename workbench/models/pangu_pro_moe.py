@@ -124,7 +124,7 @@ class PanguProMoERouter(nn.Linear):
         selected_experts
             [token, slot], int64, counted over all experts. A tie goes to the lowest index.
         """
-        router_logits = super().forward(hidden).float()
+        router_logits = super().forward(hidden.to(self.weight.dtype)).float()
         probabilities = router_logits.softmax(dim=-1)
         grouped = probabilities.unflatten(-1, (self.num_groups, -1))  # [token, group, member]
         winning_probability, winner = grouped.max(dim=-1)  # [token, group]

@@ -1,0 +1,333 @@
+"""From a checkpoint to one in 4 or 8 bit on disk, module by module, in little memory.
+
+The folder gets its `config.json` last, so that it opens as a checkpoint only when it is whole. A
+journal beside the finished shards lets the same call go on after any interruption.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from workbench.checkpoint import JOURNAL, Checkpoint, open_checkpoint
+from workbench.errors import CheckpointError, QuantizationError
+from workbench.loading import Filler
+from workbench.models import PanguTokenizer
+from workbench.plan import is_quantizable
+from workbench.reading import SAFETENSORS_NAMES, read_ahead
+from workbench.shards import INDEX, SINGLE, read_json
+
+ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
+STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file to be written: its name, and the modules whose tensors it holds."""
+
+    file_name: str
+    modules: tuple[str, ...]
+
+
+def quantize_checkpoint(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    bits: int,
+    quant_type: str = "nf4",
+    shard_bytes: int = 2_000_000_000,
+) -> Path:
+    """Write a checkpoint again in 4 or 8 bit, in the layout of transformers and bitsandbytes.
+
+    The weights are bit for bit those that `load(source, bits)` would make. Memory is needed for
+    one module at a time, whatever the checkpoint's size. After an interruption the same call goes
+    on behind the last finished shard.
+
+    Parameters
+    ----------
+    source
+        "demo", "demo-dense", a folder, a Hugging Face repository id, or an opened checkpoint.
+    destination
+        A folder that is new or empty, or holds an unfinished conversion of the same source.
+    bits
+        4 or 8; 16 copies the weights as they are computed with.
+    shard_bytes
+        Size of one output file, about; a single module is never split.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    CheckpointError
+        For a source that cannot be read, or changed since the conversion began.
+    QuantizationError
+        For a source that is quantized to other bits, a folder that holds something else, or a
+        disk that is full; what was finished is kept.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    folder = Path(destination).expanduser()
+    if type(bits) is not int or bits not in (4, 8, 16):
+        raise QuantizationError(f"bits is {bits!r}; expected 4 or 8.")
+    if checkpoint.stored_bits not in (16, bits):
+        raise QuantizationError(
+            f"{checkpoint.name} is already quantized to {checkpoint.stored}; pass the 16-bit "
+            f"checkpoint it was made from to get {bits} bit."
+        )
+    if shard_bytes < 1:
+        raise QuantizationError(f"the shard size is {shard_bytes} bytes; expected 1 or more.")
+    if folder.resolve() == checkpoint.path.resolve():
+        raise QuantizationError(f"{folder} is the source checkpoint; write to another folder.")
+    tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
+    _require_usable(folder)
+    checkpoint = checkpoint.fetched()
+    filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False)
+    sizes = {module: _output_bytes(filler, module, bits) for module in filler.modules}
+    shards = _shards(sizes, shard_bytes)
+    job = {
+        "source": _fingerprint(checkpoint),
+        "bits": bits,
+        "quant_type": quant_type if bits == 4 else None,
+        "shards": [shard.file_name for shard in shards],
+    }
+    journal = _Journal(folder, job)
+    left = [shard for shard in shards if shard.file_name not in journal.finished]
+    needed = sum(sizes[module] for shard in left for module in shard.modules)
+    with _explained(folder):
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise QuantizationError(
+                f"{folder} needs {needed / 1e9:.2f} GB more and the disk has {free / 1e9:.2f} GB "
+                "free; free some and run the same again."
+            )
+        with tqdm(
+            total=checkpoint.nbytes,
+            unit="B",
+            unit_scale=True,
+            desc=f"{checkpoint.name} to {bits} bit",
+        ) as bar:
+            for shard in shards:
+                if shard in left:
+                    entries = _write_shard(filler, shard, folder, bar)
+                    if _fingerprint(checkpoint) != job["source"]:
+                        raise CheckpointError(
+                            f"{checkpoint.path} changed while it was read; remove {folder} and "
+                            "begin again with a source that stays as it is."
+                        )
+                    journal.finish(shard.file_name, entries)
+                else:
+                    bar.update(sum(info.nbytes for info in filler.infos(shard.modules)))
+        _finish(filler, checkpoint, tokenizer, folder, journal)
+    return folder
+
+
+# -- inside -------------------------------------------------------------------------------------
+
+
+class _Journal:
+    """What is being converted, and which shards are finished with which tensors."""
+
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+        self.file = folder / JOURNAL
+        self.finished: dict[str, dict[str, int]] = {}  # file → tensor → bytes
+        self.job = job
+        if self.file.exists():
+            told = read_json(self.file)
+            if told.get("job") != job:
+                before, now = told.get("job") or {}, job
+                differing = [key for key in now if before.get(key) != now[key]]
+                raise QuantizationError(
+                    f"{folder} holds an unfinished conversion whose {', '.join(differing)} "
+                    "differed. Run it as before, or remove the folder and begin again."
+                )
+            self.finished = {
+                name: entries
+                for name, entries in told["finished"].items()
+                if (folder / name).is_file()
+            }
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write()
+
+    def finish(self, file_name: str, entries: dict[str, int]) -> None:
+        self.finished[file_name] = entries
+        self._write()
+
+    def _write(self) -> None:
+        text = json.dumps({"job": self.job, "finished": self.finished})
+        _write_whole(self.file, text.encode())
+
+
+def _require_usable(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise QuantizationError(f"{folder} is a file; pass a folder that is new or empty.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / JOURNAL).is_file():
+        raise QuantizationError(
+            f"{folder} is not empty and nothing in it is overwritten; pass a folder that is new "
+            "or empty."
+        )
+
+
+def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Size, time and header of every source file, and the configuration."""
+    told: dict[str, Any] = {}
+    for file in sorted({info.file for info in checkpoint.tensors.values()}):
+        status = file.stat()
+        with file.open("rb") as stream:
+            head = hashlib.sha256(stream.read(min(status.st_size, 1 << 16))).hexdigest()
+        told[file.name] = [status.st_size, status.st_mtime_ns, head]
+    config = (checkpoint.path / "config.json").read_bytes()
+    told["config.json"] = hashlib.sha256(config).hexdigest()
+    return told
+
+
+def _output_bytes(filler: Filler, module: str, bits: int) -> int:
+    total = 0
+    for part, info in zip(filler.parts(module), filler.infos([module]), strict=True):
+        count = torch.Size(info.shape).numel()
+        if bits == filler.checkpoint.stored_bits and bits < 16:
+            total += info.nbytes
+        elif bits == 4 and is_quantizable(f"{module}.{part}"):
+            total += count // 2 + count // 64 + count // 4096 + STATE_BYTES
+        elif bits == 8 and is_quantizable(f"{module}.{part}"):
+            total += count + 4 * info.shape[0] + 1
+        else:
+            total += count * 4  # at most
+    return total
+
+
+def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
+    groups: list[list[str]] = [[]]
+    filled = 0
+    for module, size in sizes.items():
+        if groups[-1] and filled + size > shard_bytes:
+            groups.append([])
+            filled = 0
+        groups[-1].append(module)
+        filled += size
+    count = len(groups)
+    names = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    return [
+        Shard(SINGLE if count == 1 else name, tuple(group))
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _write_shard(filler: Filler, shard: Shard, folder: Path, bar: tqdm) -> dict[str, int]:
+    """Write one file under another name, then give it its own; returns bytes by tensor."""
+    final = folder / shard.file_name
+    temporary = final.with_name(final.name + ".part")
+    names = [name for module in shard.modules for name in filler.names(module)]
+    room = sum(2 * len(name) + 8 * ENTRY_BYTES for name in names) + 1024  # a weight has 6 parts
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    try:
+        with temporary.open("wb", buffering=0) as file:
+            file.seek(8 + room)
+            for module, following in zip_longest(shard.modules, shard.modules[1:]):
+                read_ahead(filler.infos([following]) if following else [])
+                filler.fill(module)
+                for name, tensor in _own_tensors(filler.model, module).items():
+                    _write_all(file, tensor)
+                    header[name] = {
+                        "dtype": SAFETENSORS_NAMES[tensor.dtype],
+                        "shape": list(tensor.shape),
+                        "data_offsets": [offset, offset + tensor.nbytes],
+                    }
+                    offset += tensor.nbytes
+                filler.empty(module)
+                bar.update(sum(info.nbytes for info in filler.infos([module])))
+            text = json.dumps(header, separators=(",", ":")).encode()
+            assert len(text) <= room, "the header outgrew its room"
+            file.seek(0)
+            file.write(room.to_bytes(8, "little") + text.ljust(room))
+            os.fsync(file.fileno())
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+    del header["__metadata__"]
+    return {
+        name: entry["data_offsets"][1] - entry["data_offsets"][0] for name, entry in header.items()
+    }
+
+
+def _own_tensors(model: nn.Module, module_name: str) -> dict[str, torch.Tensor]:
+    """What a module itself stores, as transformers and bitsandbytes name it, without its children."""
+    tensors: dict[str, torch.Tensor] = {}
+    module = model.get_submodule(module_name)
+    module._save_to_state_dict(tensors, f"{module_name}.", keep_vars=False)
+    return tensors
+
+
+def _write_all(file: Any, tensor: torch.Tensor) -> None:
+    data = memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    while data:
+        data = data[file.write(data) :]
+
+
+def _finish(
+    filler: Filler,
+    checkpoint: Checkpoint,
+    tokenizer: PanguTokenizer,
+    folder: Path,
+    journal: _Journal,
+) -> None:
+    """Index, tokenizer and generation settings, then `config.json`, which makes it a checkpoint."""
+    config = filler.model.config
+    config.architectures = [type(filler.model).__name__]
+    config.dtype = filler.dtype
+    if len(journal.finished) > 1:
+        sizes = [size for entries in journal.finished.values() for size in entries.values()]
+        index = {
+            "metadata": {"total_size": sum(sizes)},
+            "weight_map": {
+                name: file for file, entries in journal.finished.items() for name in sorted(entries)
+            },
+        }
+        _write_whole(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
+    with TemporaryDirectory(dir=folder) as temporary:
+        tokenizer.save_pretrained(temporary)
+        filler.model.generation_config.save_pretrained(temporary)
+        config.save_pretrained(temporary)
+        files = sorted(Path(temporary).iterdir(), key=lambda file: file.name == "config.json")
+        for file in files:  # config.json last
+            os.replace(file, folder / file.name)
+    (folder / JOURNAL).unlink()
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """Replace a file in one step."""
+    temporary = file.with_name(file.name + ".part")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say in plain words what the system's errors mean here."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free some space and run the same again" if full else "then run the same again"
+        raise QuantizationError(
+            f"{folder} could not be written ({error.strerror or error}); what is finished is kept: "
+            f"{advice}."
+        ) from error

@@ -1,0 +1,264 @@
+"""From a checkpoint to a model: every module is filled from its own tensors, one after the other.
+
+Nothing is held twice: a tensor is read, checked, quantized or packed, and put where it stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+import bitsandbytes as bnb
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import CheckpointError, QuantizationError
+from workbench.models import CLASSES
+from workbench.plan import compute_dtype, expected_shapes, is_quantizable, kept_dtype
+from workbench.quantization import pack, quantization_config, quantize, replace_linears, restore
+from workbench.reading import read_ahead, read_tensor
+from workbench.shards import TensorInfo
+
+# What bitsandbytes stores beside a weight.
+QUANTIZED_PART = re.compile(
+    r"(.+)\.(?:weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map"
+    r"|quant_state\.bitsandbytes__\w+)|SCB|weight_format)"
+)
+
+
+def load_model(
+    checkpoint: Checkpoint, bits: int, device: str, quant_type: str = "nf4", packed: bool = True
+) -> nn.Module:
+    """Read, check and quantize a checkpoint module by module.
+
+    Parameters
+    ----------
+    quant_type
+        "nf4" or "fp4", both with double quantization; used at 4 bits from a 16-bit checkpoint.
+    packed
+        On a CPU, lay 4-bit weights out as bitsandbytes' fast path wants them. A packed model
+        refuses `state_dict()`, because bitsandbytes cannot undo the packing exactly.
+
+    Raises
+    ------
+    CheckpointError
+        For a missing, additional, misshapen, NaN or infinite tensor.
+    QuantizationError
+        For another `quant_type`.
+    """
+    filler = Filler(checkpoint, bits, device, quant_type, packed)
+    with tqdm(
+        total=checkpoint.nbytes,
+        unit="B",
+        unit_scale=True,
+        desc=f"loading {checkpoint.name}",
+        delay=0.5,
+    ) as bar:
+        for module, following in zip_longest(filler.modules, filler.modules[1:]):
+            read_ahead(filler.infos([following]) if following else [])
+            filler.fill(module)
+            bar.update(sum(info.nbytes for info in filler.infos([module])))
+    return filler.model
+
+
+class Filler:
+    """An empty model, and how each of its modules is filled from the checkpoint.
+
+    Parameters
+    ----------
+    As `load_model`.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        In evaluation mode; on the meta device where it is not filled yet.
+    modules : list of str
+        Names of the modules that own tensors, in the order in which the files hold them.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, bits: int, device: str, quant_type: str, packed: bool
+    ) -> None:
+        if quant_type not in ("nf4", "fp4"):
+            raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
+        check_tensors(checkpoint)
+        self.checkpoint, self.device, self.packed = checkpoint, device, packed
+        self.dtype = compute_dtype(checkpoint, bits, torch.device(device).type)
+        with torch.device("meta"):
+            self.model = CLASSES[checkpoint.architecture](checkpoint.config)
+        self.model.eval().requires_grad_(False)
+        self.quantized: dict[str, nn.Module] = {}
+        if bits < 16:
+            kind = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
+            self.quantized = replace_linears(self.model, bits, kind, self.dtype)
+            self.model.config.quantization_config = quantization_config(bits, kind)
+        self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(device)
+        if (checkpoint.path / "generation_config.json").is_file():
+            self.model.generation_config = self.model.generation_config.from_pretrained(
+                checkpoint.path
+            )
+        self._tensors = tensors_by_module(checkpoint)
+        self.modules = list(self._tensors)
+
+    def infos(self, modules: Sequence[str]) -> list[TensorInfo]:
+        """Where the tensors of these modules lie."""
+        return [
+            self.checkpoint.tensors[name]
+            for module in modules
+            for name in self._tensors[module].values()
+        ]
+
+    def parts(self, module: str) -> list[str]:
+        """What a module holds in the file: "weight", "bias", "weight.absmax" …"""
+        return list(self._tensors[module])
+
+    def names(self, module: str) -> list[str]:
+        """Full names of a module's tensors in the file."""
+        return list(self._tensors[module].values())
+
+    def empty(self, module_name: str) -> None:
+        """Give a filled module's memory back; `fill` fills it again."""
+        module = self.model.get_submodule(module_name)
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if isinstance(parameter, bnb.nn.Params4bit | bnb.nn.Int8Params):
+                module.weight = type(parameter)(parameter.data.to("meta"), requires_grad=False)
+                module.quant_state = None
+            else:
+                setattr(module, leaf, nn.Parameter(parameter.to("meta"), requires_grad=False))
+
+    def fill(self, module_name: str) -> None:
+        """Read the tensors of one module and put them where they stay.
+
+        Raises
+        ------
+        CheckpointError
+            If a tensor holds NaN or infinity, or its quantization state is not whole.
+        """
+        module = self.model.get_submodule(module_name)
+        parts = {
+            part: read_tensor(name, self.checkpoint.tensors[name])
+            for part, name in self._tensors[module_name].items()
+        }
+        if module_name in self.quantized:
+            if self.checkpoint.stored_bits < 16:
+                restore(module, module_name, parts, self.device)
+            else:
+                quantize(module, parts["weight"].to(self.dtype), self.device)
+            pack(module, self.packed)
+            parts = {"bias": parts["bias"]} if "bias" in parts else {}
+        for leaf, tensor in parts.items():
+            name = self._tensors[module_name][leaf]
+            kind = kept_dtype(name, self.checkpoint.tensors[name].dtype, self.dtype)
+            setattr(module, leaf, nn.Parameter(tensor.to(self.device, kind), requires_grad=False))
+        if module_name == "model.embed_tokens" and self.checkpoint.config.tie_word_embeddings:
+            self.model.lm_head.weight = module.weight
+
+
+def tensors_by_module(checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
+    """Module name → what follows it ("weight", "bias", "weight.absmax" …) → tensor name.
+
+    Modules come in the order in which the files hold their first tensor. A head that is tied to
+    the embeddings is left out.
+    """
+    modules: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, _ in sorted(
+        checkpoint.tensors.items(), key=lambda item: (item[1].file, item[1].offset)
+    ):
+        module, mark, _ = name.partition(".weight.")  # parts of a quantized weight
+        if not mark:
+            module = name.rpartition(".")[0]
+        if not (checkpoint.config.tie_word_embeddings and module == "lm_head"):
+            modules[module][name.removeprefix(module + ".")] = name
+    return dict(modules)
+
+
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Compare names, shapes and parts with the model's before anything is read.
+
+    Raises
+    ------
+    CheckpointError
+        For a missing, additional or misshapen tensor, and for a part of a quantized weight that
+        is missing.
+    """
+    expected, found = expected_shapes(checkpoint), dict(checkpoint.tensors)
+    if checkpoint.config.tie_word_embeddings:
+        _check_tied_head(checkpoint, found.pop("lm_head.weight", None))
+    for name in list(found):
+        if checkpoint.stored_bits < 16 and _is_part_of_quantized(name, expected):
+            del found[name]
+    if missing := sorted(expected.keys() - found.keys()):
+        raise CheckpointError(
+            f"{missing[0]} is missing from {checkpoint.path}{_and_more(missing)}. Expected "
+            f"{len(expected):,} tensors, found {len(found):,}. Download the checkpoint again, or "
+            "correct config.json if it belongs to another model."
+        )
+    for name, shape in expected.items():
+        info = found.pop(name)
+        if checkpoint.stored_bits < 16 and is_quantizable(name):
+            _check_quantized(checkpoint, name, info, shape)
+        elif info.shape != shape:
+            raise CheckpointError(
+                f"{name} has shape {list(info.shape)}, expected {list(shape)} by config.json; "
+                "the two do not belong together."
+            )
+    if found:
+        extra = sorted(found)
+        raise CheckpointError(
+            f"{extra[0]} is in {checkpoint.path} and not in the model{_and_more(extra)}. A model that "
+            "needs it is not the one config.json describes; correct config.json or remove the tensor."
+        )
+
+
+def _check_tied_head(checkpoint: Checkpoint, head: TensorInfo | None) -> None:
+    """A head that is stored although it is tied must be the embeddings again."""
+    embeddings = checkpoint.tensors.get("model.embed_tokens.weight")
+    if head is None or embeddings is None:
+        return
+    if (head.dtype, head.shape) != (embeddings.dtype, embeddings.shape) or not torch.equal(
+        read_tensor("lm_head.weight", head), read_tensor("model.embed_tokens.weight", embeddings)
+    ):
+        raise CheckpointError(
+            f"{checkpoint.path} says tie_word_embeddings=true and holds a lm_head.weight that is not "
+            "the embeddings; correct config.json."
+        )
+
+
+def _is_part_of_quantized(name: str, expected: Mapping[str, tuple[int, ...]]) -> bool:
+    match = QUANTIZED_PART.fullmatch(name)
+    return bool(match) and f"{match[1]}.weight" in expected and is_quantizable(f"{match[1]}.weight")
+
+
+def _check_quantized(
+    checkpoint: Checkpoint, name: str, info: TensorInfo, shape: tuple[int, ...]
+) -> None:
+    """What bitsandbytes left of a weight: its bytes, and what they mean."""
+    tensors, count = checkpoint.tensors, torch.Size(shape).numel()
+    wanted, size = ("I8", count) if checkpoint.stored_bits == 8 else ("U8", (count + 1) // 2)
+    if info.dtype != wanted or info.nbytes != size:
+        raise CheckpointError(
+            f"{name} is stored as {info.dtype} with {info.nbytes:,} bytes; expected {wanted} with "
+            f"{size:,} bytes for {list(shape)} in {checkpoint.stored}. Download it again, or "
+            "convert it again from the 16-bit checkpoint."
+        )
+    if checkpoint.stored_bits == 8:
+        parts = [name.removesuffix("weight") + "SCB"]
+    else:
+        parts = [f"{name}.absmax", f"{name}.quant_map"]
+        parts.append(f"{name}.quant_state.bitsandbytes__{checkpoint.stored}")
+        if (absmax := tensors.get(parts[0])) and absmax.dtype == "U8":
+            parts += [f"{name}.nested_absmax", f"{name}.nested_quant_map"]
+    if missing := [part for part in parts if part not in tensors]:
+        raise CheckpointError(
+            f"{missing[0]} is missing from {checkpoint.path}: without it {name} means nothing. "
+            "Download the checkpoint again."
+        )
+
+
+def _and_more(names: list[str]) -> str:
+    return f", and {len(names) - 1:,} more" if len(names) > 1 else ""

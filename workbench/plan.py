@@ -1,0 +1,224 @@
+"""What loading will take, known before any weight is read: bytes by component, and whether they fit."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+import pandas as pd
+import psutil
+import torch
+
+from workbench.checkpoint import Checkpoint
+from workbench.errors import QuantizationError
+from workbench.models import CLASSES
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+WORKING_SHARE = 0.9  # of the free memory that a model may take; the rest is for running it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What loading will take, known before any weight is read.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        component, parameters, bytes: in memory at the planned precision.
+    bits : int
+    device : str
+    free_bytes : int
+        What the device has free now.
+    """
+
+    frame: pd.DataFrame
+    bits: int
+    device: str
+    free_bytes: int
+    name: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole model in memory."""
+        return int(self.frame["bytes"].sum())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the model leaves a tenth of the free memory for running it."""
+        return self.nbytes <= WORKING_SHARE * self.free_bytes
+
+    def __str__(self) -> str:
+        verdict = "fits" if self.fits else "does not fit"
+        return (
+            f"Plan for {self.name} in {self.bits} bit on {self.device}: "
+            f"{self.nbytes / 1e9:.3f} GB of {self.free_bytes / 1e9:.1f} GB free: {verdict}.\n"
+            + format_table(self.frame)
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{self}</pre>"
+
+
+def component_of(name: str) -> str:
+    """The part of the model that a tensor belongs to, by its name."""
+    for mark, component in (
+        (".mlp.experts.", "routed experts"),
+        (".mlp.shared_expert.", "shared experts"),
+        (".mlp.gate.", "router"),
+        (".mlp.router_scale", "router"),
+        (".mlp.", "feed-forward"),
+        (".self_attn.", "attention"),
+        ("embed_tokens", "embeddings"),
+        ("lm_head", "head"),
+    ):
+        if mark in name:
+            return component
+    return "norms"
+
+
+def is_quantizable(name: str) -> bool:
+    """Whether a tensor is the weight of a linear module that 4 and 8 bit quantize."""
+    return name.endswith("_proj.weight")
+
+
+def compute_dtype(checkpoint: Checkpoint, bits: int, device: str) -> torch.dtype:
+    """The type of activations and of all that is not quantized.
+
+    As stored; but fp16 becomes bf16 on a CPU, where fp16 is 16 times slower, and a quantized
+    model computes in bf16.
+    """
+    if bits < 16:
+        return torch.bfloat16
+    dtype = DTYPES[checkpoint.stored]
+    return torch.bfloat16 if dtype is torch.float16 and device == "cpu" else dtype
+
+
+def kept_dtype(name: str, stored: str, compute: torch.dtype) -> torch.dtype:
+    """The type in memory of a tensor that is not quantized; `stored` is safetensors' type name.
+
+    The router stays as exact as it is stored (fp16 as fp32, which holds it exactly); all else has
+    the type of the activations.
+    """
+    if component_of(name) == "router" and stored != "BF16":
+        return torch.float32
+    return compute
+
+
+def choose_bits(checkpoint: Checkpoint, bits: int | None) -> int:
+    """The precision to load: what is asked for, or what a quantized file holds, or 4.
+
+    Raises
+    ------
+    QuantizationError
+        For bits other than 4, 8 and 16, or other bits than a quantized file holds.
+    """
+    if bits is None:
+        return checkpoint.stored_bits if checkpoint.stored_bits < 16 else 4
+    if type(bits) is not int or bits not in (4, 8, 16):
+        raise QuantizationError(f"bits is {bits!r}; expected 4, 8 or 16.")
+    if checkpoint.stored_bits < 16 and bits != checkpoint.stored_bits:
+        raise QuantizationError(
+            f"{checkpoint.name} is already quantized to {checkpoint.stored} and cannot be loaded in "
+            f"{bits} bit. Load it with bits={checkpoint.stored_bits}, or pass the 16-bit checkpoint."
+        )
+    return bits
+
+
+def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
+    """Bytes that each component will take at `bits`, and what the machine has free.
+
+    Parameters
+    ----------
+    device
+        "cpu", "cuda", "cuda:1" and so on, or "auto": the first CUDA device if there is one.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError) as error:
+        raise QuantizationError(f"device is {device!r}; expected auto, cpu or cuda.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise QuantizationError('device is "cuda", and this machine has none; use device="cpu".')
+    if kind not in ("cpu", "cuda"):
+        raise QuantizationError(f"device is {device!r}; only cpu and cuda are supported.")
+    free = (
+        torch.cuda.mem_get_info(device)[0] if kind == "cuda" else psutil.virtual_memory().available
+    )
+    dtype = compute_dtype(checkpoint, bits, kind)
+    parameters, sizes = defaultdict(int), defaultdict(int)
+    for name, shape in expected_shapes(checkpoint).items():
+        count = torch.Size(shape).numel()
+        component = component_of(name)
+        parameters[component] += count
+        if bits == 4 and is_quantizable(name):
+            # half a byte, and per block of 64 a scale: 2 bytes packed on a CPU, else 1 and a bit
+            sizes[component] += count // 2 + (count // 32 if kind == "cpu" else count // 64)
+        elif bits == 8 and is_quantizable(name):
+            sizes[component] += count + 4 * shape[0]
+        else:
+            stored = checkpoint.tensors[name].dtype if name in checkpoint.tensors else "BF16"
+            sizes[component] += count * kept_dtype(name, stored, dtype).itemsize
+    frame = pd.DataFrame(
+        {"component": list(sizes), "parameters": list(parameters.values()), "bytes": sizes.values()}
+    )
+    return Plan(frame, bits, device, int(free), checkpoint.name)
+
+
+def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
+    """Raise, naming what would fit, if the plan does not."""
+    if plan.fits:
+        return
+    fitting = [
+        f"bits={bits} ({smaller.nbytes / 1e9:.1f} GB)"
+        for bits in (8, 4)
+        if bits < plan.bits
+        and checkpoint.stored_bits == 16
+        and (smaller := make_plan(checkpoint, bits, plan.device)).fits
+    ]
+    advice = f"It would fit with {' or '.join(fitting)}." if fitting else (
+        f"No precision here fits: it needs a device with {plan.nbytes / WORKING_SHARE / 1e9:.1f} GB "
+        "free, or a smaller model."
+    )  # fmt: skip
+    raise QuantizationError(
+        f"{plan.name} in {plan.bits} bit needs {plan.nbytes / 1e9:.1f} GB, and {plan.device} has "
+        f"{plan.free_bytes / 1e9:.1f} GB free (a tenth is kept for running). {advice}"
+    )
+
+
+def expected_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that the configuration asks for."""
+    with torch.device("meta"):
+        model = CLASSES[checkpoint.architecture](checkpoint.config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if checkpoint.config.tie_word_embeddings:
+        shapes.pop("lm_head.weight")
+    return shapes
+
+
+def format_table(frame: pd.DataFrame) -> str:
+    """A plan's or a receipt's frame as text."""
+    formats = {
+        "parameters": "{:,}".format,
+        "bytes": "{:,}".format,
+        "quantized_share": "{:.1%}".format,
+    }
+    return frame.to_string(index=False, formatters={k: formats[k] for k in formats if k in frame})
+
+
+def size_in_bytes(text: str | int) -> int:
+    """Bytes of a size such as "8GB", "500 MB" or "2e9"; decimal units.
+
+    Raises
+    ------
+    QuantizationError
+        If it is no size.
+    """
+    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)B?\s*", str(text), re.IGNORECASE)
+    try:
+        return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+    except (TypeError, ValueError) as error:
+        raise QuantizationError(
+            f"{text!r} is no size; expected for example 8GB or 500MB."
+        ) from error

@@ -1,0 +1,119 @@
+"""What was loaded and how it is stored, counted on the loaded modules themselves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import bitsandbytes as bnb
+import pandas as pd
+import torch
+from torch import nn
+
+from workbench.errors import QuantizationError
+from workbench.plan import DTYPES, component_of, format_table, is_quantizable
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was loaded and how it is stored, counted on the loaded modules.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        component, parameters, stored (for example "nf4 + bf16"), bytes, quantized_share (of the
+        parameters, 0 to 1).
+    """
+
+    frame: pd.DataFrame
+    bits: int
+    device: str
+    name: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights in memory."""
+        return int(self.frame["bytes"].sum())
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The receipt as plain values, for a trace's header."""
+        return {
+            "bits": self.bits,
+            "device": self.device,
+            "bytes": self.nbytes,
+            "stored": dict(zip(self.frame["component"], self.frame["stored"], strict=True)),
+        }
+
+    def __str__(self) -> str:
+        parameters = int(self.frame["parameters"].sum())
+        return (
+            f"{self.name} in {self.bits} bit on {self.device}: {parameters:,} parameters, "
+            f"{self.nbytes / 1e9:.3f} GB\n" + format_table(self.frame)
+        )
+
+    def _repr_html_(self) -> str:
+        head, _, _ = str(self).partition("\n")
+        shown = self.frame.style.format(
+            {"parameters": "{:,}", "bytes": "{:,}", "quantized_share": "{:.1%}"}
+        ).hide(axis="index")
+        return f"<p>{head}</p>{shown.to_html()}"
+
+
+def make_receipt(model: nn.Module, bits: int, device: str, name: str) -> Receipt:
+    """Count what every module really holds.
+
+    Raises
+    ------
+    QuantizationError
+        If a routed or shared expert is not quantized although `bits` says so.
+    """
+    parameters, sizes, share = defaultdict(int), defaultdict(int), defaultdict(int)
+    kinds: dict[str, list[str]] = defaultdict(list)
+    seen: set[int] = set()
+    for module_name, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            full_name = f"{module_name}.{leaf}"
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            component = component_of(full_name)
+            count, size, kind = _count(module, leaf, parameter)
+            parameters[component] += count
+            sizes[component] += size
+            if kind in ("nf4", "fp4", "int8"):
+                share[component] += count
+            elif bits < 16 and is_quantizable(full_name):
+                raise QuantizationError(
+                    f"{full_name} stayed in {kind} although {bits} bit was asked for."
+                )
+            if kind not in kinds[component]:
+                kinds[component].append(kind)
+    frame = pd.DataFrame(
+        {
+            "component": list(parameters),
+            "parameters": list(parameters.values()),
+            "stored": [" + ".join(kinds[component]) for component in parameters],
+            "bytes": list(sizes.values()),
+            "quantized_share": [share[c] / parameters[c] for c in parameters],
+        }
+    )
+    return Receipt(frame, bits, device, name)
+
+
+def _count(module: nn.Module, leaf: str, parameter: nn.Parameter) -> tuple[int, int, str]:
+    """Parameters, bytes in memory, and the name of the storage."""
+    size = parameter.numel() * parameter.element_size()
+    if leaf == "weight" and isinstance(module, bnb.nn.Linear4bit):
+        state = parameter.quant_state
+        size += state.absmax.numel() * state.absmax.element_size()
+        if state.nested:
+            size += state.state2.absmax.numel() * state.state2.absmax.element_size()
+        return module.in_features * module.out_features, size, state.quant_type
+    if leaf == "weight" and isinstance(module, bnb.nn.Linear8bitLt):
+        if parameter.dtype != torch.int8:
+            return parameter.numel(), size, str(parameter.dtype).removeprefix("torch.")
+        return parameter.numel(), size + 4 * module.out_features, "int8"
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    return parameter.numel(), size, names.get(parameter.dtype, str(parameter.dtype))
