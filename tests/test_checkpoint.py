@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.tiny import make_tiny_checkpoint
 from workbench import load
 from workbench.checkpoint import open_checkpoint
+from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, TokenizerError, WorkbenchError
 
 
@@ -113,9 +114,91 @@ def ascend_quantization(folder):
     (folder / "quant_model_description.json").write_text("{}")
 
 
+def trailing_bytes(folder):
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b"more")
+
+
+def change_header(folder, change):
+    """Change the JSON of the header, keeping its length."""
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    head = len(text).to_bytes(8, "little") + text
+    file.write_bytes(head + content[8 + length :])
+
+
+def shape_and_bytes_differ(folder):
+    change_header(folder, lambda h: h["model.norm.weight"].update(shape=[191]))
+
+
+def offsets_overlap(folder):
+    offsets = {"data_offsets": [0, 192 * 4]}
+    change_header(folder, lambda h: h["model.norm.weight"].update(offsets))
+
+
+def negative_offset(folder):
+    change_header(folder, lambda h: h["model.norm.weight"].update(data_offsets=[-768, 0]))
+
+
+def odd_type(folder):
+    change_header(folder, lambda h: h["model.norm.weight"].update(dtype=["F32"]))
+
+
+def eight_bit_floats(folder):
+    change_header(folder, lambda h: h["model.norm.weight"].update(dtype="F8_E4M3"))
+
+
+def config_value(**values):
+    return lambda folder: change_config(folder, **values)
+
+
+def config_without(key):
+    def damage(folder):
+        values = config_of(folder)
+        del values[key]
+        (folder / "config.json").write_text(json.dumps(values))
+
+    return damage
+
+
+def nested_json(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def tied_with_another_head(folder):
+    change_config(folder, tie_word_embeddings=True)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (trailing_bytes, "4 bytes after its last tensor"),
+        (shape_and_bytes_differ, r"shape \(191,\) of F32 does not take 768 bytes"),
+        (offsets_overlap, "overlap or leave a hole"),
+        (negative_offset, "no whole numbers"),
+        (odd_type, "damaged safetensors header"),
+        (eight_bit_floats, "F8_E4M3"),
+        (config_value(rope_theta="abc"), "cannot be used|rope_theta='abc'"),
+        (config_value(rope_theta=0), "rope_theta=0; expected a number above 0"),
+        (config_value(rms_norm_eps=-1), "rms_norm_eps=-1; expected a number above 0"),
+        (config_value(rms_norm_eps="1e-5"), "cannot be used|rms_norm_eps"),
+        (config_value(bias="yes"), "cannot be used|bias='yes'"),
+        (config_value(tie_word_embeddings="no"), "cannot be used|tie_word_embeddings"),
+        (config_value(head_dim=31), "cannot be used|head_dim"),
+        (config_value(model_type=["PanguProMoE"]), "not a Pangu model|not supported"),
+        (config_value(architectures=[1, 2]), "not a Pangu model|not supported"),
+        (config_value(quantization_config="x"), "expected an object"),
+        (config_value(model_type="pangu_ultra_moe", architectures=None), "Ultra.*not supported"),
+        (config_value(model_type="openpangu_v2", architectures=None), r"2\.0.*not supported yet"),
+        (config_value(model_type="pangu_alpha", architectures=None), "pangu_alpha.*not supported"),
+        (config_without("rope_theta"), "lacks rope_theta"),
+        (config_without("num_experts"), "lacks num_experts"),
+        (nested_json, "is not JSON"),
+        (tied_with_another_head, "lm_head.weight that is not the embeddings"),
         (no_config, r"config\.json is missing"),
         (not_json, "is not JSON"),
         (another_model, "qwen3_moe.*not a Pangu model"),
@@ -190,3 +273,99 @@ def test_left_over_tensors_of_the_releases_are_ignored(tiny_dense, tmp_path):
     change_tensors(folder, lambda t: t.update({name: torch.ones(16)}))
     assert name not in open_checkpoint(folder).tensors
     load(folder, bits=16, device="cpu")
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path):
+    folder = make_tiny_checkpoint(tmp_path / "sharded", shards=2)
+    first, second = (folder / f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
+    tensors = load_file(second)
+    tensors |= {name: value for name, value in list(load_file(first).items())[:1]}
+    save_file(tensors, second)
+    with pytest.raises(CheckpointError, match="expected it once"):
+        open_checkpoint(folder)
+
+
+def test_an_index_that_names_the_wrong_shard_or_a_file_outside_is_refused(tmp_path):
+    folder = make_tiny_checkpoint(tmp_path / "sharded", shards=2)
+    file = folder / "model.safetensors.index.json"
+    index = json.loads(file.read_text())
+    names = list(index["weight_map"])
+    first, last = (index["weight_map"][name] for name in (names[0], names[-1]))
+    assert first != last
+    index["weight_map"][names[0]] = last
+    file.write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=rf"{names[0]} is missing from {last}"):
+        open_checkpoint(folder)
+    index["weight_map"][names[0]] = "../elsewhere.safetensors"
+    file.write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"a \.safetensors file of the same folder"):
+        open_checkpoint(folder)
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quantized")
+    source = make_tiny_checkpoint(folder / "source", "PanguEmbedded", dtype="bfloat16")
+    return {bits: quantize_checkpoint(source, folder / str(bits), bits) for bits in (4, 8)}
+
+
+WEIGHT = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("bits", "change", "message"),
+    [
+        (4, lambda t: t.pop(f"{WEIGHT}.absmax"), "absmax is missing"),
+        (4, lambda t: t.pop(f"{WEIGHT}.nested_absmax"), "nested_absmax is missing"),
+        (4, lambda t: t.pop(f"{WEIGHT}.quant_state.bitsandbytes__nf4"), "quant_state.* is missing"),
+        (4, lambda t: t.update({WEIGHT: t[WEIGHT][:-8]}), "expected U8 with"),
+        (4, lambda t: t.update({WEIGHT: torch.ones(320, 192)}), "stored as F32"),
+        (4, lambda t: t.update({f"{WEIGHT}.foo": torch.ones(3)}), "foo is in .* not in the model"),
+        (
+            4,
+            lambda t: t.update({f"{WEIGHT}.absmax": t[f"{WEIGHT}.absmax"][:-8]}),
+            "scales, expected",
+        ),
+        (8, lambda t: t.pop("model.layers.1.mlp.up_proj.SCB"), "SCB is missing"),
+        (
+            8,
+            lambda t: t.update({"model.layers.1.mlp.up_proj.SCB": torch.ones(7)}),
+            "7 scales, expected 320",
+        ),
+    ],
+)
+def test_a_damaged_quantized_checkpoint_is_refused(bits, change, message, quantized, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(quantized[bits], folder)
+    change_tensors(folder, change)
+    with pytest.raises(CheckpointError, match=message):
+        load(folder, device="cpu")
+
+
+def test_a_quantized_checkpoint_of_another_four_bit_type_is_refused(quantized, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(quantized[4], folder)
+    for name, message in (("fp4", "bitsandbytes__fp4 is missing"), ("xyz", "expected nf4 or fp4")):
+        settings = config_of(folder)["quantization_config"] | {"bnb_4bit_quant_type": name}
+        change_config(folder, quantization_config=settings)
+        with pytest.raises(CheckpointError, match=message):
+            load(folder, device="cpu")
+
+
+def test_the_router_keeps_the_precision_of_its_file(tmp_path):
+    folder = make_tiny_checkpoint(tmp_path, dtype="float32")
+    stored = load_file(folder / "model.safetensors")
+    for bits in (4, 8):
+        mlp = load(folder, bits=bits, device="cpu").model.model.layers[1].mlp
+        assert torch.equal(mlp.gate.weight, stored["model.layers.1.mlp.gate.weight"])
+        assert torch.equal(mlp.router_scale, stored["model.layers.1.mlp.router_scale"])
+
+
+def test_what_is_loaded_shares_no_memory_with_the_file(tmp_path):
+    folder = make_tiny_checkpoint(tmp_path, "PanguEmbedded", dtype="bfloat16")
+    pangu = load(folder, bits=16, device="cpu")
+    before = pangu.model.model.norm.weight.clone()
+    file = folder / "model.safetensors"
+    with file.open("r+b") as stream:
+        stream.write(bytes(file.stat().st_size))
+    assert torch.equal(pangu.model.model.norm.weight, before)

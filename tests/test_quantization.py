@@ -2,16 +2,17 @@
 
 import filecmp
 import shutil
+from copy import deepcopy
 
 import bitsandbytes as bnb
 import pytest
 import torch
+from bitsandbytes.functional import _convert_weight_packed_for_cpu
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-import workbench.plan as plan
 from tests.tiny import make_tiny_checkpoint
-from workbench import load, open_checkpoint
+from workbench import load, open_checkpoint, plan, quantization
 from workbench.errors import QuantizationError
 from workbench.plan import make_plan
 
@@ -171,3 +172,43 @@ def test_saving_over_the_source_is_refused(tiny_dense, tmp_path):
     shutil.copytree(tiny_dense, folder)
     with pytest.raises(QuantizationError, match="source checkpoint"):
         load(folder, bits=8, device="cpu").save(folder)
+
+
+@pytest.mark.parametrize(("quant_type", "nested"), [("nf4", True), ("nf4", False), ("fp4", True)])
+@pytest.mark.parametrize("shape", [(32, 64), (96, 192), (64, 320)])
+def test_packing_gives_the_same_bytes_as_bitsandbytes(quant_type, nested, shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    bytes_4bit, state = bnb.functional.quantize_4bit(
+        weight, quant_type=quant_type, compress_statistics=nested
+    )
+    theirs, their_state = _convert_weight_packed_for_cpu(bytes_4bit.clone(), deepcopy(state))
+    assert torch.equal(quantization.packed(bytes_4bit, state), theirs)
+    quantization.describe_packed(state)
+    assert torch.equal(state.absmax, their_state.absmax)
+    assert {k: v for k, v in vars(state).items() if not isinstance(v, torch.Tensor)} == {
+        k: v for k, v in vars(their_state).items() if not isinstance(v, torch.Tensor)
+    }
+
+
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+@pytest.mark.parametrize("columns", [32, 37, 90, 96, 160, 224])
+def test_rows_that_end_within_a_block_are_computed_with_their_own_scales(quant_type, columns):
+    weight = torch.randn(
+        (40, columns), generator=torch.Generator().manual_seed(2)
+    ) * torch.logspace(-1, 1, 40).unsqueeze(1)
+    linear = torch.nn.Sequential(torch.nn.Linear(columns, 40, bias=False))
+    module = quantization.replace_linears(linear, 4, quant_type, torch.bfloat16)["0"]
+    quantization.quantize(module, weight.bfloat16(), "cpu")
+    quantization.pack(module)
+    with torch.inference_mode():
+        found = module(torch.eye(columns, dtype=torch.bfloat16)).float().T
+    # block by block, by hand
+    state, flat = module.weight.quant_state, weight.bfloat16().float().flatten()
+    expected = torch.empty_like(flat)
+    for start in range(0, len(flat), 64):
+        block = flat[start : start + 64]
+        scale = block.abs().max()
+        nearest = (block[:, None] / scale - state.code[None, :]).abs().argmin(dim=1)
+        expected[start : start + 64] = state.code[nearest] * scale
+    expected = expected.view(40, columns)
+    assert (found - expected).norm() / expected.norm() < 0.02  # double quantization and bf16

@@ -189,6 +189,11 @@ def _configuration(values: dict[str, Any], path: Path) -> Any:
             f"{path} was quantized by msmodelslim for Ascend, which is not supported yet. "
             "Pass the 16-bit checkpoint it was made from; it is quantized while loading."
         )
+    if not isinstance(quantization := values.get("quantization_config") or {}, dict):
+        raise CheckpointError(
+            f"{path / 'config.json'} says quantization_config={quantization!r}; expected an "
+            "object. Download it again."
+        )
     keys = set(values)
     if isinstance(values.get("rope_parameters"), dict):  # as transformers writes it
         keys |= set(values["rope_parameters"])
@@ -240,11 +245,6 @@ def _refuse_other_models(names: list[str], model_type: Any, path: Path) -> None:
 def _stored(values: dict[str, Any], tensors: Mapping[str, TensorInfo], path: Path) -> str:
     quantization = values.get("quantization_config")
     if quantization:
-        if not isinstance(quantization, dict):
-            raise CheckpointError(
-                f"{path / 'config.json'} says quantization_config={quantization!r}; expected an "
-                "object. Download it again."
-            )
         method = quantization.get("quant_method")
         if method in ("bitsandbytes", "bitsandbytes_4bit") and (
             quantization.get("load_in_4bit") or quantization.get("_load_in_4bit")

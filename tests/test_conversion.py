@@ -1,0 +1,214 @@
+"""Conversion on disk: the same weights as on load, and nothing lost or half done by an interruption."""
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.tiny import make_tiny_checkpoint
+from workbench import conversion, load, open_checkpoint
+from workbench.checkpoint import JOURNAL
+from workbench.cli import main
+from workbench.conversion import quantize_checkpoint
+from workbench.errors import CheckpointError, QuantizationError
+from workbench.loading import Filler, load_model
+
+IDS = [1, 45, 99, 7, 300, 45, 211]
+
+
+@pytest.fixture(scope="module", params=["PanguProMoE", "PanguEmbedded"])
+def source(request, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("source") / request.param
+    return make_tiny_checkpoint(folder, request.param, dtype="bfloat16", shards=2)
+
+
+@pytest.fixture
+def moe_source(tmp_path) -> Path:
+    return make_tiny_checkpoint(tmp_path / "moe-source", dtype="bfloat16", shards=2)
+
+
+def logits_of(model) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(torch.tensor([IDS])).logits[0].float()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize(("bits", "quant_type"), [(4, "nf4"), (4, "fp4"), (8, "nf4")])
+def test_what_is_converted_is_bit_for_bit_what_is_quantized_on_load(
+    bits, quant_type, source, tmp_path
+):
+    folder = quantize_checkpoint(source, tmp_path / "out", bits, quant_type, shard_bytes=300_000)
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    assert not (folder / JOURNAL).exists()
+    on_load = load_model(open_checkpoint(source), bits, "cpu", quant_type, packed=False)
+    from_disk = load_model(open_checkpoint(folder), bits, "cpu", packed=False)
+    stored, expected = from_disk.state_dict(), on_load.state_dict()
+    assert stored.keys() == expected.keys()
+    for name in expected:
+        assert stored[name].dtype == expected[name].dtype
+        assert torch.equal(stored[name], expected[name]), name
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_transformers_reads_what_was_converted(bits, source, tmp_path):
+    folder = quantize_checkpoint(source, tmp_path / "out", bits, shard_bytes=300_000)
+    ours = logits_of(load(folder, device="cpu").model)
+    theirs = logits_of(AutoModelForCausalLM.from_pretrained(folder).eval())
+    torch.testing.assert_close(theirs, ours, rtol=0.02, atol=0.02)
+
+
+def test_an_interrupted_conversion_goes_on_behind_its_last_finished_shard(
+    moe_source, tmp_path, monkeypatch
+):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
+    fill, filled = Filler.fill, []
+
+    def interrupted(self, module):
+        if len(filled) == 70:
+            raise KeyboardInterrupt
+        filled.append(module)
+        fill(self, module)
+
+    monkeypatch.setattr(Filler, "fill", interrupted)
+    folder = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    finished = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.safetensors")}
+    assert 0 < len(finished) < len(list(whole.glob("*.safetensors")))
+    assert not list(folder.glob("*.part"))
+    with pytest.raises(CheckpointError, match="conversion that was not finished"):
+        open_checkpoint(folder)
+    monkeypatch.setattr(Filler, "fill", fill)
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert {name: (folder / name).stat().st_mtime_ns for name in finished} == finished
+    assert contents(folder) == contents(whole)
+
+
+def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(moe_source, tmp_path):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 8, shard_bytes=200_000)
+    folder, chance = tmp_path / "out", random.Random(0)
+    code = (
+        "from workbench.conversion import quantize_checkpoint\n"
+        f"print('ready', flush=True)\n"
+        f"quantize_checkpoint({str(moe_source)!r}, {str(folder)!r}, 8, shard_bytes=200_000)\n"
+    )
+    killed = 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        process.stdout.readline()
+        wanted = len(list(folder.glob("model-*.safetensors"))) + 2
+        deadline = time.monotonic() + 120
+        while process.poll() is None and len(list(folder.glob("model-*.safetensors"))) < wanted:
+            assert time.monotonic() < deadline
+            time.sleep(chance.uniform(0.001, 0.01))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        if not (folder / "config.json").exists():
+            with pytest.raises(CheckpointError, match="was not finished"):
+                open_checkpoint(folder)
+    assert killed
+    if not (folder / "config.json").exists():
+        quantize_checkpoint(moe_source, folder, 8, shard_bytes=200_000)
+    assert contents(folder) == contents(whole)
+
+
+def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monkeypatch):
+    fill, filled = Filler.fill, []
+    file = moe_source / "model-00002-of-00002.safetensors"
+
+    def changing(self, module):
+        filled.append(module)
+        if len(filled) == 40:
+            os.utime(file, ns=(1, 1))
+        fill(self, module)
+
+    monkeypatch.setattr(Filler, "fill", changing)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
+    with pytest.raises(QuantizationError, match="unfinished conversion whose source differed"):
+        quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
+
+
+def test_other_settings_do_not_go_on_with_an_unfinished_conversion(
+    moe_source, tmp_path, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Filler, "fill", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quantize_checkpoint(moe_source, tmp_path / "out", 4)
+    with pytest.raises(QuantizationError, match="bits, quant_type differed"):
+        quantize_checkpoint(moe_source, tmp_path / "out", 8)
+
+
+def test_nothing_is_overwritten(moe_source, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.txt").write_text("precious")
+    for target in (full, full / "thesis.txt"):
+        with pytest.raises(QuantizationError, match="new or empty"):
+            quantize_checkpoint(moe_source, target, 4)
+    assert contents(full) == {"thesis.txt": b"precious"}
+    with pytest.raises(QuantizationError, match="source checkpoint"):
+        quantize_checkpoint(moe_source, moe_source, 4)
+
+
+def test_a_full_disk_keeps_what_is_finished(moe_source, tmp_path, monkeypatch):
+    write, written = conversion._write_all, []
+
+    def full(file, tensor):
+        if len(written) == 150:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(tensor.nbytes)
+        write(file, tensor)
+
+    monkeypatch.setattr(conversion, "_write_all", full)
+    folder = tmp_path / "out"
+    with pytest.raises(QuantizationError, match=r"No space left.*free some space"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert list(folder.glob("*.safetensors"))
+    monkeypatch.setattr(conversion, "_write_all", write)
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert load(folder, device="cpu").bits == 4
+
+
+def test_a_disk_without_room_is_noticed_before_anything_is_read(moe_source, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(Filler, "fill", None)
+    with pytest.raises(QuantizationError, match=r"disk has 0\.00 GB free"):
+        quantize_checkpoint(moe_source, tmp_path / "out", 4)
+
+
+def test_a_quantized_source_is_not_quantized_to_other_bits(moe_source, tmp_path):
+    folder = quantize_checkpoint(moe_source, tmp_path / "int8", 8)
+    with pytest.raises(QuantizationError, match="already quantized to int8"):
+        quantize_checkpoint(folder, tmp_path / "nf4", 4)
+
+
+def test_the_command_line_converts(moe_source, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["quantize", str(moe_source), str(out), "--bits", "4", "--shard-size", "400KB"]
+    assert main(arguments) == 0
+    assert f"written to {out}" in capsys.readouterr().out
+    assert open_checkpoint(out).stored == "nf4"
+    assert main(arguments) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert main([*arguments[:3], "--bits", "4", "--shard-size", "much"]) == 2
+    assert "is no size" in capsys.readouterr().err
