@@ -24,13 +24,13 @@ from workbench.errors import TraceError
 
 KIND = "pangu-workbench-trace"
 FORMAT_VERSION = 1
-ROUTING = (
-    "router_logits",
-    "selected_experts",
-    "routing_weights",
-    "routed_norm",
-    "shared_norm",
-)
+ROUTING = {
+    "router_logits": "the router's scores of the others",
+    "selected_experts": "by whom",
+    "routing_weights": "how much each counted",
+    "routed_norm": "what they added",
+    "shared_norm": "what the shared expert added",
+}
 NUMPY_TYPES = {
     "F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1"
 }  # fmt: skip
@@ -70,6 +70,12 @@ class Trace:
             raise AttributeError(name)
         if name in self.arrays:
             return self.arrays[name]
+        if name in ROUTING and self.is_moe:
+            origin = self.meta.get("origin", "whatever recorded it")
+            raise TraceError(
+                f"this trace has no {name}: {origin} records which experts were chosen, and not "
+                f"{ROUTING[name]}. Trace the text with the model itself: pangu.trace(…)."
+            )
         if name in ROUTING:
             raise TraceError(
                 f"this trace has no {name}: {self.model_name} is a dense model without experts. "
@@ -129,12 +135,19 @@ class Trace:
     @property
     def is_moe(self) -> bool:
         """Whether the model has routed experts."""
-        return "router_logits" in self.arrays
+        return "selected_experts" in self.arrays
+
+    @property
+    def num_moe_layers(self) -> int:
+        """Layers with routed experts; in a Pangu Pro MoE model all of them."""
+        return self.selected_experts.shape[0]
 
     @property
     def num_experts(self) -> int:
         """E: routed experts of a layer."""
-        return self.router_logits.shape[-1]
+        if "router_logits" in self.arrays:
+            return self.router_logits.shape[-1]
+        return self.config["num_experts"] if self.is_moe else self.router_logits.shape[-1]
 
     @property
     def num_experts_per_tok(self) -> int:
