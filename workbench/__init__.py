@@ -22,6 +22,8 @@ _HOMES = {
     "Sampling": "workbench.generation",
     "open_checkpoint": "workbench.checkpoint",
     "Trace": "workbench.trace",
+    "trace_corpus": "workbench.corpus",
+    "RoutingCorpus": "workbench.corpus",
     "expert_load": "workbench.analysis",
     "router_entropy": "workbench.analysis",
     "domain_divergence": "workbench.analysis",

@@ -114,7 +114,9 @@ def boundary_margin(source: Traces, where: Where = None, layer: int | None = Non
         first = np.arange(groups) * (trace.num_experts // groups)
         for number in range(trace.num_moe_layers) if layer is None else [layer]:
             logits = np.asarray(trace.router_logits[number], dtype=np.float64)[mask]
-            logits = logits.reshape(len(logits), groups, -1)  # [token, group, member]
+            logits = logits.reshape(
+                len(logits), groups, trace.num_experts // groups
+            )  # [token, group, member]
             order = np.argsort(-logits, axis=-1, kind="stable")[..., winners - 1 : winners + 1]
             probability = trace.router_probabilities(number)[mask].reshape(logits.shape)
             lead = np.take_along_axis(probability, order, -1)
@@ -152,11 +154,11 @@ def group_decisions(source: Traces, layer: int, where: Where = None) -> pd.DataF
     for trace in require_traces(source):
         mask = token_mask(trace, where)
         probability = trace.router_probabilities(layer)[mask]
-        grouped = probability.reshape(len(probability), trace.num_groups, -1)
+        size = trace.num_experts // trace.num_groups
+        grouped = probability.reshape(len(probability), trace.num_groups, size)
         mass.append(grouped.sum(-1).ravel())
         within = divided(grouped, grouped.sum(-1, keepdims=True))
         entropy.append(tallies.entropy(np.nan_to_num(within)).ravel())
-    size = trace.num_experts // trace.num_groups
     nats = np.concatenate(entropy)
     return frame.assign(
         entropy=nats / np.log(max(2, size)),

@@ -67,12 +67,12 @@ def decisions(trace: Trace, layer: int, mask: np.ndarray) -> dict[str, np.ndarra
     chosen = chosen_experts(trace, layer)[mask]
     everywhere = global_choice(probability, slots)
     selected_mass = np.take_along_axis(probability, chosen, -1).sum(-1)
-    grouped = probability.reshape(len(probability), groups, -1)  # [token, group, member]
+    size = trace.num_experts // groups
+    grouped = probability.reshape(len(probability), groups, size)  # [token, group, member]
     ordered = np.sort(grouped, axis=-1)[..., ::-1]
     mass = grouped.sum(-1, keepdims=True)
     within = np.divide(grouped, mass, out=np.zeros_like(grouped), where=mass > 0)
     winners = slots // groups
-    size = grouped.shape[-1]
     lead = (
         ordered[..., winners - 1] - ordered[..., winners]
         if winners < size
