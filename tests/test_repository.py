@@ -17,6 +17,7 @@ LIGHT = [
     "errors.py",
     "trace.py",
     "corpus.py",
+    "serving.py",
     "cli.py",
     "checkpoint.py",
     "__init__.py",

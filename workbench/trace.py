@@ -24,12 +24,23 @@ from workbench.errors import TraceError
 
 KIND = "pangu-workbench-trace"
 FORMAT_VERSION = 1
-ROUTING = {
-    "router_logits": "the router's scores of the others",
-    "selected_experts": "by whom",
-    "routing_weights": "how much each counted",
-    "routed_norm": "what they added",
-    "shared_norm": "what the shared expert added",
+ROUTING = (
+    "router_logits",
+    "selected_experts",
+    "routing_weights",
+    "routed_norm",
+    "shared_norm",
+)
+NOT_EXPORTED = {  # by serving engines
+    "router_logits": "the router's scores of all experts",
+    "routing_weights": "how much each expert counted",
+    "routed_norm": "the size of what the routed experts added",
+    "shared_norm": "the size of what the shared expert added",
+    "query": "the attention's queries",
+    "key": "the attention's keys",
+    "top_ids": "the model's alternatives",
+    "top_logprobs": "the model's alternatives",
+    "chosen_logprobs": "the tokens' probabilities",
 }
 NUMPY_TYPES = {
     "F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1"
@@ -70,11 +81,11 @@ class Trace:
             raise AttributeError(name)
         if name in self.arrays:
             return self.arrays[name]
-        if name in ROUTING and self.is_moe:
-            origin = self.meta.get("origin", "whatever recorded it")
+        if "origin" in self.meta and name in NOT_EXPORTED:
             raise TraceError(
-                f"this trace has no {name}: {origin} records which experts were chosen, and not "
-                f"{ROUTING[name]}. Trace the text with the model itself: pangu.trace(…)."
+                f"this trace has no {name}, {NOT_EXPORTED[name]}: it was imported from "
+                f"{self.meta['origin']}, which records only which experts were chosen. Trace the "
+                "text with the model itself, pangu.trace(…), to have it."
             )
         if name in ROUTING:
             raise TraceError(
@@ -147,7 +158,8 @@ class Trace:
         """E: routed experts of a layer."""
         if "router_logits" in self.arrays:
             return self.router_logits.shape[-1]
-        return self.config["num_experts"] if self.is_moe else self.router_logits.shape[-1]
+        assert self.selected_experts is not None  # a dense trace says so here
+        return self.config["num_experts"]
 
     @property
     def num_experts_per_tok(self) -> int:
@@ -201,16 +213,16 @@ class Trace:
     def alternative_pieces(self) -> list[list[str]]:
         """The pieces of `top_ids`, [token][rank]."""
         vocabulary = self.meta["vocabulary"]
-        return [
-            [vocabulary[str(token)] for token in row] for row in self.arrays["top_ids"].tolist()
-        ]
+        return [[vocabulary[str(token)] for token in row] for row in self.top_ids.tolist()]
 
     def tokens(self) -> pd.DataFrame:
         """One row per token: id, piece, span, phase and the log-probability it was given."""
         kind = np.empty(self.num_tokens, dtype=object)
         for span in self.spans:
             kind[span["start"] : span["end"]] = span["kind"]
-        logprob = np.concatenate([[np.nan], self.arrays["chosen_logprobs"][:-1]])
+        logprob = np.full(self.num_tokens, np.nan)
+        if "chosen_logprobs" in self.arrays:
+            logprob[1:] = self.chosen_logprobs[:-1]
         return pd.DataFrame(
             {
                 "token": np.arange(self.num_tokens),
