@@ -41,6 +41,7 @@ _HOMES = {
     "group_decisions": "workbench.analysis",
     "group_profile": "workbench.analysis",
     "grouping_tax": "workbench.analysis",
+    "imbalance_distribution": "workbench.analysis",
     "imbalance_score": "workbench.analysis",
     "load_balance": "workbench.analysis",
     "never_used": "workbench.analysis",

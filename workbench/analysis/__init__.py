@@ -17,7 +17,11 @@ from workbench.analysis.decisions import (
     router_profile,
     shared_share,
 )
-from workbench.analysis.imbalance import imbalance_score, uniform_imbalance
+from workbench.analysis.imbalance import (
+    imbalance_distribution,
+    imbalance_score,
+    uniform_imbalance,
+)
 from workbench.analysis.load import expert_load, group_profile, load_balance, never_used
 from workbench.analysis.selection import token_mask
 from workbench.analysis.specialisation import (
@@ -42,6 +46,7 @@ __all__ = [
     "group_decisions",
     "group_profile",
     "grouping_tax",
+    "imbalance_distribution",
     "imbalance_score",
     "load_balance",
     "never_used",

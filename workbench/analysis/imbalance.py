@@ -8,7 +8,7 @@ import pandas as pd
 from workbench.analysis import tallies
 from workbench.analysis.documents import Source, documents
 from workbench.analysis.selection import Where
-from workbench.analysis.statistics import uniform_choices
+from workbench.analysis.statistics import divided, uniform_choices
 from workbench.errors import TraceError
 
 BATCH = 16  # tokens; the paper's figure 2b
@@ -43,14 +43,14 @@ def uniform_imbalance(
     )
 
 
-def imbalance_score(
+def imbalance_distribution(
     source: Source,
     where: Where = None,
     batch: int = BATCH,
     devices: int | None = None,
     draws: int = 20_000,
 ) -> pd.DataFrame:
-    """The imbalance score of batches of consecutive tokens, as routed and as a global top-k.
+    """How often batches of consecutive tokens have which imbalance score, as routed and otherwise.
 
     IS(X) as in `uniform_imbalance`; batches are cut from each document, a rest is left out.
 
@@ -62,13 +62,11 @@ def imbalance_score(
 
     Returns
     -------
-    One row per (layer, routing): batches; mean, median and quantile_95 of the score;
-    by_construction, whether the value could not have been any other. Routings: "grouped", what the
-    model did, 0 by construction in a MoGE model with a device per group; "global_top_k", what the k
-    most probable experts of each token would have given (left out where no router_logits were
-    recorded); "uniform", the chance level of a plain top-k: k random experts.
-
-    Consecutive tokens resemble each other, so a global top-k is usually worse than chance here.
+    One row per (layer, routing, score): batches, probability (NaN where no document has a whole
+    batch). Routings: "grouped" (without groups "as_routed"), what the model did; "global_top_k",
+    what the k most probable experts of each token would have given (left out where no router_logits
+    were recorded); "uniform", the chance level of a plain top-k: `draws` batches of k random
+    experts.
     """
     found = documents(source, where=where)
     grouped = found.num_groups > 1
@@ -81,24 +79,61 @@ def imbalance_score(
         found.num_experts, found.num_experts_per_tok, devices, batch, draws
     )["probability"].to_numpy()
     histograms["uniform"] = np.tile(uniform * draws, (found.num_moe_layers, 1))
+    scores = np.arange(len(uniform)) / batch
+    frames = [
+        pd.DataFrame(
+            {
+                "layer": layer,
+                "routing": routing,
+                "score": scores,
+                "batches": histogram[layer].round().astype(int),
+                "probability": divided(histogram[layer], histogram[layer].sum()),
+            }
+        )
+        for layer in range(found.num_moe_layers)
+        for routing, histogram in histograms.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def imbalance_score(
+    source: Source,
+    where: Where = None,
+    batch: int = BATCH,
+    devices: int | None = None,
+    draws: int = 20_000,
+) -> pd.DataFrame:
+    """The imbalance score of batches of consecutive tokens, as routed and as a global top-k.
+
+    Parameters as in `imbalance_distribution`, which this sums up.
+
+    Returns
+    -------
+    One row per (layer, routing): batches; mean, median and quantile_95 of the score (NaN without a
+    whole batch); by_construction, whether the value could not have been any other: "grouped" is 0
+    in a MoGE model with a group, or some, per device.
+
+    Consecutive tokens resemble each other, so a global top-k is usually worse than chance here.
+    """
+    frame = imbalance_distribution(source, where, batch, devices, draws)
+    found = documents(source, where=where)
+    whole = devices is None or found.num_groups % devices == 0
     rows = []
-    for layer in range(found.num_moe_layers):
-        for routing, histogram in histograms.items():
-            counts = histogram[layer]
-            batches = counts.sum()
-            score = np.arange(len(counts)) / batch
-            below = counts.cumsum() / batches if batches else counts
-            rows.append(
-                {
-                    "layer": layer,
-                    "routing": routing,
-                    "batches": int(batches),
-                    "mean": (counts @ score) / batches if batches else np.nan,
-                    "median": score[np.searchsorted(below, 0.5)] if batches else np.nan,
-                    "quantile_95": score[np.searchsorted(below, 0.95)] if batches else np.nan,
-                    "by_construction": routing == "grouped" and found.num_groups % devices == 0,
-                }
-            )
+    for (layer, routing), part in frame.groupby(["layer", "routing"], sort=False):
+        score, chance = part["score"].to_numpy(), part["probability"].to_numpy()
+        below = chance.cumsum()
+        some = not np.isnan(below[-1])
+        rows.append(
+            {
+                "layer": layer,
+                "routing": routing,
+                "batches": part["batches"].sum(),
+                "mean": chance @ score,
+                "median": score[np.searchsorted(below, 0.5 - 1e-9)] if some else np.nan,
+                "quantile_95": score[np.searchsorted(below, 0.95 - 1e-9)] if some else np.nan,
+                "by_construction": routing == "grouped" and whole,
+            }
+        )
     return pd.DataFrame(rows)
 
 
