@@ -13,7 +13,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate"}
 # The import table of the README: which parts may import the heavy packages when imported.
-LIGHT = ["errors.py", "trace.py", "cli.py", "checkpoint.py", "__init__.py", "__main__.py"]
+LIGHT = [
+    "errors.py",
+    "trace.py",
+    "corpus.py",
+    "serving.py",
+    "cli.py",
+    "checkpoint.py",
+    "__init__.py",
+    "__main__.py",
+]
 
 
 def top_level_imports(file: Path) -> set[str]:
@@ -43,7 +52,7 @@ def test_the_reading_wing_imports_no_torch(file):
 
 def test_a_trace_is_read_without_torch():
     code = (
-        "import sys, workbench, workbench.trace, workbench.analysis, workbench.views\n"
+        "import sys, workbench, workbench.trace, workbench.corpus, workbench.analysis, workbench.views\n"
         "print(sorted(name for name in ('torch', 'transformers') if name in sys.modules))"
     )
     result = subprocess.run(

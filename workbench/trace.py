@@ -31,6 +31,17 @@ ROUTING = (
     "routed_norm",
     "shared_norm",
 )
+NOT_EXPORTED = {  # by serving engines
+    "router_logits": "the router's scores of all experts",
+    "routing_weights": "how much each expert counted",
+    "routed_norm": "the size of what the routed experts added",
+    "shared_norm": "the size of what the shared expert added",
+    "query": "the attention's queries",
+    "key": "the attention's keys",
+    "top_ids": "the model's alternatives",
+    "top_logprobs": "the model's alternatives",
+    "chosen_logprobs": "the tokens' probabilities",
+}
 NUMPY_TYPES = {
     "F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1"
 }  # fmt: skip
@@ -70,6 +81,12 @@ class Trace:
             raise AttributeError(name)
         if name in self.arrays:
             return self.arrays[name]
+        if "origin" in self.meta and name in NOT_EXPORTED:
+            raise TraceError(
+                f"this trace has no {name}, {NOT_EXPORTED[name]}: it was imported from "
+                f"{self.meta['origin']}, which records only which experts were chosen. Trace the "
+                "text with the model itself, pangu.trace(…), to have it."
+            )
         if name in ROUTING:
             raise TraceError(
                 f"this trace has no {name}: {self.model_name} is a dense model without experts. "
@@ -129,12 +146,20 @@ class Trace:
     @property
     def is_moe(self) -> bool:
         """Whether the model has routed experts."""
-        return "router_logits" in self.arrays
+        return "selected_experts" in self.arrays
+
+    @property
+    def num_moe_layers(self) -> int:
+        """Layers with routed experts; in a Pangu Pro MoE model all of them."""
+        return self.selected_experts.shape[0]
 
     @property
     def num_experts(self) -> int:
         """E: routed experts of a layer."""
-        return self.router_logits.shape[-1]
+        if "router_logits" in self.arrays:
+            return self.router_logits.shape[-1]
+        assert self.selected_experts is not None  # a dense trace says so here
+        return self.config["num_experts"]
 
     @property
     def num_experts_per_tok(self) -> int:
@@ -188,16 +213,16 @@ class Trace:
     def alternative_pieces(self) -> list[list[str]]:
         """The pieces of `top_ids`, [token][rank]."""
         vocabulary = self.meta["vocabulary"]
-        return [
-            [vocabulary[str(token)] for token in row] for row in self.arrays["top_ids"].tolist()
-        ]
+        return [[vocabulary[str(token)] for token in row] for row in self.top_ids.tolist()]
 
     def tokens(self) -> pd.DataFrame:
         """One row per token: id, piece, span, phase and the log-probability it was given."""
         kind = np.empty(self.num_tokens, dtype=object)
         for span in self.spans:
             kind[span["start"] : span["end"]] = span["kind"]
-        logprob = np.concatenate([[np.nan], self.arrays["chosen_logprobs"][:-1]])
+        logprob = np.full(self.num_tokens, np.nan)
+        if "chosen_logprobs" in self.arrays:
+            logprob[1:] = self.chosen_logprobs[:-1]
         return pd.DataFrame(
             {
                 "token": np.arange(self.num_tokens),
