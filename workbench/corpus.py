@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
@@ -107,7 +108,7 @@ class RoutingCorpus(Documents):
         progress = _read_json(folder / "progress.json")
         if not progress.get("done"):
             raise TraceError(f"no document of {folder} has been read yet; run wb.trace_corpus.")
-        return cls(folder, settings, progress["done"], load_file(folder / progress["totals"]))
+        return cls(folder, settings, progress["done"], _totals(folder, progress))
 
     def has(self, name: str) -> bool:
         return name in self._rows
@@ -321,7 +322,7 @@ class _Recorder:
         self.rows = _map(folder / "documents.safetensors", "r+")
         progress = _read_json(folder / "progress.json")
         self.done = self.saved = progress.get("done", 0)
-        self.totals = load_file(folder / progress["totals"]) if self.done else self._empty_totals()
+        self.totals = _totals(folder, progress) if self.done else self._empty_totals()
         self.last_save, self.whole = time.monotonic(), True
 
     def _row_shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -487,6 +488,16 @@ def _map(path: Path, mode: str) -> dict[str, np.memmap]:
         )
         for name, entry in entries.items()
     }
+
+
+def _totals(folder: Path, progress: dict[str, Any]) -> dict[str, np.ndarray]:
+    try:
+        return load_file(folder / progress["totals"])
+    except (OSError, SafetensorError) as error:
+        raise TraceError(
+            f"{folder / progress['totals']} is missing or damaged ({error}); delete the folder and "
+            "record again."
+        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
