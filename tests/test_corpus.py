@@ -1,6 +1,7 @@
 """A corpus is the sum of its documents' traces, survives being killed, and stays small."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -261,3 +262,7 @@ def test_what_a_corpus_cannot_give_is_said(corpus, moe, dense, tmp_path):
         wb.trace_corpus(moe, texts(1), tmp_path / "c", window=513)
     with pytest.raises(TraceError, match="holds no corpus"):
         wb.RoutingCorpus.load(tmp_path)
+    shutil.copytree(corpus.folder, tmp_path / "copy")
+    (tmp_path / "copy" / "totals-12.safetensors").write_bytes(b"cut off")
+    with pytest.raises(TraceError, match=r"missing or damaged.*record again"):
+        wb.RoutingCorpus.load(tmp_path / "copy")

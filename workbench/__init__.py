@@ -22,7 +22,7 @@ _HOMES = {
     "Sampling": "workbench.generation",
     "open_checkpoint": "workbench.checkpoint",
     "Trace": "workbench.trace",
-    "trace_corpus": "workbench.corpus",
+    "trace_corpus": "workbench.corpus_recording",
     "RoutingCorpus": "workbench.corpus",
     "import_vllm": "workbench.serving",
     "import_sglang": "workbench.serving",

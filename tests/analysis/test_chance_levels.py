@@ -179,3 +179,12 @@ def test_measures_of_inequality_have_their_textbook_values():
     assert statistics.variation(one) == pytest.approx(2)
     assert statistics.violation(one) == pytest.approx(4)
     assert statistics.gini(np.array([1.0, 3.0])) == pytest.approx(0.25)
+
+
+def test_documents_are_drawn_within_their_own_domain():
+    label = np.array(list("aabbbbbba"))
+    weights = statistics.resample(label, draws=40, seed=1)
+    assert weights.shape == (40, 9)
+    assert (weights[:, label == "a"].sum(1) == 3).all()
+    assert (weights[:, label == "b"].sum(1) == 6).all()
+    assert (weights.max(1) > 1).any()  # with replacement
