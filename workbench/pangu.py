@@ -15,6 +15,7 @@ from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import QuantizationError, TokenizerError
 from workbench.generation import Generation, Sampling, Step
 from workbench.models import PanguTokenizer
+from workbench.models.tokenization_pangu import require_vocabulary
 from workbench.quantization import (
     Plan,
     Receipt,
@@ -195,6 +196,7 @@ def load(
     """
     checkpoint = open_checkpoint(name_or_path)
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
+    require_vocabulary(tokenizer, checkpoint.config.vocab_size)
     bits = choose_bits(checkpoint, bits)
     plan = make_plan(checkpoint, bits, device)
     require_fit(plan, checkpoint)
