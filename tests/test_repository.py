@@ -15,7 +15,9 @@ HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate"}
 # The import table of the README: which parts may import the heavy packages when imported.
 LIGHT = [
     "errors.py",
+    "arguments.py",
     "trace.py",
+    "trace_file.py",
     "corpus.py",
     "serving.py",
     "cli.py",

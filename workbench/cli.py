@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from workbench import __version__
 from workbench.errors import WorkbenchError
 
 
@@ -16,6 +17,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m workbench", description="Look inside Pangu language models."
     )
+    root.add_argument("--version", action="version", version=f"pangu-workbench {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     checkpoint_help = (
         '"demo", "demo-dense", a checkpoint\'s folder, or a Hugging Face repository id'
@@ -35,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
         "layers, and the model's alternatives to a trace file; open it with workbench.Trace.load.",
     )
     for command in (inspect, trace):
-        command.add_argument("checkpoint", metavar="CHECKPOINT", help=checkpoint_help)
+        command.add_argument(
+            "checkpoint", type=_checkpoint, metavar="CHECKPOINT", help=checkpoint_help
+        )
         command.add_argument("--bits", type=int, choices=(4, 8, 16), help=bits_help)
         command.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
         command.add_argument(
@@ -46,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write")
     trace.add_argument(
         "--max-new-tokens",
-        type=int,
+        type=_count,
         default=0,
         metavar="N",
         help="also generate, greedily, at most N tokens and record them (default: 0)",
@@ -90,11 +94,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WorkbenchError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{place}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         again = options.command == "quantize"
         said = "the same command goes on where it stopped" if again else "nothing was written"
         print(f"interrupted; {said}", file=sys.stderr)
         return 130
+
+
+def _count(text: str) -> int:
+    """Type of an option that counts from 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def _checkpoint(text: str) -> str:
+    """Type of a checkpoint's name; refuses "~somebody" where nobody is called that."""
+    try:
+        Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    return text
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -114,10 +138,9 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _trace(options: argparse.Namespace) -> int:
     from workbench.pangu import load
+    from workbench.trace_file import require_writable
 
-    if not options.out.parent.is_dir():
-        print(f"{options.out.parent} is no folder; make it first.", file=sys.stderr)
-        return 2
+    require_writable(options.out)
     pangu = load(options.checkpoint, options.bits, options.device, options.quant_type)
     trace = pangu.trace(options.prompt, options.max_new_tokens)
     trace.save(options.out)

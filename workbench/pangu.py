@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench import capture, conversion, generation
+from workbench.arguments import whole_number
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import TokenizerError
 from workbench.generation import Generation, Sampling, Step
 from workbench.loading import load_model
 from workbench.models import PanguTokenizer
+from workbench.models.tokenization_pangu import require_vocabulary
 from workbench.plan import Plan, choose_bits, make_plan, require_fit
 from workbench.receipt import Receipt, make_receipt
 
@@ -79,8 +81,9 @@ class Pangu:
         Parameters
         ----------
         prompt
-            A text, in which names such as "[unused9]" are read as special tokens; a list of token
-            ids; or a list of messages, which go through the chat template.
+            A text, in which names such as "[unused9]" are read as special tokens; token ids in a
+            list, a NumPy array or a tensor of one axis; or a list of messages, which go through
+            the chat template.
         thinking
             For messages: "slow", "fast" or "auto"; see `PanguTokenizer.apply_chat_template`.
 
@@ -91,18 +94,27 @@ class Pangu:
         """
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, special=True)
-        prompt = list(prompt)
-        if prompt and all(isinstance(item, dict) for item in prompt):
-            return self.tokenizer.apply_chat_template(prompt, thinking=thinking)
-        if prompt and all(isinstance(item, int) and not isinstance(item, bool) for item in prompt):
-            size = self.config.vocab_size
-            if outside := [item for item in prompt if not 0 <= item < size]:
-                raise TokenizerError(f"token id {outside[0]} is outside the vocabulary of {size}.")
-            return prompt
-        raise TokenizerError(
-            "the prompt is empty or of no known kind; expected a text, a list of token ids, or a "
-            'list of messages such as {"role": "user", "content": "…"}.'
+        expected = (
+            "expected a text, a list of token ids, or a list of messages such as "
+            '{"role": "user", "content": "…"}'
         )
+        if hasattr(prompt, "tolist"):
+            prompt = prompt.tolist()  # NumPy and torch
+        if not isinstance(prompt, Iterable) or isinstance(prompt, bytes | bytearray | dict | set):
+            raise TokenizerError(f"the prompt is a {type(prompt).__name__}; {expected}.")
+        prompt = list(prompt)
+        if not prompt:
+            raise TokenizerError(f"the prompt is empty; {expected}.")
+        if all(isinstance(item, dict) for item in prompt):
+            return self.tokenizer.apply_chat_template(prompt, thinking=thinking)
+        size = self.config.vocab_size
+        ids = [
+            whole_number("an item of the prompt", item, TokenizerError, f"a token id; {expected}")
+            for item in prompt
+        ]
+        if outside := [token for token in ids if not 0 <= token < size]:
+            raise TokenizerError(f"token id {outside[0]} is outside the vocabulary of {size}.")
+        return ids
 
     def trace(
         self,
@@ -181,6 +193,7 @@ def load(
     """
     checkpoint = open_checkpoint(name_or_path)
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
+    require_vocabulary(tokenizer, checkpoint.config.vocab_size)
     bits = choose_bits(checkpoint, bits)
     plan = make_plan(checkpoint, bits, device)
     require_fit(plan, checkpoint)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,19 +17,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from workbench.arguments import whole_number
 from workbench.errors import TraceError
+from workbench.trace_file import FORMAT_VERSION, KIND, ROUTING, read, require_writable
 
-KIND = "pangu-workbench-trace"
-FORMAT_VERSION = 1
-ROUTING = (
-    "router_logits",
-    "selected_experts",
-    "routing_weights",
-    "routed_norm",
-    "shared_norm",
-)
 NOT_EXPORTED = {  # by serving engines
     "router_logits": "the router's scores of all experts",
     "routing_weights": "how much each expert counted",
@@ -42,9 +35,6 @@ NOT_EXPORTED = {  # by serving engines
     "top_logprobs": "the model's alternatives",
     "chosen_logprobs": "the tokens' probabilities",
 }
-NUMPY_TYPES = {
-    "F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1"
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,10 +260,11 @@ class Trace:
                 f"{self.attention_layers}. Trace again with attention=[{layer}]."
             )
         head = _in_range("head", head, self.num_heads)
-        chosen = np.arange(self.num_tokens) if rows is None else np.atleast_1d(rows)
-        chosen = np.array(
-            [_in_range("row", int(row), self.num_tokens) for row in chosen], dtype=int
-        )
+        if rows is None:
+            chosen = np.arange(self.num_tokens)
+        else:
+            wanted = np.atleast_1d(rows).ravel().tolist()
+            chosen = np.array([_in_range("row", row, self.num_tokens) for row in wanted], dtype=int)
         index = self.attention_layers.index(layer)
         key_head = head // (self.num_heads // self.num_key_value_heads)
         query = np.asarray(queries[index, chosen, head], dtype=np.float32)  # [row, head_dim]
@@ -291,21 +282,31 @@ class Trace:
     # -- the file -------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write the trace to one file; an existing one is replaced only when all is written."""
+        """Write the trace to one file; an existing one is replaced only when all is written.
+
+        Raises
+        ------
+        TraceError
+            If nothing can be written there.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         header = {
             "kind": KIND,
             "format_version": str(FORMAT_VERSION),
             "meta": json.dumps(self.meta, ensure_ascii=False),
         }
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         temporary = path.with_name(path.name + ".part")
         try:
-            arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-            save_file(arrays, temporary, metadata=header)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            require_writable(path)
+            try:
+                save_file(arrays, temporary, metadata=header)
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except (OSError, SafetensorError) as error:
+            raise TraceError(f"{path} cannot be written ({error}); choose another file.") from error
         return path
 
     @classmethod
@@ -317,43 +318,11 @@ class Trace:
         TraceError
             If the file is missing, damaged, of another kind, or of a newer format.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise TraceError(f"{path} is no file; pass the path that trace.save() was given.")
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            try:
-                entries = json.loads(file.read(length)) if 0 < length <= size - 8 else None
-                metadata = entries.pop("__metadata__", None) or {}
-            except (ValueError, AttributeError):
-                metadata = {}
-        if metadata.get("kind") != KIND:
-            raise TraceError(
-                f"{path} is no trace ({size:,} bytes of something else). Expected a file written by "
-                "trace.save()."
-            )
-        version = metadata.get("format_version", "")
-        if not version.isdigit() or int(version) > FORMAT_VERSION:
-            raise TraceError(
-                f"{path} has trace format {version or 'unknown'}, and this workbench reads up to "
-                f"{FORMAT_VERSION}. Update pangu-workbench to open it."
-            )
-        arrays = {}
-        for name, entry in entries.items():
-            begin, end = entry["data_offsets"]
-            if 8 + length + end > size:
-                raise TraceError(f"{path} ends early ({size:,} bytes); copy or record it again.")
-            shape, kind = tuple(entry["shape"]), np.dtype(NUMPY_TYPES[entry["dtype"]])
-            if begin == end:
-                arrays[name] = np.empty(shape, kind)
-            else:
-                arrays[name] = np.memmap(path, kind, "r", offset=8 + length + begin, shape=shape)
-        return cls(arrays, json.loads(metadata["meta"]))
+        return cls(*read(Path(path)))
 
 
 def _in_range(what: str, number: int, size: int) -> int:
+    number = whole_number(what, number, TraceError, f"a whole number below {size}")
     if not -size <= number < size:
         raise TraceError(f"{what} {number} is out of range; there are {size}, counted from 0.")
     return number % size
