@@ -15,11 +15,13 @@ from tests.ascend_files import (
     change_tensors,
     make_ascend_checkpoint,
     to_bfloat16,
+    write_linear,
 )
-from workbench import load, open_checkpoint
+from workbench import ascend_linear, load, open_checkpoint
 from workbench.ascend_linear import AscendLinear, decode
 from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
+from workbench.loading import Filler
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 WEIGHTS = "quant_model_weights.safetensors"
@@ -533,3 +535,37 @@ def test_loading_says_nothing_where_nothing_is_lost(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "workbench"):
         load(ascend, device="cpu")
     assert not [record for record in caplog.records if record.name == "workbench"]
+
+
+@pytest.mark.parametrize("name", ["w8a16-group", "w4a16-offset", "w4a16-group", "w4a16-unpacked"])
+def test_a_module_that_is_dequantized_in_pieces_computes_the_same(name, monkeypatch):
+    scheme, random = SCHEMES[name], np.random.default_rng(3)
+    weight = random.normal(size=(46, 24)).astype(np.float32)
+    tensors, meant, _ = write_linear("m", weight, None, scheme, random)
+    module = AscendLinear(24, 46, scheme.kind)
+    parts = {key.removeprefix("m."): torch.from_numpy(tensors[key]) for key in tensors}
+    module.fill(decode(scheme.kind, parts), "cpu")
+    x = random.normal(size=(2, 3, 24)).astype(np.float32)
+    for chunk in (1, 24 * 10, 1 << 20):  # pieces of 2, of 10 and of 46 rows
+        monkeypatch.setattr(ascend_linear, "CHUNK", chunk)
+        ours = output_of(module, torch.from_numpy(x)).numpy()
+        assert np.allclose(ours, x.astype(np.float64) @ meant.T, atol=1e-5)
+
+
+def test_an_emptied_module_is_filled_again(tmp_path):
+    schemes = (SCHEMES["w4a16-group"], SCHEMES["w8a8-static"])
+    ascend, _ = make_ascend_checkpoint(tmp_path, schemes=schemes)
+    checkpoint = open_checkpoint(ascend)
+    filler = Filler(checkpoint, 4, "cpu", "nf4", packed=True)
+    for module in filler.modules:
+        filler.fill(module)
+    kinds = {type(module) for module in filler.quantized.values()}
+    assert kinds == {AscendLinear, bnb.nn.Linear8bitLt}
+    before = {name: tensor.clone() for name, tensor in filler.model.named_parameters()}
+    for module in filler.modules:
+        filler.empty(module)
+    assert {parameter.device.type for parameter in filler.model.parameters()} == {"meta"}
+    for module in filler.modules:
+        filler.fill(module)
+    for name, parameter in filler.model.named_parameters():
+        assert torch.equal(parameter, before[name]), name

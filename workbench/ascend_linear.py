@@ -20,6 +20,8 @@ from workbench.checkpoint import Checkpoint
 from workbench.quantization import KEPT, empty_int8
 from workbench.reading import read_tensor
 
+CHUNK = 1 << 20  # values that are dequantized at once: they stay in the processor's cache
+
 
 @dataclass(frozen=True)
 class StoredWeight:
@@ -85,7 +87,7 @@ def dequantized(
     columns: int,
 ) -> torch.Tensor:
     """(q - offset) * scale in float32, [rows, columns], of int8 or packed 4-bit values."""
-    values = unpacked(weight, rows, columns).to(torch.float32)
+    values = unpacked(weight, rows, columns, torch.float32)
     grouped = values.view(rows, scale.shape[1], -1)  # [out, group, column of the group]
     if offset is not None:
         grouped -= offset.to(torch.float32)[:, :, None]
@@ -93,13 +95,20 @@ def dequantized(
     return values
 
 
-def unpacked(weight: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """int8 values [rows, columns]; where a byte holds two, the low half comes first."""
-    if weight.shape == (rows, columns):
-        return weight
-    low, high = (weight << 4) >> 4, weight >> 4  # shifts of int8 keep the sign
-    axis = 1 if weight.shape[0] == rows else 0
-    return torch.stack((low, high), dim=axis + 1).reshape(rows, columns)
+def unpacked(
+    weight: torch.Tensor, rows: int, columns: int, dtype: torch.dtype = torch.int8
+) -> torch.Tensor:
+    """A copy of the values, [rows, columns]; where a byte holds two, the low half comes first."""
+    values = torch.empty((rows, columns), dtype=dtype, device=weight.device)
+    if weight.shape == values.shape:
+        return values.copy_(weight)
+    if weight.shape[0] == rows:
+        first, second = values.view(rows, -1, 2).unbind(2)
+    else:
+        first, second = values.view(-1, 2, columns).unbind(1)
+    first.copy_((weight << 4) >> 4)  # shifts of int8 keep the sign
+    second.copy_(weight >> 4)
+    return values
 
 
 class AscendLinear(nn.Module):
@@ -125,11 +134,21 @@ class AscendLinear(nn.Module):
             setattr(self, name, nn.Parameter(tensor.to(device), requires_grad=False))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = dequantized(
-            self.weight, self.weight_scale, self.weight_offset, self.out_features, self.in_features
-        )
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return nn.functional.linear(x, weight.to(x.dtype), bias)
+        packing = self.out_features // self.weight.shape[0]  # rows that share a byte
+        step = max(2, CHUNK // self.in_features // 2 * 2)
+        outputs = []
+        for start in range(0, self.out_features, step):
+            stop = min(start + step, self.out_features)
+            weight = dequantized(
+                self.weight[start // packing : stop // packing],
+                self.weight_scale[start:stop],
+                self.weight_offset[start:stop],
+                stop - start,
+                self.in_features,
+            )
+            bias = None if self.bias is None else self.bias[start:stop].to(x.dtype)
+            outputs.append(nn.functional.linear(x, weight.to(x.dtype), bias))
+        return torch.cat(outputs, dim=-1)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, kind={self.kind!r}"
@@ -154,7 +173,9 @@ def is_symmetric(checkpoint: Checkpoint, module: str) -> bool:
     if checkpoint.linear_types[module] == "W8A8":
         return True
     name = f"{module}.weight_offset"
-    info = checkpoint.tensors[name]
+    info = checkpoint.tensors.get(name)
+    if info is None:
+        return True  # named as missing when the checkpoint is checked
     if len(info.shape) == 2 and info.shape[1] > 1:
         return False
     return checkpoint.remote or not read_tensor(name, info).any()

@@ -177,8 +177,8 @@ def _bytes_as_stored(checkpoint: Checkpoint, name: str, count: int, dtype: torch
     if module not in checkpoint.linear_types:  # in float
         return count * dtype.itemsize
     if is_kept_as_stored(checkpoint, module):
-        parts = ("weight", "weight_scale", "weight_offset")
-        return sum(checkpoint.tensors[f"{module}.{part}"].nbytes for part in parts)
+        parts = {f"{module}.{part}" for part in ("weight", "weight_scale", "weight_offset")}
+        return sum(checkpoint.tensors[part].nbytes for part in parts & checkpoint.tensors.keys())
     return count + 4 * checkpoint.tensors[name].shape[0]  # LLM.int8()
 
 
