@@ -110,10 +110,6 @@ def foreign_quantization(folder):
     change_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
 
 
-def ascend_quantization(folder):
-    (folder / "quant_model_description.json").write_text("{}")
-
-
 def trailing_bytes(folder):
     with (folder / "model.safetensors").open("ab") as file:
         file.write(b"more")
@@ -217,7 +213,6 @@ def tied_with_another_head(folder):
         (no_weights, "holds no weights"),
         (no_tokenizer, r"tokenizer\.model is missing"),
         (foreign_quantization, "gptq"),
-        (ascend_quantization, "msmodelslim"),
     ],
 )
 def test_a_damaged_checkpoint_is_refused_in_its_own_words(damage, message, tiny_moe, tmp_path):

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.ascend_files import make_ascend_checkpoint
 from tests.tiny import make_tiny_checkpoint
 from workbench import Trace
 
@@ -145,3 +146,16 @@ def test_a_repository_that_is_not_there_is_said_so(hub):
     assert result.returncode == 2
     assert "could not be fetched from the Hugging Face hub" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_ascend_repository_is_planned_without_its_weights_and_loaded(tmp_path):
+    folder, _ = make_ascend_checkpoint(tmp_path / "made", "PanguEmbedded")
+    served = Served(folder, tmp_path / "home")
+    planned = served.run("inspect", "owner/pangu", "--plan-only")
+    assert "stored as w8a16" in planned.stdout, planned.stderr
+    assert "Plan for owner/pangu in 8 bit" in planned.stdout
+    assert served.weights() == []
+    loaded = served.run("inspect", "owner/pangu")
+    assert "int8" in loaded.stdout, loaded.stderr
+    assert served.weights() == ["quant_model_weights.safetensors"]
+    served.server.shutdown()

@@ -22,6 +22,9 @@ LIGHT = [
     "serving.py",
     "cli.py",
     "checkpoint.py",
+    "ascend.py",
+    "hub.py",
+    "shards.py",
     "__init__.py",
     "__main__.py",
 ]

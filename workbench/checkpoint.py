@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from workbench import hub
+from workbench import ascend, hub
 from workbench.errors import CheckpointError
 from workbench.shards import TensorInfo, read_json, tensors_in
 
@@ -58,9 +58,12 @@ class Checkpoint:
     tensors : dict of str to TensorInfo
         Every tensor of the model, as stored; what the model does not use is left out.
     stored : str
-        "bf16", "fp16", "fp32", or for a file quantized by bitsandbytes "nf4", "fp4" or "int8".
+        "bf16", "fp16", "fp32"; for a file quantized by bitsandbytes "nf4", "fp4" or "int8"; for
+        one quantized by msmodelslim the types of its linear modules, for example "w8a8 + w8a16".
     remote : bool
         Whether the weights are still on the hub; `fetched` downloads them.
+    linear_types : dict of str to str
+        Of a file quantized by msmodelslim: the quantized linear modules and their types.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo]
     stored: str
     remote: bool = False
+    linear_types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
@@ -77,8 +81,33 @@ class Checkpoint:
 
     @property
     def stored_bits(self) -> int:
-        """4 or 8 for a file quantized by bitsandbytes, else 16."""
+        """4 or 8 for a quantized file (4 where any linear module has 4), else 16."""
+        if self.linear_types:
+            return min(ascend.BITS[kind] for kind in self.linear_types.values())
         return {"nf4": 4, "fp4": 4, "int8": 8}.get(self.stored, 16)
+
+    def stays_as_stored(self, bits: int) -> bool:
+        """Whether at `bits` Ascend's linear modules are loaded as the file holds them."""
+        return bool(self.linear_types) and bits == self.stored_bits
+
+    @property
+    def linears_in_float(self) -> set[str]:
+        """Weights of linear modules that an Ascend file holds in float beside quantized ones."""
+        weights = (name for name in self.tensors if name.endswith("_proj.weight"))
+        return {name for name in weights if name.removesuffix(".weight") not in self.linear_types}
+
+    @property
+    def is_bitsandbytes(self) -> bool:
+        """Whether the file is quantized by bitsandbytes, and cannot be had in other bits."""
+        return self.stored in ("nf4", "fp4", "int8")
+
+    @property
+    def float_type(self) -> str:
+        """The type of what is not quantized: "bf16", "fp16" or "fp32"."""
+        if self.is_bitsandbytes or not self.linear_types:
+            return "bf16" if self.is_bitsandbytes else self.stored
+        weights = {name: info for name, info in self.tensors.items() if name.endswith(".weight")}
+        return _main_float_type(weights)
 
     @property
     def nbytes(self) -> int:
@@ -90,7 +119,9 @@ class Checkpoint:
         if not self.remote:
             return self
         hub.fetch_weights(self.name, self.path)
-        return replace(self, tensors=_used(tensors_in(self.path)), remote=False)
+        description = ascend.read_description(self.path, read_json(self.path / "config.json"))
+        tensors, types = _understood(self.path, tensors_in(self.path), description)
+        return replace(self, tensors=tensors, linear_types=types, remote=False)
 
     def __str__(self) -> str:
         config = self.config
@@ -141,15 +172,27 @@ def open_checkpoint(name_or_path: str | Path) -> Checkpoint:
             "download it again or check the path."
         )
     values = read_json(path / "config.json")
+    description = ascend.read_description(path, values)
+    if description is not None:
+        values = {key: value for key, value in values.items() if key not in ascend.CONFIG_KEYS}
     config = _configuration(values, path)
-    tensors = _used(tensors_in(path) if folder else hub.remote_tensors(name, path))
-    return Checkpoint(
-        name, path, config, tensors, _stored(values, tensors, path), remote=folder is None
-    )
+    tensors = tensors_in(path) if folder else hub.remote_tensors(name, path)
+    tensors, types = _understood(path, tensors, description)
+    if types:
+        stored = " + ".join(sorted({kind.lower() for kind in types.values()}))
+    else:
+        stored = _stored(values, tensors, path)
+    return Checkpoint(name, path, config, tensors, stored, folder is None, types)
 
 
-def _used(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    return {name: info for name, info in tensors.items() if not IGNORED.search(name)}
+def _understood(
+    path: Path, tensors: Mapping[str, TensorInfo], description: Mapping[str, Any] | None
+) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """The tensors that the model uses, and the types of Ascend's linear modules."""
+    types: dict[str, str] = {}
+    if description is not None:
+        tensors, types = ascend.arranged(tensors, description, path)
+    return {name: info for name, info in tensors.items() if not IGNORED.search(name)}, types
 
 
 def _local_folder(name: str) -> Path | None:
@@ -184,11 +227,6 @@ def _configuration(values: dict[str, Any], path: Path) -> Any:
     named = architectures if isinstance(architectures, list) else [architectures]
     names = [str(name) for name in (model_type, *named) if name]
     _refuse_other_models(names, model_type, path)
-    if list(path.glob("quant_model_descr*.json")):
-        raise CheckpointError(
-            f"{path} was quantized by msmodelslim for Ascend, which is not supported yet. "
-            "Pass the 16-bit checkpoint it was made from; it is quantized while loading."
-        )
     if not isinstance(quantization := values.get("quantization_config") or {}, dict):
         raise CheckpointError(
             f"{path / 'config.json'} says quantization_config={quantization!r}; expected an "
@@ -269,7 +307,13 @@ def _stored(values: dict[str, Any], tensors: Mapping[str, TensorInfo], path: Pat
             f"{path} holds tensors of type {', '.join(sorted(unknown))} and no quantization_config "
             "that says what they mean. Expected F32, F16 or BF16."
         )
+    return _main_float_type(tensors)
+
+
+def _main_float_type(tensors: Mapping[str, TensorInfo]) -> str:
+    """The type of most of the bytes."""
     totals = dict.fromkeys(STORED_NAMES, 0)
     for info in tensors.values():
-        totals[info.dtype] += info.nbytes
-    return STORED_NAMES[max(totals, key=totals.__getitem__)]  # the type of most of the bytes
+        if info.dtype in totals:
+            totals[info.dtype] += info.nbytes
+    return STORED_NAMES[max(totals, key=totals.__getitem__)]

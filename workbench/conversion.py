@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,12 +23,13 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from workbench.ascend import added_biases
 from workbench.checkpoint import JOURNAL, Checkpoint, open_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import Filler
 from workbench.models import PanguTokenizer
-from workbench.plan import is_quantizable
-from workbench.reading import SAFETENSORS_NAMES, read_ahead
+from workbench.plan import is_quantizable, model_shapes
+from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.shards import INDEX, SINGLE, read_json
 
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
@@ -52,7 +53,10 @@ def quantize_checkpoint(
 ) -> Path:
     """Write a checkpoint again in 4 or 8 bit, in the layout of transformers and bitsandbytes.
 
-    The weights are bit for bit those that `load(source, bits)` would make. Memory is needed for
+    The weights are bit for bit those that `load(source, bits)` would make; of an Ascend file,
+    whose own kinds of modules transformers' layout cannot hold, every linear module becomes
+    bitsandbytes': without loss where it is symmetric 8 bit and `bits` is 8, else by rounding its
+    dequantized weight again. Memory is needed for
     one module at a time, whatever the checkpoint's size. After an interruption the same call goes
     on behind the last finished shard.
 
@@ -83,7 +87,7 @@ def quantize_checkpoint(
     folder = Path(destination).expanduser()
     if type(bits) is not int or bits not in (4, 8, 16):
         raise QuantizationError(f"bits is {bits!r}; expected 4 or 8.")
-    if checkpoint.stored_bits not in (16, bits):
+    if checkpoint.is_bitsandbytes and checkpoint.stored_bits != bits:
         raise QuantizationError(
             f"{checkpoint.name} is already quantized to {checkpoint.stored}; pass the 16-bit "
             f"checkpoint it was made from to get {bits} bit."
@@ -94,8 +98,8 @@ def quantize_checkpoint(
         raise QuantizationError(f"{folder} is the source checkpoint; write to another folder.")
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
     _require_usable(folder)
-    checkpoint = checkpoint.fetched()
-    filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False)
+    checkpoint = _without_added_biases(checkpoint.fetched())
+    filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False, own_modules=False)
     sizes = {module: _output_bytes(filler, module, bits) for module in filler.modules}
     shards = _shards(sizes, shard_bytes)
     job = {
@@ -182,6 +186,21 @@ def _require_usable(folder: Path) -> None:
         )
 
 
+def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
+    """Leave the biases out that an Ascend file adds to the model; they must all be 0."""
+    if not checkpoint.linear_types:
+        return checkpoint
+    tensors = dict(checkpoint.tensors)
+    for name in added_biases(tensors, model_shapes(checkpoint)):
+        if read_tensor(name, tensors.pop(name)).any():
+            raise QuantizationError(
+                f"{name} in {checkpoint.path} is not 0 (smoothing outliers away left it), and the "
+                "model's plain layout has no place for it. Load the checkpoint as it is, or "
+                "convert the 16-bit one it was made from."
+            )
+    return replace(checkpoint, tensors=tensors)
+
+
 def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
     """Size, time and header of every source file, and the configuration."""
     told: dict[str, Any] = {}
@@ -190,8 +209,9 @@ def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
         with file.open("rb") as stream:
             head = hashlib.sha256(stream.read(min(status.st_size, 1 << 16))).hexdigest()
         told[file.name] = [status.st_size, status.st_mtime_ns, head]
-    config = (checkpoint.path / "config.json").read_bytes()
-    told["config.json"] = hashlib.sha256(config).hexdigest()
+    descriptions = checkpoint.path.glob("quant_model_descr*.json")
+    for file in (checkpoint.path / "config.json", *sorted(descriptions)):
+        told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return told
 
 
@@ -199,7 +219,10 @@ def _output_bytes(filler: Filler, module: str, bits: int) -> int:
     total = 0
     for part, info in zip(filler.parts(module), filler.infos([module]), strict=True):
         count = torch.Size(info.shape).numel()
-        if bits == filler.checkpoint.stored_bits and bits < 16:
+        if part == "weight" and module in filler.checkpoint.linear_types:  # perhaps two in a byte
+            linear = filler.model.get_submodule(module)
+            count = linear.out_features * linear.in_features
+        if filler.checkpoint.is_bitsandbytes:
             total += info.nbytes
         elif bits == 4 and is_quantizable(f"{module}.{part}"):
             total += count // 2 + count // 64 + count // 4096 + STATE_BYTES

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import CheckpointError
-from workbench.shards import TensorInfo, refuse_without_weights
+from workbench.shards import ASCEND_PREFIX, TensorInfo, refuse_without_weights
 
 SMALL_FILES = ["*.json", "tokenizer.model"]
 
@@ -41,13 +42,23 @@ def remote_tensors(repository: str, folder: Path) -> dict[str, TensorInfo]:
     names = _asked(repository, api.list_repo_files, repository, revision=revision)
     if not any(name.endswith(".safetensors") for name in names):
         refuse_without_weights(repository, names)
-    metadata = _asked(repository, api.get_safetensors_metadata, repository, revision=revision)
+    ascend = [n for n in names if re.fullmatch(rf"{ASCEND_PREFIX}[^/]*\.safetensors", n)]
+    if ascend:  # names that the hub's own look-up does not know
+        files = {
+            name: _asked(
+                repository, api.parse_safetensors_file_metadata, repository, name, revision=revision
+            )
+            for name in ascend
+        }
+    else:
+        metadata = _asked(repository, api.get_safetensors_metadata, repository, revision=revision)
+        files = metadata.files_metadata
     return {
         name: TensorInfo(
             folder / file_name, tensor.dtype, tuple(tensor.shape), tensor.data_offsets[0],
             tensor.data_offsets[1] - tensor.data_offsets[0],
         )
-        for file_name, file in metadata.files_metadata.items()
+        for file_name, file in files.items()
         for name, tensor in file.tensors.items()
     }  # fmt: skip
 

@@ -5,6 +5,7 @@ Nothing is held twice: a tensor is read, checked, quantized or packed, and put w
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,25 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from workbench.ascend import check_linear
+from workbench.ascend_linear import (
+    AscendLinear,
+    StoredWeight,
+    decode,
+    fill_int8,
+    replace_linears_as_stored,
+    replace_shifted_norms,
+    rounds_again,
+)
 from workbench.checkpoint import Checkpoint
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.models import CLASSES
 from workbench.plan import compute_dtype, expected_shapes, is_quantizable, kept_dtype
 from workbench.quantization import pack, quantization_config, quantize, replace_linears, restore
-from workbench.reading import read_ahead, read_tensor
+from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.shards import TensorInfo
 
+logger = logging.getLogger("workbench")
 # What bitsandbytes stores beside a weight.
 QUANTIZED_PART = re.compile(
     r"(.+)\.(?:weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map"
@@ -71,7 +83,11 @@ class Filler:
 
     Parameters
     ----------
-    As `load_model`.
+    As `load_model`, and:
+
+    own_modules
+        Whether modules of our own may hold what Ascend's files store. Without them the model is
+        what transformers' layout can hold: at 4 and 8 bits every linear module is bitsandbytes'.
 
     Attributes
     ----------
@@ -82,7 +98,13 @@ class Filler:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, bits: int, device: str, quant_type: str, packed: bool
+        self,
+        checkpoint: Checkpoint,
+        bits: int,
+        device: str,
+        quant_type: str,
+        packed: bool,
+        own_modules: bool = True,
     ) -> None:
         if quant_type not in ("nf4", "fp4"):
             raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
@@ -93,7 +115,17 @@ class Filler:
             self.model = CLASSES[checkpoint.architecture](checkpoint.config)
         self.model.eval().requires_grad_(False)
         self.quantized: dict[str, nn.Module] = {}
-        if bits < 16:
+        self.own_modules = own_modules
+        as_stored = own_modules and checkpoint.stays_as_stored(bits)
+        if not as_stored and rounds_again(checkpoint, bits):
+            logger.warning(
+                "%s stores its weights in %s; in %d bit they are rounded a second time.",
+                checkpoint.name, checkpoint.stored, bits,
+            )  # fmt: skip
+        replace_shifted_norms(self.model, checkpoint)
+        if as_stored:
+            self.quantized = replace_linears_as_stored(self.model, checkpoint)
+        elif bits < 16:
             kind = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
             self.quantized = replace_linears(self.model, bits, kind, self.dtype)
             self.model.config.quantization_config = quantization_config(bits, kind)
@@ -144,19 +176,50 @@ class Filler:
             part: read_tensor(name, self.checkpoint.tensors[name])
             for part, name in self._tensors[module_name].items()
         }
-        if module_name in self.quantized:
-            if self.checkpoint.stored_bits < 16:
+        linear_type = self.checkpoint.linear_types.get(module_name)
+        if linear_type:
+            parts = self._fill_from_ascend(module_name, module, decode(linear_type, parts))
+        elif module_name in self.quantized:
+            if self.checkpoint.is_bitsandbytes:
                 restore(module, module_name, parts, self.device)
             else:
                 quantize(module, parts["weight"].to(self.dtype), self.device)
             pack(module, self.packed)
             parts = {"bias": parts["bias"]} if "bias" in parts else {}
         for leaf, tensor in parts.items():
-            name = self._tensors[module_name][leaf]
-            kind = kept_dtype(name, self.checkpoint.tensors[name].dtype, self.dtype)
+            stored = SAFETENSORS_NAMES[parts.get("weight", tensor).dtype]  # a bias as its weight
+            kind = kept_dtype(f"{module_name}.{leaf}", stored, self.dtype)
             setattr(module, leaf, nn.Parameter(tensor.to(self.device, kind), requires_grad=False))
         if module_name == "model.embed_tokens" and self.checkpoint.config.tie_word_embeddings:
             self.model.lm_head.weight = module.weight
+
+    def _fill_from_ascend(
+        self, name: str, module: nn.Module, stored: StoredWeight
+    ) -> dict[str, torch.Tensor]:
+        """Fill a module from what an Ascend checkpoint holds; returns what stays in float."""
+        parts = {}
+        if isinstance(module, AscendLinear):
+            module.fill(stored, self.device)
+        elif isinstance(module, bnb.nn.Linear8bitLt) and stored.is_symmetric:
+            fill_int8(module, stored, self.device)
+        else:
+            weight = stored.dequantized(module.in_features)
+            if name in self.quantized:
+                quantize(module, weight.to(self.dtype), self.device)
+                pack(module, self.packed)
+            else:
+                parts["weight"] = weight
+        if stored.bias is None or (module.bias is None and not stored.bias.any()):
+            return parts
+        if module.bias is None and not self.own_modules:
+            if not stored.bias_is_rounding:
+                raise QuantizationError(
+                    f"{name} has a bias in {self.checkpoint.path} (in quant_bias), which the "
+                    "model's plain layout has no place for. Load the checkpoint as it is, or "
+                    "convert the 16-bit one it was made from."
+                )
+            return parts
+        return parts | {"bias": stored.bias}
 
 
 def tensors_by_module(checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
@@ -190,8 +253,9 @@ def check_tensors(checkpoint: Checkpoint) -> None:
     if checkpoint.config.tie_word_embeddings:
         _check_tied_head(checkpoint, found.pop("lm_head.weight", None))
     for name in list(found):
-        if checkpoint.stored_bits < 16 and _is_part_of_quantized(name, expected):
+        if checkpoint.is_bitsandbytes and _is_part_of_quantized(name, expected):
             del found[name]
+    _check_ascend(checkpoint, expected, found)
     if missing := sorted(expected.keys() - found.keys()):
         raise CheckpointError(
             f"{missing[0]} is missing from {checkpoint.path}{_and_more(missing)}. Expected "
@@ -200,7 +264,7 @@ def check_tensors(checkpoint: Checkpoint) -> None:
         )
     for name, shape in expected.items():
         info = found.pop(name)
-        if checkpoint.stored_bits < 16 and is_quantizable(name):
+        if checkpoint.is_bitsandbytes and is_quantizable(name):
             _check_quantized(checkpoint, name, info, shape)
         elif info.shape != shape:
             raise CheckpointError(
@@ -213,6 +277,20 @@ def check_tensors(checkpoint: Checkpoint) -> None:
             f"{extra[0]} is in {checkpoint.path} and not in the model{_and_more(extra)}. A model that "
             "needs it is not the one config.json describes; correct config.json or remove the tensor."
         )
+
+
+def _check_ascend(
+    checkpoint: Checkpoint, expected: dict[str, tuple[int, ...]], found: dict[str, TensorInfo]
+) -> None:
+    """Check the modules that Ascend's files hold quantized, and take them out of both."""
+    for module, kind in checkpoint.linear_types.items():
+        shape = expected.pop(f"{module}.weight", None)
+        if shape is None:
+            continue  # no module of this model: named as additional
+        for name in check_linear(found, module, kind, shape, checkpoint.path):
+            del found[name]
+        if kind == "W8A8" and f"{module}.bias" not in found:
+            expected.pop(f"{module}.bias", None)  # it stands in quant_bias
 
 
 def _check_tied_head(checkpoint: Checkpoint, head: TensorInfo | None) -> None:

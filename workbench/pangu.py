@@ -13,7 +13,7 @@ import torch
 from workbench import capture, conversion, generation
 from workbench.arguments import whole_number
 from workbench.checkpoint import Checkpoint, open_checkpoint
-from workbench.errors import TokenizerError
+from workbench.errors import QuantizationError, TokenizerError
 from workbench.generation import Generation, Sampling, Step
 from workbench.loading import load_model
 from workbench.models import PanguTokenizer
@@ -162,8 +162,15 @@ class Pangu:
         Raises
         ------
         QuantizationError
-            If `folder` is not empty; nothing is overwritten.
+            If `folder` is not empty; nothing is overwritten. If the model stays as Ascend's file
+            stores it, which is no layout of transformers.
         """
+        if self.checkpoint.stays_as_stored(self.bits):
+            raise QuantizationError(
+                f"{self.name} is held as {self.checkpoint.path} stores it ({self.checkpoint.stored}). "
+                "Copy that folder to keep it so; `python -m workbench quantize` writes it for "
+                "bitsandbytes, and load(…, bits=…).save(folder) in other bits."
+            )
         conversion.quantize_checkpoint(self.checkpoint, folder, self.bits, self.quant_type)
 
 
@@ -180,7 +187,10 @@ def load(
     name_or_path
         "demo", "demo-dense", a folder, or a Hugging Face repository id.
     bits
-        4, 8, or 16 for as stored. By default 4, or what an already quantized file holds.
+        4, 8, or 16 for as stored. By default 4, or what an already quantized file holds. An
+        Ascend file stays as stored at its own bits (symmetric 8 bit in LLM.int8(), whose weights
+        are the same numbers); at fewer or more it is quantized again, which a warning says, and
+        at 16 it is dequantized.
     device
         "auto" (CUDA if there is any, else the CPU), "cpu", "cuda" or "cuda:N". One device.
     quant_type
@@ -199,6 +209,7 @@ def load(
     require_fit(plan, checkpoint)
     checkpoint = checkpoint.fetched()
     model = load_model(checkpoint, bits, plan.device, quant_type)
-    receipt = make_receipt(model, bits, plan.device, checkpoint.name)
-    stored = checkpoint.stored if checkpoint.stored_bits == 4 else quant_type
+    in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
+    receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
+    stored = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
     return Pangu(model, tokenizer, receipt, plan, checkpoint, stored)

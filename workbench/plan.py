@@ -10,6 +10,8 @@ import pandas as pd
 import psutil
 import torch
 
+from workbench.ascend import added_biases
+from workbench.ascend_linear import is_kept_as_stored
 from workbench.checkpoint import Checkpoint
 from workbench.errors import QuantizationError
 from workbench.models import CLASSES
@@ -85,12 +87,12 @@ def is_quantizable(name: str) -> bool:
 def compute_dtype(checkpoint: Checkpoint, bits: int, device: str) -> torch.dtype:
     """The type of activations and of all that is not quantized.
 
-    As stored; but fp16 becomes bf16 on a CPU, where fp16 is 16 times slower, and a quantized
+    As stored (of Ascend's files, as the rest is stored); but fp16 becomes bf16 on a CPU, where fp16 is 16 times slower, and a quantized
     model computes in bf16.
     """
     if bits < 16:
         return torch.bfloat16
-    dtype = DTYPES[checkpoint.stored]
+    dtype = DTYPES[checkpoint.float_type]
     return torch.bfloat16 if dtype is torch.float16 and device == "cpu" else dtype
 
 
@@ -111,13 +113,14 @@ def choose_bits(checkpoint: Checkpoint, bits: int | None) -> int:
     Raises
     ------
     QuantizationError
-        For bits other than 4, 8 and 16, or other bits than a quantized file holds.
+        For bits other than 4, 8 and 16, or other bits than a file of bitsandbytes holds. Ascend's
+        files can be had in all: as stored, or quantized again, or dequantized in 16 bit.
     """
     if bits is None:
         return checkpoint.stored_bits if checkpoint.stored_bits < 16 else 4
     if type(bits) is not int or bits not in (4, 8, 16):
         raise QuantizationError(f"bits is {bits!r}; expected 4, 8 or 16.")
-    if checkpoint.stored_bits < 16 and bits != checkpoint.stored_bits:
+    if checkpoint.is_bitsandbytes and bits != checkpoint.stored_bits:
         raise QuantizationError(
             f"{checkpoint.name} is already quantized to {checkpoint.stored} and cannot be loaded in "
             f"{bits} bit. Load it with bits={checkpoint.stored_bits}, or pass the 16-bit checkpoint."
@@ -152,7 +155,9 @@ def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
         count = torch.Size(shape).numel()
         component = component_of(name)
         parameters[component] += count
-        if bits == 4 and is_quantizable(name):
+        if checkpoint.stays_as_stored(bits) and is_quantizable(name):
+            sizes[component] += _bytes_as_stored(checkpoint, name, count, dtype)
+        elif bits == 4 and is_quantizable(name):
             # half a byte, and per block of 64 a scale: 2 bytes packed on a CPU, else 1 and a bit
             sizes[component] += count // 2 + (count // 32 if kind == "cpu" else count // 64)
         elif bits == 8 and is_quantizable(name):
@@ -166,6 +171,17 @@ def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
     return Plan(frame, bits, device, int(free), checkpoint.name)
 
 
+def _bytes_as_stored(checkpoint: Checkpoint, name: str, count: int, dtype: torch.dtype) -> int:
+    """Of a linear module's weight that stays as Ascend's file holds it."""
+    module = name.removesuffix(".weight")
+    if module not in checkpoint.linear_types:  # in float
+        return count * dtype.itemsize
+    if is_kept_as_stored(checkpoint, module):
+        parts = {f"{module}.{part}" for part in ("weight", "weight_scale", "weight_offset")}
+        return sum(checkpoint.tensors[part].nbytes for part in parts & checkpoint.tensors.keys())
+    return count + 4 * checkpoint.tensors[name].shape[0]  # LLM.int8()
+
+
 def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
     """Raise, naming what would fit, if the plan does not."""
     if plan.fits:
@@ -174,7 +190,7 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
         f"bits={bits} ({smaller.nbytes / 1e9:.1f} GB)"
         for bits in (8, 4)
         if bits < plan.bits
-        and checkpoint.stored_bits == 16
+        and not checkpoint.is_bitsandbytes
         and (smaller := make_plan(checkpoint, bits, plan.device)).fits
     ]
     advice = f"It would fit with {' or '.join(fitting)}." if fitting else (
@@ -188,6 +204,14 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
 
 
 def expected_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what the configuration asks for, and of biases an Ascend file adds."""
+    shapes = model_shapes(checkpoint)
+    if not checkpoint.linear_types:
+        return shapes
+    return shapes | added_biases(checkpoint.tensors, shapes)
+
+
+def model_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that the configuration asks for."""
     with torch.device("meta"):
         model = CLASSES[checkpoint.architecture](checkpoint.config)

@@ -70,30 +70,35 @@ def replace_linears(
     for name, module in list(model.named_modules()):
         if type(module) is not nn.Linear or name.endswith(KEPT):
             continue
-        has_bias = module.bias is not None
-        with torch.device("meta"):
-            if bits == 4:
-                kind = bnb.nn.Linear4bit if fits_kernels(module) else UnevenLinear4bit
+        if bits == 4:
+            kind = bnb.nn.Linear4bit if fits_kernels(module) else UnevenLinear4bit
+            with torch.device("meta"):
                 new = kind(
                     module.in_features,
                     module.out_features,
-                    has_bias,
+                    module.bias is not None,
                     compute_dtype=dtype,
                     compress_statistics=True,
                     quant_type=quant_type,
                 )
-            else:
-                new = bnb.nn.Linear8bitLt(
-                    module.in_features,
-                    module.out_features,
-                    has_bias,
-                    has_fp16_weights=False,
-                    threshold=INT8_THRESHOLD,
-                )
+        else:
+            new = empty_int8(module)
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, new.eval())
         replaced[name] = new
     return replaced
+
+
+def empty_int8(module: nn.Linear) -> nn.Module:
+    """An empty LLM.int8() module of a linear module's sizes."""
+    with torch.device("meta"):
+        return bnb.nn.Linear8bitLt(
+            module.in_features,
+            module.out_features,
+            module.bias is not None,
+            has_fp16_weights=False,
+            threshold=INT8_THRESHOLD,
+        )
 
 
 def quantization_config(bits: int, quant_type: str) -> BitsAndBytesConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from workbench.ascend_linear import AscendLinear
 from workbench.errors import QuantizationError
 from workbench.plan import DTYPES, component_of, format_table, is_quantizable
 
@@ -61,8 +63,15 @@ class Receipt:
         return f"<p>{head}</p>{shown.to_html()}"
 
 
-def make_receipt(model: nn.Module, bits: int, device: str, name: str) -> Receipt:
+def make_receipt(
+    model: nn.Module, bits: int, device: str, name: str, in_float: Collection[str] = ()
+) -> Receipt:
     """Count what every module really holds.
+
+    Parameters
+    ----------
+    in_float
+        Weights of linear modules that the file holds in float although others are quantized.
 
     Raises
     ------
@@ -82,9 +91,11 @@ def make_receipt(model: nn.Module, bits: int, device: str, name: str) -> Receipt
             count, size, kind = _count(module, leaf, parameter)
             parameters[component] += count
             sizes[component] += size
-            if kind in ("nf4", "fp4", "int8"):
+            if kind in ("nf4", "fp4", "int8") or (
+                isinstance(module, AscendLinear) and leaf != "bias"
+            ):
                 share[component] += count
-            elif bits < 16 and is_quantizable(full_name):
+            elif bits < 16 and is_quantizable(full_name) and full_name not in in_float:
                 raise QuantizationError(
                     f"{full_name} stayed in {kind} although {bits} bit was asked for."
                 )
@@ -115,5 +126,8 @@ def _count(module: nn.Module, leaf: str, parameter: nn.Parameter) -> tuple[int, 
         if parameter.dtype != torch.int8:
             return parameter.numel(), size, str(parameter.dtype).removeprefix("torch.")
         return parameter.numel(), size + 4 * module.out_features, "int8"
+    if isinstance(module, AscendLinear) and leaf != "bias":
+        count = module.in_features * module.out_features if leaf == "weight" else 0
+        return count, size, module.kind.lower()
     names = {dtype: name for name, dtype in DTYPES.items()}
     return parameter.numel(), size, names.get(parameter.dtype, str(parameter.dtype))

@@ -14,6 +14,7 @@ from workbench.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+ASCEND_PREFIX = "quant_model_weight"  # msmodelslim's name for the same files
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1
 }  # fmt: skip
@@ -41,9 +42,15 @@ def tensors_in(folder: Path) -> dict[str, TensorInfo]:
     """
     weight_map = read_index(folder)
     if weight_map is None:
-        if not (folder / SINGLE).is_file():
+        singles = [*sorted(folder.glob(f"{ASCEND_PREFIX}*.safetensors")), folder / SINGLE]
+        if not singles[0].is_file():
             refuse_without_weights(str(folder), [file.name for file in folder.iterdir()])
-        return read_header(folder / SINGLE)
+        if len(singles) > 2:
+            raise CheckpointError(
+                f"{folder} holds {singles[0].name}, {singles[1].name} and no index that says which "
+                "belong together. Keep the files of one checkpoint, with their index."
+            )
+        return read_header(singles[0])
     names = sorted(set(weight_map.values()))
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise CheckpointError(
@@ -76,9 +83,11 @@ def read_index(folder: Path) -> dict[str, str] | None:
     CheckpointError
         If the index is damaged or names a file outside the folder.
     """
-    file = folder / INDEX
-    if not file.is_file():
-        return None
+    file = next(iter(sorted(folder.glob(f"{ASCEND_PREFIX}*.index.json"))), folder / INDEX)
+    if not file.is_file() or (
+        file.name == INDEX and any(folder.glob(f"{ASCEND_PREFIX}*.safetensors"))
+    ):
+        return None  # an index of the weights that Ascend's were made from is not theirs
     weight_map = read_json(file).get("weight_map")
     if (
         not isinstance(weight_map, dict)
