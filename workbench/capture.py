@@ -7,8 +7,9 @@ and keys are rotated here with the model's own cosines and sines.
 from __future__ import annotations
 
 import platform
+import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -41,6 +42,7 @@ class Recording:
         default_factory=lambda: defaultdict(list)
     )
     rotation: tuple[torch.Tensor, torch.Tensor] | None = None
+    router_scale: dict[int, list[float]] = field(default_factory=dict)  # by layer
 
     def add(self, name: str, layer: int, tensor: torch.Tensor) -> None:
         """Keep one tensor whose first axis is the token."""
@@ -57,9 +59,10 @@ def recording(
 ) -> Iterator[Recording]:
     """Record every forward pass of a batch of one inside the block; the hooks go with it.
 
-    With `progress`, a bar counts the layers of a pass that takes more than two seconds.
+    With `progress`, a bar counts the layers of a pass that takes more than two seconds. What other
+    threads run meanwhile (a Playground, for example) is not recorded.
     """
-    record, handles = Recording(), []
+    record, handles, owner = Recording(), [], threading.get_ident()
     bar = tqdm(
         total=len(model.model.layers),
         desc="tracing",
@@ -74,11 +77,13 @@ def recording(
 
     def on_projection(name: str, layer: int, _module: nn.Module, _inputs: Any, output: Any) -> None:
         heads = output[0].unflatten(-1, (-1, model.config.head_dim))  # [token, head, head_dim]
-        cos, sin = (part[0] for part in record.rotation)
+        cos, sin = (part[0].to(heads.device) for part in record.rotation)
         rotated, _ = apply_rotary_pos_emb(heads, heads[:, :1], cos, sin)  # one head: unused
         record.add(name, layer, rotated)
 
-    def on_router(layer: int, _module: nn.Module, _inputs: Any, output: Any) -> None:
+    def on_router(layer: int, _module: nn.Module, inputs: Any, output: Any) -> None:
+        if layer not in record.router_scale:
+            record.router_scale[layer] = inputs[1][0].float().tolist()
         for name, tensor in zip(
             ("router_logits", "routing_weights", "selected_experts"), output, strict=True
         ):
@@ -93,26 +98,31 @@ def recording(
     def on_last(_module: nn.Module, _inputs: Any, output: Any) -> None:
         record.add("hidden", 0, output[0])
 
+    def attach(module: nn.Module, hook: Callable[..., None]) -> None:
+        def in_this_thread(*arguments: Any) -> None:
+            if threading.get_ident() == owner:
+                hook(*arguments)
+
+        handles.append(module.register_forward_hook(in_this_thread))
+
     try:
-        handles.append(model.model.rotary_emb.register_forward_hook(on_rotation))
-        handles.append(model.model.norm.register_forward_hook(on_last))
+        attach(model.model.rotary_emb, on_rotation)
+        attach(model.model.norm, on_last)
         for index, layer in enumerate(model.model.layers):
-            handles.append(layer.register_forward_hook(on_layer))
+            attach(layer, on_layer)
             if index in attention_layers:
                 for name, module in (
                     ("query", layer.self_attn.q_proj),
                     ("key", layer.self_attn.k_proj),
                 ):
-                    handles.append(
-                        module.register_forward_hook(partial(on_projection, name, index))
-                    )
+                    attach(module, partial(on_projection, name, index))
             if hasattr(layer.mlp, "experts"):
                 for module, hook in (
                     (layer.mlp.gate, partial(on_router, index)),
                     (layer.mlp.experts, partial(on_norm, "routed_norm", index)),
                     (layer.mlp.shared_expert, partial(on_norm, "shared_norm", index)),
                 ):
-                    handles.append(module.register_forward_hook(hook))
+                    attach(module, hook)
         yield record
     finally:
         for handle in handles:
@@ -165,7 +175,9 @@ def trace(
         )
     prompt_length = len(ids)
     sampling = sampling or Sampling(temperature=0)
-    with torch.inference_mode(), recording(model, layers, max_new_tokens == 0) as record:
+    streaming = pangu.streaming  # has a bar of its own
+    progress = max_new_tokens == 0 and streaming is None
+    with torch.inference_mode(), recording(model, layers, progress) as record:
         if max_new_tokens == 0:
             model.model(torch.tensor([ids], device=pangu.device), use_cache=False)
         else:
@@ -173,12 +185,13 @@ def trace(
             steps = generation.stream(
                 pangu, ids, max_new_tokens, sampling, alternatives=1, cache=cache
             )
-            new = [
-                step.token_id
-                for step in tqdm(
-                    steps, total=max_new_tokens, desc="generating", delay=2, leave=False
-                )
-            ]
+            new = []
+            with tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
+                for step in steps:
+                    new.append(step.token_id)
+                    if streaming is not None:
+                        bar.set_postfix_str(str(streaming), refresh=False)
+                    bar.update()
             ids = ids + new  # the last one has not been run yet
             model.model(
                 torch.tensor([ids[-1:]], device=pangu.device), past_key_values=cache, use_cache=True
@@ -193,11 +206,7 @@ def trace(
         "model_type": config.model_type,
         "config": {key: value for key, value in config.to_dict().items() if _is_plain(value)},
         "num_groups": getattr(config, "num_groups", 0),
-        "router_scale": [
-            layer.mlp.router_scale[0].float().tolist()
-            for layer in model.model.layers
-            if hasattr(layer.mlp, "router_scale")
-        ],
+        "router_scale": [scale for _, scale in sorted(record.router_scale.items())],
         "attention_layers": layers,
         "text": tokenizer.decode(ids, skip_special=True),
         "pieces": tokenizer.pieces(ids),
@@ -255,7 +264,7 @@ def _predictions(
     head: nn.Module, hidden: torch.Tensor, ids: list[int], top_k: int
 ) -> dict[str, np.ndarray]:
     """The model's alternatives at every token; hidden is [token, hidden], after the last norm."""
-    following = torch.tensor(ids[1:], device=hidden.device)
+    following = torch.tensor(ids[1:])
     top_ids, top_logprobs, chosen = [], [], []
     for start in range(0, len(ids), CHUNK):
         logits = head(hidden[start : start + CHUNK])  # [token, vocabulary]
@@ -263,7 +272,7 @@ def _predictions(
         top = logprobs.topk(top_k)
         top_ids.append(top.indices.cpu())
         top_logprobs.append(top.values.cpu())
-        target = following[start : start + CHUNK].unsqueeze(-1)
+        target = following[start : start + CHUNK].unsqueeze(-1).to(logits.device)
         chosen.append(logprobs[: len(target)].gather(-1, target).flatten().cpu())
     return {
         "top_ids": torch.cat(top_ids).numpy().astype(np.int32),
