@@ -44,6 +44,7 @@ class Recording:
         default_factory=lambda: defaultdict(list)
     )
     rotation: tuple[torch.Tensor, torch.Tensor] | None = None
+    router_scale: dict[int, list[float]] = field(default_factory=dict)  # by layer
 
     def add(self, name: str, layer: int, tensor: torch.Tensor) -> None:
         """Keep one tensor whose first axis is the token."""
@@ -80,7 +81,9 @@ def recording(
 ) -> Iterator[Recording]:
     """Record every forward pass of a batch of one inside the block; the hooks go with it.
 
-    Only passes of the thread that records: a generation that runs in another one is not seen. With `progress`, a bar counts the layers of a pass that takes more than two seconds.
+    Only passes of the thread that records: a generation that runs in another one (a Playground, for
+    example) is not seen. With `progress`, a bar counts the layers of a pass that takes more than two
+    seconds.
     """
     record, handles, thread = Recording(), [], threading.get_ident()
     bar = tqdm(
@@ -92,35 +95,37 @@ def recording(
         disable=not progress,
     )
 
-    def listen(module: nn.Module, hook: Callable[[Any], None]) -> None:
-        def heard(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def listen(module: nn.Module, hook: Callable[[Any, Any], None]) -> None:
+        def heard(_module: nn.Module, inputs: Any, output: Any) -> None:
             if threading.get_ident() == thread:
-                hook(output)
+                hook(inputs, output)
 
         handles.append(module.register_forward_hook(heard))
 
-    def on_rotation(output: Any) -> None:
+    def on_rotation(_inputs: Any, output: Any) -> None:
         record.rotation = tuple(part[0].unsqueeze(1) for part in output)  # [token, 1, head_dim]
 
-    def on_projection(name: str, layer: int, output: Any) -> None:
+    def on_projection(name: str, layer: int, _inputs: Any, output: Any) -> None:
         heads = output[0].unflatten(-1, (-1, model.config.head_dim))  # [token, head, head_dim]
-        cos, sin = record.rotation
+        cos, sin = (part.to(heads.device) for part in record.rotation)
         record.add(name, layer, heads * cos + rotate_half(heads) * sin)
 
-    def on_router(layer: int, output: Any) -> None:
+    def on_router(layer: int, inputs: Any, output: Any) -> None:
+        if layer not in record.router_scale:  # here, while it is in memory for sure
+            record.router_scale[layer] = inputs[1][0].float().tolist()
         for name, tensor in zip(
             ("router_logits", "routing_weights", "selected_experts"), output, strict=True
         ):
             record.add(name, layer, tensor)
 
-    def on_norm(name: str, layer: int, output: Any) -> None:
+    def on_norm(name: str, layer: int, _inputs: Any, output: Any) -> None:
         record.add(name, layer, torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32))
 
     try:
         listen(model.model.rotary_emb, on_rotation)
-        listen(model.model.norm, lambda output: record.add("hidden", 0, output[0]))
+        listen(model.model.norm, lambda _, output: record.add("hidden", 0, output[0]))
         for index, layer in enumerate(model.model.layers):
-            listen(layer, lambda _output: bar.update())
+            listen(layer, lambda *_: bar.update())
             if index in attention_layers:
                 listen(layer.self_attn.q_proj, partial(on_projection, "query", index))
                 listen(layer.self_attn.k_proj, partial(on_projection, "key", index))
@@ -183,7 +188,9 @@ def trace(
             f"{config.max_position_embeddings}; shorten it."
         )
     prompt_length = len(ids)
-    with torch.inference_mode(), recording(model, layers, max_new_tokens == 0) as record:
+    streaming = pangu.streaming  # has a bar of its own
+    progress = max_new_tokens == 0 and streaming is None
+    with torch.inference_mode(), recording(model, layers, progress) as record:
         if max_new_tokens == 0:
             model.model(torch.tensor([ids], device=pangu.device), use_cache=False)
         else:
@@ -191,12 +198,13 @@ def trace(
             steps = generation.stream(
                 pangu, ids, max_new_tokens, sampling, alternatives=1, cache=cache
             )
-            new = [
-                step.token_id
-                for step in tqdm(
-                    steps, total=max_new_tokens, desc="generating", delay=2, leave=False
-                )
-            ]
+            new = []
+            with tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
+                for step in steps:
+                    new.append(step.token_id)
+                    if streaming is not None:
+                        bar.set_postfix_str(str(streaming), refresh=False)
+                    bar.update()
             ids = ids + new  # the last one has not been run yet
             model.model(
                 torch.tensor([ids[-1:]], device=pangu.device), past_key_values=cache, use_cache=True
@@ -212,11 +220,7 @@ def trace(
         "model_type": config.model_type,
         "config": {key: value for key, value in config.to_dict().items() if _is_plain(value)},
         "num_groups": getattr(config, "num_groups", 0),
-        "router_scale": [
-            layer.mlp.router_scale[0].float().tolist()
-            for layer in model.model.layers
-            if hasattr(layer.mlp, "router_scale")
-        ],
+        "router_scale": [scale for _, scale in sorted(record.router_scale.items())],
         "attention_layers": layers,
         "text": tokenizer.decode(ids, skip_special=True),
         "pieces": tokenizer.pieces(ids),
@@ -279,7 +283,7 @@ def _predictions(
 ) -> dict[str, np.ndarray]:
     """The model's alternatives at every token; hidden is [token, hidden], after the last norm."""
     # The last token has no following one: its own id stands there, and the value is dropped.
-    following = torch.tensor([*ids[1:], ids[-1]], device=hidden.device).unsqueeze(-1)
+    following = torch.tensor([*ids[1:], ids[-1]]).unsqueeze(-1)
     tops, chosen = [], []
     for start in range(0, len(ids), CHUNK):
         logits = head(hidden[start : start + CHUNK])  # [token, vocabulary]
@@ -287,7 +291,7 @@ def _predictions(
         for rows, target in zip(logits.split(ROWS), targets.split(ROWS), strict=True):
             logprobs = rows.log_softmax(-1, dtype=torch.float32)
             tops.append(logprobs.topk(top_k))
-            chosen.append(logprobs.gather(-1, target))
+            chosen.append(logprobs.gather(-1, target.to(logprobs.device)))
     chosen_logprobs = torch.cat(chosen).flatten().cpu().numpy()
     chosen_logprobs[-1] = np.nan
     return {

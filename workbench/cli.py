@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench import __version__
 from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.pangu import Pangu
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
         command.add_argument(
             "--quant-type", choices=("nf4", "fp4"), default="nf4", help="4-bit type (default: nf4)"
+        )
+        command.add_argument(
+            "--memory",
+            metavar="SIZE",
+            help="the most that the weights may take, for example 8GB, or auto; a larger model "
+            "stays on disk and is read as it runs",
         )
     inspect.add_argument("--plan-only", action="store_true", help="stop before loading any weight")
     trace.add_argument("--prompt", required=True, metavar="TEXT", help="the text to run")
@@ -123,27 +133,36 @@ def _checkpoint(text: str) -> str:
 
 def _inspect(options: argparse.Namespace) -> int:
     from workbench.checkpoint import open_checkpoint
-    from workbench.pangu import load
-    from workbench.plan import choose_bits, make_plan
+    from workbench.plan import choose_bits, make_plan, with_memory
 
     checkpoint = open_checkpoint(options.checkpoint)
     print(checkpoint)
     print()
-    print(make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device))
+    plan = make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device)
+    print(with_memory(plan, options.memory))
     if not options.plan_only:
         print()
-        print(load(options.checkpoint, options.bits, options.device, options.quant_type).receipt)
+        print(_loaded(options).receipt)
     return 0
 
 
-def _trace(options: argparse.Namespace) -> int:
+def _loaded(options: argparse.Namespace) -> Pangu:
     from workbench.pangu import load
+
+    return load(
+        options.checkpoint, options.bits, options.device, options.quant_type, options.memory
+    )
+
+
+def _trace(options: argparse.Namespace) -> int:
     from workbench.trace_file import require_writable
 
     require_writable(options.out)
-    pangu = load(options.checkpoint, options.bits, options.device, options.quant_type)
+    pangu = _loaded(options)
     trace = pangu.trace(options.prompt, options.max_new_tokens)
     trace.save(options.out)
+    if pangu.streaming is not None:
+        print(pangu)
     print(f"{trace}\nwritten to {options.out}")
     return 0
 

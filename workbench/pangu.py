@@ -15,11 +15,12 @@ from workbench.arguments import whole_number
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import QuantizationError, TokenizerError
 from workbench.generation import Generation, Sampling, Step
-from workbench.loading import load_model
+from workbench.loading import Filler, load_model
 from workbench.models import PanguTokenizer
 from workbench.models.tokenization_pangu import require_vocabulary
-from workbench.plan import Plan, choose_bits, make_plan, require_fit
-from workbench.receipt import Receipt, make_receipt
+from workbench.plan import Plan, choose_bits, make_plan, require_fit, with_memory
+from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
+from workbench.streaming import Streaming
 
 if TYPE_CHECKING:
     from workbench.trace import Trace
@@ -43,6 +44,8 @@ class Pangu:
     checkpoint : Checkpoint
     quant_type : str
         "nf4" or "fp4" at 4 bits.
+    streaming : Streaming or None
+        Which weights are in memory, where they stay on disk: `held_bytes`, `hit_rate`.
     """
 
     model: Any
@@ -51,6 +54,7 @@ class Pangu:
     plan: Plan
     checkpoint: Checkpoint
     quant_type: str
+    streaming: Streaming | None = None
 
     @property
     def name(self) -> str:
@@ -64,8 +68,9 @@ class Pangu:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.model.embed_tokens.weight.device
+        """Where token ids go, and with them the weights (or the first of them)."""
+        weight = self.model.model.embed_tokens.weight
+        return torch.device(self.plan.device) if weight.is_meta else weight.device
 
     @property
     def config(self) -> Any:
@@ -73,7 +78,8 @@ class Pangu:
         return self.model.config
 
     def __repr__(self) -> str:
-        return f"Pangu({self.name!r}, bits={self.bits}, device={str(self.device)!r})"
+        streamed = "" if self.streaming is None else f", from disk: {self.streaming}"
+        return f"Pangu({self.name!r}, bits={self.bits}, device={str(self.device)!r}{streamed})"
 
     def encode(self, prompt: Prompt, thinking: str = "slow") -> list[int]:
         """Token ids of a text, of a conversation, or ids as they are.
@@ -179,6 +185,7 @@ def load(
     bits: int | None = None,
     device: str = "auto",
     quant_type: str = "nf4",
+    memory: str | int | None = None,
 ) -> Pangu:
     """Load a Pangu checkpoint.
 
@@ -195,6 +202,10 @@ def load(
         "auto" (CUDA if there is any, else the CPU), "cpu", "cuda" or "cuda:N". One device.
     quant_type
         At 4 bits "nf4" or "fp4", both with double quantization.
+    memory
+        The most that the weights may take at one time, for example "8GB", or "auto" for what is
+        free. A larger model stays on disk and is read as it runs: the same results, only slower.
+        See `workbench.streaming.Streaming`.
 
     Raises
     ------
@@ -205,11 +216,17 @@ def load(
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
     require_vocabulary(tokenizer, checkpoint.config.vocab_size)
     bits = choose_bits(checkpoint, bits)
-    plan = make_plan(checkpoint, bits, device)
+    plan = with_memory(make_plan(checkpoint, bits, device), memory)
     require_fit(plan, checkpoint)
     checkpoint = checkpoint.fetched()
-    model = load_model(checkpoint, bits, plan.device, quant_type)
-    in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
-    receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
     stored = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
-    return Pangu(model, tokenizer, receipt, plan, checkpoint, stored)
+    if plan.memory_bytes is None:
+        model = load_model(checkpoint, bits, plan.device, quant_type)
+        in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
+        receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
+        return Pangu(model, tokenizer, receipt, plan, checkpoint, stored)
+    filler = Filler(checkpoint, bits, plan.device, quant_type, packed=True)
+    streaming = Streaming(filler, plan.memory_bytes)
+    receipt = make_streamed_receipt(streaming, bits, plan.device, checkpoint.name)
+    streaming.load_kept()
+    return Pangu(filler.model, tokenizer, receipt, plan, checkpoint, stored, streaming)
