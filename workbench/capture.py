@@ -43,7 +43,6 @@ class Recording:
     parts: dict[tuple[str, int], list[torch.Tensor]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    rotation: tuple[torch.Tensor, torch.Tensor] | None = None
     router_scale: dict[int, list[float]] = field(default_factory=dict)  # by layer
 
     def add(self, name: str, layer: int, tensor: torch.Tensor) -> None:
@@ -103,12 +102,11 @@ def recording(
         handles.append(module.register_forward_hook(heard))
 
     def on_rotation(_inputs: Any, output: Any) -> None:
-        record.rotation = tuple(part[0].unsqueeze(1) for part in output)  # [token, 1, head_dim]
+        for name, tensor in zip(("cosine", "sine"), output, strict=True):
+            record.add(name, 0, tensor[0])  # [token, head_dim]
 
     def on_projection(name: str, layer: int, _inputs: Any, output: Any) -> None:
-        heads = output[0].unflatten(-1, (-1, model.config.head_dim))  # [token, head, head_dim]
-        cos, sin = (part.to(heads.device) for part in record.rotation)
-        record.add(name, layer, heads * cos + rotate_half(heads) * sin)
+        record.add(name, layer, output[0])  # [token, head * head_dim]; rotated when all is done
 
     def on_router(layer: int, inputs: Any, output: Any) -> None:
         if layer not in record.router_scale:  # here, while it is in memory for sure
@@ -125,7 +123,8 @@ def recording(
         listen(model.model.rotary_emb, on_rotation)
         listen(model.model.norm, lambda _, output: record.add("hidden", 0, output[0]))
         for index, layer in enumerate(model.model.layers):
-            listen(layer, lambda *_: bar.update())
+            if progress:
+                listen(layer, lambda *_: bar.update())
             if index in attention_layers:
                 listen(layer.self_attn.q_proj, partial(on_projection, "query", index))
                 listen(layer.self_attn.k_proj, partial(on_projection, "key", index))
@@ -214,7 +213,7 @@ def trace(
         arrays |= _predictions(model.lm_head, record.joined("hidden", 0), ids, top_k)
     arrays["token_ids"] = np.array(ids, dtype=np.int32)
     _check_groups(arrays, config)
-    shown = np.unique(np.append(arrays["top_ids"], arrays["token_ids"])).tolist()
+    shown = _distinct(arrays["top_ids"], arrays["token_ids"])
     meta = {
         "model_name": pangu.name,
         "model_type": config.model_type,
@@ -265,10 +264,19 @@ def _arrays(record: Recording, layers: list[int], config: Any) -> dict[str, np.n
         kind = np.uint8 if config.num_experts <= 256 else np.int16
         arrays["selected_experts"] = record.stacked("selected_experts", routed).numpy().astype(kind)
     for name in ("query", "key") if layers else ():
-        values = record.stacked(name, layers)
+        values = torch.stack([_rotated(record, name, layer, config.head_dim) for layer in layers])
         narrow = values.dtype != torch.float32 and _fits_float16(values)
         arrays[name] = values.to(torch.float16 if narrow else torch.float32).numpy()
     return arrays
+
+
+def _rotated(record: Recording, name: str, layer: int, head_dim: int) -> torch.Tensor:
+    """[token, head, head_dim] on the CPU, turned as the model turned them."""
+    heads = record.joined(name, layer).unflatten(-1, (-1, head_dim))
+    cosine, sine = (
+        record.joined(part, 0).unsqueeze(1).to(heads.device) for part in ("cosine", "sine")
+    )
+    return (heads * cosine + rotate_half(heads) * sine).cpu()
 
 
 def _fits_float16(values: torch.Tensor) -> bool:
@@ -311,6 +319,14 @@ def _check_groups(arrays: dict[str, np.ndarray], config: Any) -> None:
         raise TraceError(
             "a token did not use exactly one expert of each group; the model is damaged."
         )
+
+
+def _distinct(*ids: np.ndarray) -> list[int]:
+    """All token ids that occur, ascending; quicker than sorting them."""
+    seen = np.zeros(1 + max(int(array.max()) for array in ids), dtype=bool)
+    for array in ids:
+        seen[array] = True
+    return np.flatnonzero(seen).tolist()
 
 
 @cache

@@ -156,8 +156,8 @@ def _check(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
         if not isinstance(meta.get(key), kind):
             raise ValueError(f"{key} in its meta is {meta.get(key)!r:.60}")
     needed = {"token_ids"}
-    if arrays.keys() & {*ROUTING}:
-        needed |= {*ROUTING}
+    if arrays.keys() & {*ROUTING}:  # a serving engine records only the choices
+        needed |= {"selected_experts"} if "origin" in meta else {*ROUTING}
     if meta["attention_layers"]:
         needed |= {"query", "key"}
     if missing := needed - arrays.keys():
