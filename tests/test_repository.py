@@ -13,7 +13,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate"}
 # The import table of the README: which parts may import the heavy packages when imported.
-LIGHT = ["errors.py", "trace.py", "cli.py", "checkpoint.py", "ascend.py", "__init__.py", "__main__.py"]
+LIGHT = [
+    "errors.py",
+    "trace.py",
+    "cli.py",
+    "checkpoint.py",
+    "ascend.py",
+    "__init__.py",
+    "__main__.py",
+]
 
 
 def top_level_imports(file: Path) -> set[str]:
