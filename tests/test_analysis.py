@@ -7,27 +7,9 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests.traces import handmade
 from workbench.errors import TraceError
 from workbench.trace import Trace
-
-
-def handmade(logits: np.ndarray, groups: int) -> Trace:
-    """A trace that holds routing alone; logits are [layer, token, expert]."""
-    layers, tokens, experts = logits.shape
-    size = experts // groups
-    winners = logits.reshape(layers, tokens, groups, size).argmax(-1) + np.arange(groups) * size
-    probability = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    arrays = {
-        "token_ids": np.arange(tokens, dtype=np.int32),
-        "router_logits": logits.astype(np.float32),
-        "selected_experts": winners.astype(np.uint8),
-        "routing_weights": np.take_along_axis(probability, winners, -1).astype(np.float32),
-    }
-    config = {"num_hidden_layers": layers}
-    pieces = [f"t{token}" for token in range(tokens)]
-    return Trace(
-        arrays, {"config": config, "num_groups": groups, "pieces": pieces, "model_name": "x"}
-    )
 
 
 @pytest.fixture

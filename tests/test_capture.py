@@ -1,11 +1,14 @@
 """What is recorded equals the float64 reference, and nothing stays behind."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from tests.reference.pangu_numpy import run
-from workbench.errors import TraceError
+from tests.tiny import make_tiny_checkpoint
+from workbench.errors import TokenizerError, TraceError
 from workbench.generation import Sampling
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
@@ -140,3 +143,128 @@ def test_a_quantized_model_is_traced_the_same_way(bits, tiny_moe):
 def test_impossible_wishes_are_refused(settings, message, moe):
     with pytest.raises(TraceError, match=message):
         moe.trace(**{"prompt": IDS, **settings})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attention": 1},
+        {"attention": True},
+        {"attention": ["a"]},
+        {"attention": [1.5]},
+        {"top_k": "3"},
+        {"top_k": 2.5},
+        {"top_k": None},
+        {"max_new_tokens": None},
+        {"max_new_tokens": "5"},
+        {"max_new_tokens": 2.5},
+    ],
+    ids=repr,
+)
+def test_wishes_of_another_kind_are_refused(settings, moe):
+    with pytest.raises(TraceError, match="expected"):
+        moe.trace(IDS, **settings)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array(IDS, np.int32),
+        torch.tensor(IDS),
+        list(np.array(IDS)),
+        list(torch.tensor(IDS)),
+        tuple(IDS),
+    ],
+    ids=lambda ids: type(ids).__name__,
+)
+def test_token_ids_may_come_from_numpy_and_torch(ids, moe):
+    assert moe.encode(ids) == IDS
+    assert all(type(token) is int for token in moe.encode(ids))
+
+
+def test_a_traced_text_can_be_traced_again_by_its_ids(moe):
+    trace = moe.trace("To be")
+    np.testing.assert_array_equal(moe.trace(trace.token_ids).query, trace.query)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        None,
+        5,
+        b"abc",
+        {1: 2},
+        {3},
+        [1.5],
+        ["a"],
+        [True],
+        [[1, 2]],
+        torch.tensor([[1, 2]]),
+        np.array([1.5]),
+        [],
+    ],
+    ids=repr,
+)
+def test_a_prompt_of_no_known_kind_is_refused(prompt, moe):
+    with pytest.raises(TokenizerError, match="expected a text, a list of token ids"):
+        moe.trace(prompt)
+
+
+def test_a_model_with_padding_ids_is_traced_and_generates(tmp_path):
+    from workbench import load
+
+    folder = make_tiny_checkpoint(tmp_path, vocab_size=1400, num_hidden_layers=1)
+    pangu = load(folder, bits=16, device="cpu")
+    beyond = pangu.tokenizer.vocab_size
+    trace = pangu.trace([*IDS, beyond + 3], top_k=40)
+    assert (trace.top_ids >= beyond).any()
+    assert trace.pieces[-1] == f"<id {beyond + 3}>"
+    for row, pieces in zip(trace.top_ids, trace.alternative_pieces, strict=True):
+        assert pieces == pangu.tokenizer.pieces(row.tolist())
+    result = pangu.generate(IDS, 20, Sampling(2.0, 1.0, 0))
+    assert any(token >= beyond for token in result.token_ids)
+
+
+def test_a_generation_in_another_thread_leaves_no_mark_in_a_trace(moe):
+    alone = moe.trace(IDS)
+    stop, going, failures = threading.Event(), threading.Event(), []
+
+    def generate():
+        try:
+            for seed in range(1000):
+                for _ in moe.stream([1, 99], 400, Sampling(1.0, 1.0, 0, seed), stop):
+                    going.set()
+                if stop.is_set():
+                    return
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=generate)
+    thread.start()
+    try:
+        assert going.wait(60)
+        for _ in range(8):
+            trace = moe.trace(IDS)
+            for name, array in alone.arrays.items():
+                np.testing.assert_array_equal(trace.arrays[name], array)
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not failures
+
+
+def test_a_pass_of_the_same_thread_in_between_is_noticed(moe):
+    inner = moe.model.model.layers[1].mlp
+    done = []
+
+    def run_again(_module, _inputs, _output):
+        if not done:
+            done.append(True)
+            inner(torch.zeros(1, 3, 192))
+
+    handle = moe.model.model.layers[2].register_forward_hook(run_again)
+    try:
+        with pytest.raises(TraceError, match="layer 1 was recorded for 10 tokens and not for 7"):
+            moe.trace(IDS)
+    finally:
+        handle.remove()

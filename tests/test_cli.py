@@ -66,3 +66,40 @@ def test_help_explains(arguments):
         cwd=Path(__file__).parents[1],
     )
     assert "checkpoint" in result.stdout.lower()
+
+
+def test_a_place_where_nothing_can_be_written_is_noticed_before_loading(
+    tiny_moe, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("workbench.pangu.load_model", None)
+    for out in (tmp_path, tmp_path / ("x" * 300), Path("/proc/x.trace")):
+        assert main(["trace", str(tiny_moe), "--prompt", "x", "--out", str(out)]) == 2
+        message = capsys.readouterr().err.strip()
+        assert message.startswith("TraceError: ")
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("count", ["-3", "2.5", "x"])
+def test_an_impossible_count_is_noticed_before_loading(count, tiny_moe, tmp_path, capsys):
+    arguments = ["trace", str(tiny_moe), "--prompt", "x", "--out", str(tmp_path / "x.trace")]
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, f"--max-new-tokens={count}"])
+    assert "no whole number from 0 on" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_the_system_refuses_is_one_line(capsys):
+    assert main(["inspect", "x" * 5000]) == 2
+    message = capsys.readouterr().err.strip()
+    assert "too long" in message
+    assert "\n" not in message
+    with pytest.raises(SystemExit, match="2"):
+        main(["inspect", "~nobody-of-this-name/x"])
+    assert "home directory" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys):
+    import workbench
+
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == f"pangu-workbench {workbench.__version__}"

@@ -1,7 +1,9 @@
 """Generation equals transformers' own, can be repeated, and stops when told."""
 
 import threading
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -114,3 +116,49 @@ def test_an_empty_prompt_and_an_empty_wish_are_refused(moe):
         moe.generate(IDS, 0)
     with pytest.raises(TokenizerError, match="empty"):
         moe.generate([], 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": "a"}, "temperature is 'a'; expected a number"),
+        ({"top_p": None}, "top_p is None; expected a number"),
+        ({"top_k": 1.5}, r"top_k is 1\.5; expected a whole number"),
+        ({"seed": "3"}, "seed is '3'; expected a whole number"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424; expected"),
+        ({"seed": -(2**63) - 1}, "expected -2.63 to 2.64"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings, message):
+    with pytest.raises(GenerationError, match=message):
+        Sampling(**settings)
+
+
+def test_numbers_of_numpy_are_settings_as_well(moe, tmp_path):
+    sampling = Sampling(np.float32(0.5), np.float64(0.5), np.int64(7), np.int32(3))
+    assert sampling == Sampling(0.5, 0.5, 7, 3)
+    trace = moe.trace(IDS, np.int64(2), sampling=sampling)
+    assert trace.meta["sampling"] == asdict(sampling)
+    trace.save(tmp_path / "a.trace")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": None}, "max_new_tokens is None"),
+        ({"max_new_tokens": "5"}, "max_new_tokens is '5'"),
+        ({"max_new_tokens": 2.5}, r"max_new_tokens is 2\.5"),
+        ({"alternatives": -1}, "alternatives is -1"),
+        ({"alternatives": 1.5}, r"alternatives is 1\.5"),
+        ({"sampling": "a"}, "sampling is 'a'"),
+    ],
+)
+def test_wishes_of_another_kind_are_refused_before_the_first_token(settings, message, moe):
+    with pytest.raises(GenerationError, match=message):
+        moe.stream(IDS, **settings)
+
+
+def test_the_ends_of_the_range_of_seeds_can_be_used(moe):
+    for seed in (-(2**63), 2**64 - 1):
+        assert moe.generate(IDS, 1, Sampling(1.0, seed=seed)).steps
+    assert [len(step.alternatives) for step in moe.stream(IDS, 2, alternatives=0)] == [0, 0]

@@ -15,10 +15,16 @@ HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate"}
 # The import table of the README: which parts may import the heavy packages when imported.
 LIGHT = [
     "errors.py",
+    "arguments.py",
     "trace.py",
+    "trace_file.py",
+    "corpus.py",
+    "serving.py",
     "cli.py",
     "checkpoint.py",
     "ascend.py",
+    "hub.py",
+    "shards.py",
     "__init__.py",
     "__main__.py",
 ]
@@ -51,7 +57,7 @@ def test_the_reading_wing_imports_no_torch(file):
 
 def test_a_trace_is_read_without_torch():
     code = (
-        "import sys, workbench, workbench.trace, workbench.analysis, workbench.views\n"
+        "import sys, workbench, workbench.trace, workbench.corpus, workbench.analysis, workbench.views\n"
         "print(sorted(name for name in ('torch', 'transformers') if name in sys.modules))"
     )
     result = subprocess.run(

@@ -106,3 +106,88 @@ def test_tokens_tells_of_every_token(trace):
     for (start, end), piece in zip(trace.offsets, trace.pieces, strict=True):
         if not piece.startswith(("<", "[")) and start:
             assert trace.text[start:end] == piece
+
+
+def damaged(path, change):
+    """The file with its whole header changed; the arrays stay as they are."""
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    header = change(header) or header
+    encoded = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + content[8 + length :])
+    return path
+
+
+def meta_without(key):
+    def change(header):
+        meta = json.loads(header["__metadata__"]["meta"])
+        del meta[key]
+        header["__metadata__"]["meta"] = json.dumps(meta)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header: header["__metadata__"].pop("meta") and None, "is damaged"),
+        (lambda header: header["__metadata__"].update(meta="{"), "is damaged"),
+        (lambda header: header["__metadata__"].update(meta="[]"), "meta is no JSON object"),
+        (lambda header: header["__metadata__"].update(meta=[1]), "is damaged"),
+        (meta_without("pieces"), "pieces in its meta"),
+        (meta_without("config"), "config in its meta"),
+        (lambda header: header["key"].update(dtype="BF16"), "type BF16"),
+        (lambda header: header["key"].update(dtype=[]), "is damaged"),
+        (lambda header: header["key"].update(shape=[3, 3]), "cannot hold the shape"),
+        (lambda header: header["key"].update(shape=[-1, -4]), "the shape or place"),
+        (lambda header: header["key"].update(shape="ab"), "the shape or place"),
+        (lambda header: header["key"].update(data_offsets=["a", 4]), "the shape or place"),
+        (lambda header: header["key"].update(data_offsets=[-400, 4]), "the shape or place"),
+        (lambda header: header["key"].update(data_offsets=[4]), "is damaged"),
+        (lambda header: header.update(key=3), "is damaged"),
+        (lambda header: header.pop("token_ids") and None, "has no token_ids"),
+        (lambda header: header.pop("routed_norm") and None, "has no routed_norm"),
+        (lambda header: header.pop("query") and None, "has no query"),
+        (lambda header: header.update(routed_norm=header["top_ids"]), "routed_norm has"),
+        (lambda header: header.update(token_ids=header["routed_norm"]), "token_ids has 2 axes"),
+        (lambda header: header.update(__metadata__=[1]), "is no trace"),
+        (lambda header: header.update(__metadata__="a"), "is no trace"),
+        (lambda header: [header], "is no trace"),
+        (lambda header: header["__metadata__"].update(format_version=1), "trace format 1"),
+        (lambda header: header["__metadata__"].update(format_version="²"), "trace format ²"),
+        (lambda header: header["__metadata__"].update(format_version="0"), "trace format 0"),
+        (lambda header: header["__metadata__"].update(format_version=[]), "trace format unknown"),
+    ],
+)
+def test_a_damaged_header_is_refused_in_plain_words(trace, tmp_path, change, message):
+    path = damaged(trace.save(tmp_path / "a.trace"), change)
+    with pytest.raises(TraceError, match=message):
+        Trace.load(path)
+
+
+def test_what_is_recorded_has_the_same_meta_before_and_after_the_file(trace, tmp_path):
+    assert Trace.load(trace.save(tmp_path / "a.trace")).meta == trace.meta
+
+
+def test_a_place_where_nothing_can_be_written_is_refused(trace, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(TraceError, match="is a folder"):
+        trace.save(tmp_path)
+    with pytest.raises(TraceError, match="cannot be written"):
+        trace.save(tmp_path / "file" / "x.trace")
+    with pytest.raises(TraceError, match="cannot be written"):
+        trace.save(tmp_path / ("x" * 300))
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "wish", [{"layer": "a"}, {"layer": 1.0}, {"head": None}, {"rows": "a"}, {"rows": [0.5]}]
+)
+def test_a_wish_of_another_kind_is_refused(trace, wish):
+    with pytest.raises(TraceError, match="expected a whole number below"):
+        trace.attention(**{"layer": 0, "head": 0, **wish})
+
+
+def test_no_rows_give_an_empty_map(trace):
+    assert trace.attention(0, 0, rows=[]).shape == (0, trace.num_tokens)

@@ -7,11 +7,12 @@ and keys are rotated here with the model's own cosines and sines.
 from __future__ import annotations
 
 import platform
+import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,10 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 from transformers import DynamicCache
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.models.llama.modeling_llama import rotate_half
 
 from workbench import generation
+from workbench.arguments import whole_number
 from workbench.errors import TraceError
 from workbench.generation import Sampling
 from workbench.trace import Trace
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from workbench.pangu import Pangu
 
 CHUNK = 256  # tokens whose vocabulary logits are held at once
+ROWS = 32  # of which so many are normalized at once: larger temporaries cost fresh pages every time
 
 
 @dataclass
@@ -41,14 +44,35 @@ class Recording:
         default_factory=lambda: defaultdict(list)
     )
     rotation: tuple[torch.Tensor, torch.Tensor] | None = None
+    router_scale: dict[int, list[float]] = field(default_factory=dict)  # by layer
 
     def add(self, name: str, layer: int, tensor: torch.Tensor) -> None:
         """Keep one tensor whose first axis is the token."""
         self.parts[name, layer].append(tensor)
 
+    def joined(self, name: str, layer: int) -> torch.Tensor:
+        """[token, …], forward passes joined."""
+        parts = self.parts[name, layer]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
     def stacked(self, name: str, layers: Sequence[int]) -> torch.Tensor:
-        """[layer, token, …] on the CPU, forward passes joined."""
-        return torch.stack([torch.cat(self.parts[name, layer]).cpu() for layer in layers])
+        """[layer, token, …] on the CPU."""
+        return torch.stack([self.joined(name, layer).cpu() for layer in layers])
+
+    def require_tokens(self, count: int) -> None:
+        """Refuse a recording in which some module saw another number of tokens.
+
+        Raises
+        ------
+        TraceError
+            If something else ran the model, or a part of it, in between.
+        """
+        for (name, layer), parts in self.parts.items():
+            if (found := sum(map(len, parts))) != count:
+                raise TraceError(
+                    f"{name} of layer {layer} was recorded for {found} tokens and not for {count}: "
+                    "something else ran this model during the trace; trace again without it."
+                )
 
 
 @contextmanager
@@ -57,9 +81,11 @@ def recording(
 ) -> Iterator[Recording]:
     """Record every forward pass of a batch of one inside the block; the hooks go with it.
 
-    With `progress`, a bar counts the layers of a pass that takes more than two seconds.
+    Only passes of the thread that records: a generation that runs in another one (a Playground, for
+    example) is not seen. With `progress`, a bar counts the layers of a pass that takes more than two
+    seconds.
     """
-    record, handles = Recording(), []
+    record, handles, thread = Recording(), [], threading.get_ident()
     bar = tqdm(
         total=len(model.model.layers),
         desc="tracing",
@@ -69,50 +95,44 @@ def recording(
         disable=not progress,
     )
 
-    def on_rotation(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        record.rotation = output
+    def listen(module: nn.Module, hook: Callable[[Any, Any], None]) -> None:
+        def heard(_module: nn.Module, inputs: Any, output: Any) -> None:
+            if threading.get_ident() == thread:
+                hook(inputs, output)
 
-    def on_projection(name: str, layer: int, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        handles.append(module.register_forward_hook(heard))
+
+    def on_rotation(_inputs: Any, output: Any) -> None:
+        record.rotation = tuple(part[0].unsqueeze(1) for part in output)  # [token, 1, head_dim]
+
+    def on_projection(name: str, layer: int, _inputs: Any, output: Any) -> None:
         heads = output[0].unflatten(-1, (-1, model.config.head_dim))  # [token, head, head_dim]
-        cos, sin = (part[0] for part in record.rotation)
-        rotated, _ = apply_rotary_pos_emb(heads, heads[:, :1], cos, sin)  # one head: unused
-        record.add(name, layer, rotated)
+        cos, sin = (part.to(heads.device) for part in record.rotation)
+        record.add(name, layer, heads * cos + rotate_half(heads) * sin)
 
-    def on_router(layer: int, _module: nn.Module, _inputs: Any, output: Any) -> None:
+    def on_router(layer: int, inputs: Any, output: Any) -> None:
+        if layer not in record.router_scale:  # here, while it is in memory for sure
+            record.router_scale[layer] = inputs[1][0].float().tolist()
         for name, tensor in zip(
             ("router_logits", "routing_weights", "selected_experts"), output, strict=True
         ):
             record.add(name, layer, tensor)
 
-    def on_norm(name: str, layer: int, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        record.add(name, layer, output.float().norm(dim=-1))
-
-    def on_layer(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-        bar.update()
-
-    def on_last(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        record.add("hidden", 0, output[0])
+    def on_norm(name: str, layer: int, _inputs: Any, output: Any) -> None:
+        record.add(name, layer, torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32))
 
     try:
-        handles.append(model.model.rotary_emb.register_forward_hook(on_rotation))
-        handles.append(model.model.norm.register_forward_hook(on_last))
+        listen(model.model.rotary_emb, on_rotation)
+        listen(model.model.norm, lambda _, output: record.add("hidden", 0, output[0]))
         for index, layer in enumerate(model.model.layers):
-            handles.append(layer.register_forward_hook(on_layer))
+            listen(layer, lambda *_: bar.update())
             if index in attention_layers:
-                for name, module in (
-                    ("query", layer.self_attn.q_proj),
-                    ("key", layer.self_attn.k_proj),
-                ):
-                    handles.append(
-                        module.register_forward_hook(partial(on_projection, name, index))
-                    )
+                listen(layer.self_attn.q_proj, partial(on_projection, "query", index))
+                listen(layer.self_attn.k_proj, partial(on_projection, "key", index))
             if hasattr(layer.mlp, "experts"):
-                for module, hook in (
-                    (layer.mlp.gate, partial(on_router, index)),
-                    (layer.mlp.experts, partial(on_norm, "routed_norm", index)),
-                    (layer.mlp.shared_expert, partial(on_norm, "shared_norm", index)),
-                ):
-                    handles.append(module.register_forward_hook(hook))
+                listen(layer.mlp.gate, partial(on_router, index))
+                listen(layer.mlp.experts, partial(on_norm, "routed_norm", index))
+                listen(layer.mlp.shared_expert, partial(on_norm, "shared_norm", index))
         yield record
     finally:
         for handle in handles:
@@ -149,10 +169,14 @@ def trace(
     Raises
     ------
     TraceError
-        For layers that are not there, a `top_k` below 1, or a text longer than the context.
+        For layers that are not there, a `top_k` below 1, a text longer than the context, or when
+        something else ran the model during the trace.
     """
     model, tokenizer, config = pangu.model, pangu.tokenizer, pangu.config
     layers = _attention_layers(attention, config.num_hidden_layers)
+    top_k = whole_number("top_k", top_k, TraceError, f"1 to {config.vocab_size}")
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, TraceError, "0 or more")
+    sampling = generation.checked_sampling(sampling, Sampling(temperature=0))
     if not 1 <= top_k <= config.vocab_size:
         raise TraceError(f"top_k is {top_k}; expected 1 to {config.vocab_size}.")
     if max_new_tokens < 0:
@@ -164,8 +188,9 @@ def trace(
             f"{config.max_position_embeddings}; shorten it."
         )
     prompt_length = len(ids)
-    sampling = sampling or Sampling(temperature=0)
-    with torch.inference_mode(), recording(model, layers, max_new_tokens == 0) as record:
+    streaming = pangu.streaming  # has a bar of its own
+    progress = max_new_tokens == 0 and streaming is None
+    with torch.inference_mode(), recording(model, layers, progress) as record:
         if max_new_tokens == 0:
             model.model(torch.tensor([ids], device=pangu.device), use_cache=False)
         else:
@@ -173,44 +198,40 @@ def trace(
             steps = generation.stream(
                 pangu, ids, max_new_tokens, sampling, alternatives=1, cache=cache
             )
-            new = [
-                step.token_id
-                for step in tqdm(
-                    steps, total=max_new_tokens, desc="generating", delay=2, leave=False
-                )
-            ]
+            new = []
+            with tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
+                for step in steps:
+                    new.append(step.token_id)
+                    if streaming is not None:
+                        bar.set_postfix_str(str(streaming), refresh=False)
+                    bar.update()
             ids = ids + new  # the last one has not been run yet
             model.model(
                 torch.tensor([ids[-1:]], device=pangu.device), past_key_values=cache, use_cache=True
             )
+        record.require_tokens(len(ids))
         arrays = _arrays(record, layers, config)
-        arrays |= _predictions(model.lm_head, torch.cat(record.parts["hidden", 0]), ids, top_k)
+        arrays |= _predictions(model.lm_head, record.joined("hidden", 0), ids, top_k)
     arrays["token_ids"] = np.array(ids, dtype=np.int32)
     _check_groups(arrays, config)
-    shown = sorted({*ids, *arrays["top_ids"].ravel().tolist()})
+    shown = np.unique(np.append(arrays["top_ids"], arrays["token_ids"])).tolist()
     meta = {
         "model_name": pangu.name,
         "model_type": config.model_type,
         "config": {key: value for key, value in config.to_dict().items() if _is_plain(value)},
         "num_groups": getattr(config, "num_groups", 0),
-        "router_scale": [
-            layer.mlp.router_scale[0].float().tolist()
-            for layer in model.model.layers
-            if hasattr(layer.mlp, "router_scale")
-        ],
+        "router_scale": [scale for _, scale in sorted(record.router_scale.items())],
         "attention_layers": layers,
         "text": tokenizer.decode(ids, skip_special=True),
         "pieces": tokenizer.pieces(ids),
-        "offsets": tokenizer.offsets(ids),
+        "offsets": [list(characters) for characters in tokenizer.offsets(ids)],
         "spans": tokenizer.spans(ids, prompt_length),
         "prompt_length": prompt_length,
         "vocabulary": dict(zip(map(str, shown), tokenizer.pieces(shown), strict=True)),
         "special_ids": sorted(set(ids) & set(tokenizer.special_tokens.values())),
         "receipt": pangu.receipt.summary,
         "sampling": asdict(sampling) if max_new_tokens else None,
-        "versions": {
-            name: version(name) for name in ("torch", "transformers", "bitsandbytes")
-        } | {"python": platform.python_version()},
+        "versions": dict(_versions()),
     }  # fmt: skip
     return Trace(arrays, meta)
 
@@ -221,13 +242,13 @@ def trace(
 def _attention_layers(attention: str | Sequence[int] | None, num_layers: int) -> list[int]:
     if attention is None:
         return []
-    if isinstance(attention, str):
-        if attention != "all":
-            raise TraceError(
-                f'attention is {attention!r}; expected "all", a list of layers, or None.'
-            )
+    if isinstance(attention, str) and attention == "all":
         return list(range(num_layers))
-    wanted = sorted({int(layer) for layer in attention})
+    if isinstance(attention, str) or not isinstance(attention, Iterable):
+        raise TraceError(f'attention is {attention!r}; expected "all", a list of layers, or None.')
+    wanted = sorted(
+        {whole_number("a layer", layer, TraceError, "a whole number") for layer in attention}
+    )
     if outside := [layer for layer in wanted if not 0 <= layer < num_layers]:
         raise TraceError(
             f"layer {outside[0]} is not there; the model has layers 0 to {num_layers - 1}."
@@ -245,30 +266,38 @@ def _arrays(record: Recording, layers: list[int], config: Any) -> dict[str, np.n
         arrays["selected_experts"] = record.stacked("selected_experts", routed).numpy().astype(kind)
     for name in ("query", "key") if layers else ():
         values = record.stacked(name, layers)
-        narrow = values.half()
-        fits = values.dtype != torch.float32 and bool(torch.isfinite(narrow).all())
-        arrays[name] = (narrow if fits else values.float()).numpy()
+        narrow = values.dtype != torch.float32 and _fits_float16(values)
+        arrays[name] = values.to(torch.float16 if narrow else torch.float32).numpy()
     return arrays
+
+
+def _fits_float16(values: torch.Tensor) -> bool:
+    """Whether all are finite and stay so in float16."""
+    largest = torch.finfo(torch.float16).max
+    low, high = values.aminmax()
+    return bool(-largest <= low) and bool(high <= largest)  # False for NaN as well
 
 
 def _predictions(
     head: nn.Module, hidden: torch.Tensor, ids: list[int], top_k: int
 ) -> dict[str, np.ndarray]:
     """The model's alternatives at every token; hidden is [token, hidden], after the last norm."""
-    following = torch.tensor(ids[1:], device=hidden.device)
-    top_ids, top_logprobs, chosen = [], [], []
+    # The last token has no following one: its own id stands there, and the value is dropped.
+    following = torch.tensor([*ids[1:], ids[-1]]).unsqueeze(-1)
+    tops, chosen = [], []
     for start in range(0, len(ids), CHUNK):
         logits = head(hidden[start : start + CHUNK])  # [token, vocabulary]
-        logprobs = logits.log_softmax(-1, dtype=torch.float32)
-        top = logprobs.topk(top_k)
-        top_ids.append(top.indices.cpu())
-        top_logprobs.append(top.values.cpu())
-        target = following[start : start + CHUNK].unsqueeze(-1)
-        chosen.append(logprobs[: len(target)].gather(-1, target).flatten().cpu())
+        targets = following[start : start + CHUNK]
+        for rows, target in zip(logits.split(ROWS), targets.split(ROWS), strict=True):
+            logprobs = rows.log_softmax(-1, dtype=torch.float32)
+            tops.append(logprobs.topk(top_k))
+            chosen.append(logprobs.gather(-1, target.to(logprobs.device)))
+    chosen_logprobs = torch.cat(chosen).flatten().cpu().numpy()
+    chosen_logprobs[-1] = np.nan
     return {
-        "top_ids": torch.cat(top_ids).numpy().astype(np.int32),
-        "top_logprobs": torch.cat(top_logprobs).numpy(),
-        "chosen_logprobs": np.append(torch.cat(chosen).numpy(), np.float32(np.nan)),
+        "top_ids": torch.cat([top.indices for top in tops]).cpu().numpy().astype(np.int32),
+        "top_logprobs": torch.cat([top.values for top in tops]).cpu().numpy(),
+        "chosen_logprobs": chosen_logprobs,
     }
 
 
@@ -282,6 +311,12 @@ def _check_groups(arrays: dict[str, np.ndarray], config: Any) -> None:
         raise TraceError(
             "a token did not use exactly one expert of each group; the model is damaged."
         )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    versions = {name: version(name) for name in ("torch", "transformers", "bitsandbytes")}
+    return versions | {"python": platform.python_version()}
 
 
 def _is_plain(value: Any) -> bool:

@@ -7,8 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from workbench import __version__
 from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.pangu import Pangu
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m workbench", description="Look inside Pangu language models."
     )
+    root.add_argument("--version", action="version", version=f"pangu-workbench {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     checkpoint_help = (
         '"demo", "demo-dense", a checkpoint\'s folder, or a Hugging Face repository id'
@@ -35,18 +41,26 @@ def parser() -> argparse.ArgumentParser:
         "layers, and the model's alternatives to a trace file; open it with workbench.Trace.load.",
     )
     for command in (inspect, trace):
-        command.add_argument("checkpoint", metavar="CHECKPOINT", help=checkpoint_help)
+        command.add_argument(
+            "checkpoint", type=_checkpoint, metavar="CHECKPOINT", help=checkpoint_help
+        )
         command.add_argument("--bits", type=int, choices=(4, 8, 16), help=bits_help)
         command.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
         command.add_argument(
             "--quant-type", choices=("nf4", "fp4"), default="nf4", help="4-bit type (default: nf4)"
+        )
+        command.add_argument(
+            "--memory",
+            metavar="SIZE",
+            help="the most that the weights may take, for example 8GB, or auto; a larger model "
+            "stays on disk and is read as it runs",
         )
     inspect.add_argument("--plan-only", action="store_true", help="stop before loading any weight")
     trace.add_argument("--prompt", required=True, metavar="TEXT", help="the text to run")
     trace.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write")
     trace.add_argument(
         "--max-new-tokens",
-        type=int,
+        type=_count,
         default=0,
         metavar="N",
         help="also generate, greedily, at most N tokens and record them (default: 0)",
@@ -91,6 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WorkbenchError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{place}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         again = options.command == "quantize"
         said = "the same command goes on where it stopped" if again else "nothing was written"
@@ -98,30 +116,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _count(text: str) -> int:
+    """Type of an option that counts from 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def _checkpoint(text: str) -> str:
+    """Type of a checkpoint's name; refuses "~somebody" where nobody is called that."""
+    try:
+        Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    return text
+
+
 def _inspect(options: argparse.Namespace) -> int:
     from workbench.checkpoint import open_checkpoint
-    from workbench.pangu import load
-    from workbench.plan import choose_bits, make_plan
+    from workbench.plan import choose_bits, make_plan, with_memory
 
     checkpoint = open_checkpoint(options.checkpoint)
     print(checkpoint)
     print()
-    print(make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device))
+    plan = make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device)
+    print(with_memory(plan, options.memory))
     if not options.plan_only:
         print()
-        print(load(options.checkpoint, options.bits, options.device, options.quant_type).receipt)
+        print(_loaded(options).receipt)
     return 0
 
 
-def _trace(options: argparse.Namespace) -> int:
+def _loaded(options: argparse.Namespace) -> Pangu:
     from workbench.pangu import load
 
-    if not options.out.parent.is_dir():
-        print(f"{options.out.parent} is no folder; make it first.", file=sys.stderr)
-        return 2
-    pangu = load(options.checkpoint, options.bits, options.device, options.quant_type)
+    return load(
+        options.checkpoint, options.bits, options.device, options.quant_type, options.memory
+    )
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from workbench.trace_file import require_writable
+
+    require_writable(options.out)
+    pangu = _loaded(options)
     trace = pangu.trace(options.prompt, options.max_new_tokens)
     trace.save(options.out)
+    if pangu.streaming is not None:
+        print(pangu)
     print(f"{trace}\nwritten to {options.out}")
     return 0
 

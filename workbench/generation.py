@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from workbench.arguments import whole_number
 from workbench.errors import GenerationError
 
 if TYPE_CHECKING:
@@ -35,7 +37,12 @@ class Sampling:
     top_k : int
         Keep this many of the most probable tokens; 0 keeps all.
     seed : int
-        The same seed, prompt, settings and machine give the same text.
+        From -2^63 to 2^64 - 1. The same seed, prompt, settings and machine give the same text.
+
+    Raises
+    ------
+    GenerationError
+        For a setting that is no number or out of range.
     """
 
     temperature: float = 0.6
@@ -44,6 +51,11 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        for name in ("top_k", "seed"):
+            value = whole_number(name, getattr(self, name), GenerationError, "a whole number")
+            object.__setattr__(self, name, value)
         if not self.temperature >= 0:
             raise GenerationError(
                 f"temperature is {self.temperature}; expected 0 (greedy) or more."
@@ -52,6 +64,8 @@ class Sampling:
             raise GenerationError(f"top_p is {self.top_p}; expected more than 0 and at most 1.")
         if self.top_k < 0:
             raise GenerationError(f"top_k is {self.top_k}; expected 0 (off) or more.")
+        if not -(2**63) <= self.seed < 2**64:
+            raise GenerationError(f"seed is {self.seed}; expected -2^63 to 2^64 - 1.")
 
     def warpers(self) -> LogitsProcessorList:
         """transformers' own processors in its own order: temperature, top-k, top-p."""
@@ -153,15 +167,20 @@ def stream(
         At most so many; fewer if the model ends its turn or its context is full.
     stop
         When set, no further token is computed.
+    alternatives
+        So many of the most probable tokens are told at every step.
     cache
         An empty cache, for a caller that goes on with it.
 
     Raises
     ------
     GenerationError
-        For an empty prompt, one that fills the context, or a count below 1.
+        For an empty prompt, one that fills the context, a count below 1, or a setting of another
+        kind.
     """
-    sampling = sampling or Sampling()
+    sampling = checked_sampling(sampling, Sampling())
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, GenerationError, "1 or more")
+    alternatives = whole_number("alternatives", alternatives, GenerationError, "0 or more")
     context = pangu.config.max_position_embeddings
     if not token_ids:
         raise GenerationError("the prompt is empty; pass at least one token.")
@@ -171,6 +190,8 @@ def stream(
         )
     if max_new_tokens < 1:
         raise GenerationError(f"max_new_tokens is {max_new_tokens}; expected 1 or more.")
+    if alternatives < 0:
+        raise GenerationError(f"alternatives is {alternatives}; expected 0 or more.")
     return _steps(
         pangu, list(token_ids), min(max_new_tokens, context - len(token_ids)), sampling, stop,
         alternatives, DynamicCache(config=pangu.config) if cache is None else cache,
@@ -240,6 +261,25 @@ def _steps(
         if token in ending:
             return
         feed = [token]
+
+
+def checked_sampling(sampling: Sampling | None, otherwise: Sampling) -> Sampling:
+    """`sampling`, or `otherwise` where it is None; GenerationError for anything else."""
+    if sampling is None:
+        return otherwise
+    if not isinstance(sampling, Sampling):
+        raise GenerationError(
+            f"sampling is {sampling!r}; expected workbench.Sampling(...) or None."
+        )
+    return sampling
+
+
+def _number(name: str, value: float) -> float:
+    if type(value) in (int, float):
+        return value
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    raise GenerationError(f"{name} is {value!r}; expected a number.")
 
 
 def end_ids(pangu: Pangu) -> set[int]:

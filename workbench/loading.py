@@ -31,7 +31,15 @@ from workbench.checkpoint import Checkpoint
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.models import CLASSES
 from workbench.plan import compute_dtype, expected_shapes, is_quantizable, kept_dtype
-from workbench.quantization import pack, quantization_config, quantize, replace_linears, restore
+from workbench.quantization import (
+    is_packable,
+    pack,
+    packed_scale_bytes,
+    quantization_config,
+    quantize,
+    replace_linears,
+    restore,
+)
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.shards import TensorInfo
 
@@ -123,10 +131,12 @@ class Filler:
                 checkpoint.name, checkpoint.stored, bits,
             )  # fmt: skip
         replace_shifted_norms(self.model, checkpoint)
+        self.quant_type = "int8"
         if as_stored:
             self.quantized = replace_linears_as_stored(self.model, checkpoint)
         elif bits < 16:
             kind = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
+            self.quant_type = kind if bits == 4 else "int8"
             self.quantized = replace_linears(self.model, bits, kind, self.dtype)
             self.model.config.quantization_config = quantization_config(bits, kind)
         self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(device)
@@ -153,15 +163,36 @@ class Filler:
         """Full names of a module's tensors in the file."""
         return list(self._tensors[module].values())
 
+    def held_bytes(self, module_name: str) -> int:
+        """What a filled module holds in memory, at most, known before it is read."""
+        module, total = self.quantized.get(module_name), 0
+        for part, name in self._tensors[module_name].items():
+            info = self.checkpoint.tensors[name]
+            if module is None or part == "bias":
+                kind = kept_dtype(name, info.dtype, self.dtype)
+                total += torch.Size(info.shape).numel() * kind.itemsize
+            elif part == "weight" or not is_packable(module, self.device, self.packed):
+                total += info.nbytes
+        if module is not None and is_packable(module, self.device, self.packed):
+            total += packed_scale_bytes(module)
+        return total
+
     def empty(self, module_name: str) -> None:
         """Give a filled module's memory back; `fill` fills it again."""
         module = self.model.get_submodule(module_name)
         for leaf, parameter in module.named_parameters(recurse=False):
-            if isinstance(parameter, bnb.nn.Params4bit | bnb.nn.Int8Params):
-                module.weight = type(parameter)(parameter.data.to("meta"), requires_grad=False)
+            if isinstance(parameter, bnb.nn.Params4bit):
+                module.weight = bnb.nn.Params4bit(
+                    parameter.data.to("meta"), requires_grad=False, quant_type=parameter.quant_type
+                )
                 module.quant_state = None
+            elif isinstance(parameter, bnb.nn.Int8Params):
+                module.weight = bnb.nn.Int8Params(parameter.data.to("meta"), requires_grad=False)
+                module.state.CB = module.state.SCB = None  # where a forward pass put them
             else:
                 setattr(module, leaf, nn.Parameter(parameter.to("meta"), requires_grad=False))
+        if module_name == "model.embed_tokens" and self.checkpoint.config.tie_word_embeddings:
+            self.model.lm_head.weight = module.weight
 
     def fill(self, module_name: str) -> None:
         """Read the tensors of one module and put them where they stay.

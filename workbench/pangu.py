@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench import capture, conversion, generation
+from workbench.arguments import whole_number
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import QuantizationError, TokenizerError
 from workbench.generation import Generation, Sampling, Step
-from workbench.loading import load_model
+from workbench.loading import Filler, load_model
 from workbench.models import PanguTokenizer
-from workbench.plan import Plan, choose_bits, make_plan, require_fit
-from workbench.receipt import Receipt, make_receipt
+from workbench.models.tokenization_pangu import require_vocabulary
+from workbench.plan import Plan, choose_bits, make_plan, require_fit, with_memory
+from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
+from workbench.streaming import Streaming
 
 if TYPE_CHECKING:
     from workbench.trace import Trace
@@ -41,6 +44,8 @@ class Pangu:
     checkpoint : Checkpoint
     quant_type : str
         "nf4" or "fp4" at 4 bits.
+    streaming : Streaming or None
+        Which weights are in memory, where they stay on disk: `held_bytes`, `hit_rate`.
     """
 
     model: Any
@@ -49,6 +54,7 @@ class Pangu:
     plan: Plan
     checkpoint: Checkpoint
     quant_type: str
+    streaming: Streaming | None = None
 
     @property
     def name(self) -> str:
@@ -62,8 +68,9 @@ class Pangu:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.model.embed_tokens.weight.device
+        """Where token ids go, and with them the weights (or the first of them)."""
+        weight = self.model.model.embed_tokens.weight
+        return torch.device(self.plan.device) if weight.is_meta else weight.device
 
     @property
     def config(self) -> Any:
@@ -71,7 +78,8 @@ class Pangu:
         return self.model.config
 
     def __repr__(self) -> str:
-        return f"Pangu({self.name!r}, bits={self.bits}, device={str(self.device)!r})"
+        streamed = "" if self.streaming is None else f", from disk: {self.streaming}"
+        return f"Pangu({self.name!r}, bits={self.bits}, device={str(self.device)!r}{streamed})"
 
     def encode(self, prompt: Prompt, thinking: str = "slow") -> list[int]:
         """Token ids of a text, of a conversation, or ids as they are.
@@ -79,8 +87,9 @@ class Pangu:
         Parameters
         ----------
         prompt
-            A text, in which names such as "[unused9]" are read as special tokens; a list of token
-            ids; or a list of messages, which go through the chat template.
+            A text, in which names such as "[unused9]" are read as special tokens; token ids in a
+            list, a NumPy array or a tensor of one axis; or a list of messages, which go through
+            the chat template.
         thinking
             For messages: "slow", "fast" or "auto"; see `PanguTokenizer.apply_chat_template`.
 
@@ -91,18 +100,27 @@ class Pangu:
         """
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, special=True)
-        prompt = list(prompt)
-        if prompt and all(isinstance(item, dict) for item in prompt):
-            return self.tokenizer.apply_chat_template(prompt, thinking=thinking)
-        if prompt and all(isinstance(item, int) and not isinstance(item, bool) for item in prompt):
-            size = self.config.vocab_size
-            if outside := [item for item in prompt if not 0 <= item < size]:
-                raise TokenizerError(f"token id {outside[0]} is outside the vocabulary of {size}.")
-            return prompt
-        raise TokenizerError(
-            "the prompt is empty or of no known kind; expected a text, a list of token ids, or a "
-            'list of messages such as {"role": "user", "content": "…"}.'
+        expected = (
+            "expected a text, a list of token ids, or a list of messages such as "
+            '{"role": "user", "content": "…"}'
         )
+        if hasattr(prompt, "tolist"):
+            prompt = prompt.tolist()  # NumPy and torch
+        if not isinstance(prompt, Iterable) or isinstance(prompt, bytes | bytearray | dict | set):
+            raise TokenizerError(f"the prompt is a {type(prompt).__name__}; {expected}.")
+        prompt = list(prompt)
+        if not prompt:
+            raise TokenizerError(f"the prompt is empty; {expected}.")
+        if all(isinstance(item, dict) for item in prompt):
+            return self.tokenizer.apply_chat_template(prompt, thinking=thinking)
+        size = self.config.vocab_size
+        ids = [
+            whole_number("an item of the prompt", item, TokenizerError, f"a token id; {expected}")
+            for item in prompt
+        ]
+        if outside := [token for token in ids if not 0 <= token < size]:
+            raise TokenizerError(f"token id {outside[0]} is outside the vocabulary of {size}.")
+        return ids
 
     def trace(
         self,
@@ -167,6 +185,7 @@ def load(
     bits: int | None = None,
     device: str = "auto",
     quant_type: str = "nf4",
+    memory: str | int | None = None,
 ) -> Pangu:
     """Load a Pangu checkpoint.
 
@@ -183,6 +202,10 @@ def load(
         "auto" (CUDA if there is any, else the CPU), "cpu", "cuda" or "cuda:N". One device.
     quant_type
         At 4 bits "nf4" or "fp4", both with double quantization.
+    memory
+        The most that the weights may take at one time, for example "8GB", or "auto" for what is
+        free. A larger model stays on disk and is read as it runs: the same results, only slower.
+        See `workbench.streaming.Streaming`.
 
     Raises
     ------
@@ -191,12 +214,19 @@ def load(
     """
     checkpoint = open_checkpoint(name_or_path)
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
+    require_vocabulary(tokenizer, checkpoint.config.vocab_size)
     bits = choose_bits(checkpoint, bits)
-    plan = make_plan(checkpoint, bits, device)
+    plan = with_memory(make_plan(checkpoint, bits, device), memory)
     require_fit(plan, checkpoint)
     checkpoint = checkpoint.fetched()
-    model = load_model(checkpoint, bits, plan.device, quant_type)
-    in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
-    receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
     stored = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
-    return Pangu(model, tokenizer, receipt, plan, checkpoint, stored)
+    if plan.memory_bytes is None:
+        model = load_model(checkpoint, bits, plan.device, quant_type)
+        in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
+        receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
+        return Pangu(model, tokenizer, receipt, plan, checkpoint, stored)
+    filler = Filler(checkpoint, bits, plan.device, quant_type, packed=True)
+    streaming = Streaming(filler, plan.memory_bytes)
+    receipt = make_streamed_receipt(streaming, bits, plan.device, checkpoint.name)
+    streaming.load_kept()
+    return Pangu(filler.model, tokenizer, receipt, plan, checkpoint, stored, streaming)

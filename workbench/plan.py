@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import psutil
@@ -32,6 +32,9 @@ class Plan:
     device : str
     free_bytes : int
         What the device has free now.
+    memory_bytes : int or None
+        The most that the weights will take at one time, where they stay on disk; see
+        `workbench.streaming`. None where the model is loaded whole.
     """
 
     frame: pd.DataFrame
@@ -39,22 +42,27 @@ class Plan:
     device: str
     free_bytes: int
     name: str
+    memory_bytes: int | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole model in memory."""
+        """Bytes of the whole model at the planned precision."""
         return int(self.frame["bytes"].sum())
 
     @property
     def fits(self) -> bool:
-        """Whether the model leaves a tenth of the free memory for running it."""
-        return self.nbytes <= WORKING_SHARE * self.free_bytes
+        """Whether the weights leave a tenth of the free memory for running the model."""
+        needed = self.nbytes if self.memory_bytes is None else self.memory_bytes
+        return needed <= WORKING_SHARE * self.free_bytes
 
     def __str__(self) -> str:
         verdict = "fits" if self.fits else "does not fit"
+        size = f"{self.nbytes / 1e9:.3f} GB"
+        if self.memory_bytes is not None:
+            size += f" that stay on disk, at a time at most {format_size(self.memory_bytes)}"
         return (
             f"Plan for {self.name} in {self.bits} bit on {self.device}: "
-            f"{self.nbytes / 1e9:.3f} GB of {self.free_bytes / 1e9:.1f} GB free: {verdict}.\n"
+            f"{size} of {self.free_bytes / 1e9:.1f} GB free: {verdict}.\n"
             + format_table(self.frame)
         )
 
@@ -182,10 +190,48 @@ def _bytes_as_stored(checkpoint: Checkpoint, name: str, count: int, dtype: torch
     return count + 4 * checkpoint.tensors[name].shape[0]  # LLM.int8()
 
 
+def with_memory(plan: Plan, memory: str | int | None) -> Plan:
+    """The plan when the weights may take at most `memory` at a time.
+
+    Parameters
+    ----------
+    memory
+        Bytes, or a size such as "8GB"; "auto" is what is free, less a tenth for running the
+        model; None is no limit. A model that is no larger is loaded whole.
+    """
+    if memory is None:
+        return plan
+    allowed = int(WORKING_SHARE * plan.free_bytes) if memory == "auto" else size_in_bytes(memory)
+    return plan if plan.nbytes <= allowed else replace(plan, memory_bytes=allowed)
+
+
 def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
-    """Raise, naming what would fit, if the plan does not."""
+    """Raise, naming what would fit, if the plan does not.
+
+    Raises
+    ------
+    QuantizationError
+        Also for weights that would have to be quantized every time they are read.
+    """
+    free, usable = format_size(plan.free_bytes), format_size(int(WORKING_SHARE * plan.free_bytes))
+    convert = (
+        f"convert it once: python -m workbench quantize {checkpoint.path} FOLDER --bits {plan.bits}, "
+        "then load FOLDER with memory="
+    )
+    must_convert = plan.bits < checkpoint.stored_bits
+    if plan.memory_bytes is not None and must_convert:
+        raise QuantizationError(
+            f"{plan.name} is stored in {checkpoint.stored} and takes {format_size(plan.nbytes)} in "
+            f"{plan.bits} bit, more than the {format_size(plan.memory_bytes)} allowed. Left on disk "
+            f"it would be quantized again every time it is read: {convert}."
+        )
     if plan.fits:
         return
+    if plan.memory_bytes is not None:
+        raise QuantizationError(
+            f"memory allows {format_size(plan.memory_bytes)}, and {plan.device} has {free} "
+            f'free (a tenth is kept for running). Pass memory="auto", which takes {usable}.'
+        )
     fitting = [
         f"bits={bits} ({smaller.nbytes / 1e9:.1f} GB)"
         for bits in (8, 4)
@@ -197,9 +243,15 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
         f"No precision here fits: it needs a device with {plan.nbytes / WORKING_SHARE / 1e9:.1f} GB "
         "free, or a smaller model."
     )  # fmt: skip
+    streamed = (
+        f'{convert}"auto"'
+        if must_convert
+        else 'load it with memory="auto" (on the command line --memory auto)'
+    )
     raise QuantizationError(
-        f"{plan.name} in {plan.bits} bit needs {plan.nbytes / 1e9:.1f} GB, and {plan.device} has "
-        f"{plan.free_bytes / 1e9:.1f} GB free (a tenth is kept for running). {advice}"
+        f"{plan.name} in {plan.bits} bit needs {format_size(plan.nbytes)}, and {plan.device} has "
+        f"{free} free (a tenth is kept for running). {advice} Or leave the weights on disk, "
+        f"with at most {usable} of them in memory at a time: {streamed}."
     )
 
 
@@ -226,9 +278,20 @@ def format_table(frame: pd.DataFrame) -> str:
     formats = {
         "parameters": "{:,}".format,
         "bytes": "{:,}".format,
+        "kept_bytes": "{:,}".format,
         "quantized_share": "{:.1%}".format,
     }
     return frame.to_string(index=False, formatters={k: formats[k] for k in formats if k in frame})
+
+
+def format_size(nbytes: int) -> str:
+    """Bytes in the largest unit of which there is one: 7.90 GB, 224.26 KB."""
+    unit, name = next(
+        (unit, name)
+        for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (0, "KB"))
+        if nbytes >= unit
+    )
+    return f"{nbytes / (unit or 1e3):.2f} {name}"
 
 
 def size_in_bytes(text: str | int) -> int:

@@ -182,19 +182,33 @@ def pack(module: nn.Module, wanted: bool = True) -> None:
     A module on another device, of another kind, or of sizes that the kernel cannot take is left as
     it is. A packed module refuses `state_dict()`: bitsandbytes cannot undo the packing exactly.
     """
-    if not isinstance(module, bnb.nn.Linear4bit) or module.weight.device.type != "cpu":
-        return
-    if isinstance(module, UnevenLinear4bit):
-        return
-    if not wanted or module.out_features % PACKED_ROWS:
-        module.support_avx512bf16_for_cpu = False  # the plain path: slower, any shape, not packed
-    if not module.support_avx512bf16_for_cpu:
+    if not is_packable(module, module.weight.device, wanted):
+        if isinstance(module, bnb.nn.Linear4bit) and module.weight.device.type == "cpu":
+            module.support_avx512bf16_for_cpu = False  # the plain path: slower, any shape
         return
     state = module.weight.quant_state
     module.weight.data = packed(module.weight.data, state)
     describe_packed(state)
     module.quant_state = state
-    module.register_state_dict_pre_hook(_refuse_state_dict)
+    if _refuse_state_dict not in module._state_dict_pre_hooks.values():  # filled before
+        module.register_state_dict_pre_hook(_refuse_state_dict)
+
+
+def is_packable(module: nn.Module, device: str | torch.device, wanted: bool = True) -> bool:
+    """Whether `pack` packs the weight of this module on this device."""
+    return (
+        wanted
+        and isinstance(module, bnb.nn.Linear4bit)
+        and not isinstance(module, UnevenLinear4bit)
+        and torch.device(device).type == "cpu"
+        and module.support_avx512bf16_for_cpu
+        and module.out_features % PACKED_ROWS == 0
+    )
+
+
+def packed_scale_bytes(module: nn.Module) -> int:
+    """Bytes beside a packed weight's 4-bit numbers: bf16 scales, the 16 codes, their offset."""
+    return 2 * (module.in_features * module.out_features // BLOCK) + 4 * 16 + 4
 
 
 def packed(weight: torch.Tensor, state: QuantState) -> torch.Tensor:

@@ -7,7 +7,9 @@ memory, beside the copy that is quantized or packed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,16 +36,56 @@ def read_tensor(name: str, info: TensorInfo) -> torch.Tensor:
     view = memoryview(buffer.numpy())
     with info.file.open("rb", buffering=0) as file:
         file.seek(info.offset)
-        done = 0
-        while done < info.nbytes:
-            count = file.readinto(view[done:])
-            if not count:
-                raise CheckpointError(
-                    f"{name}: {info.file} ends early, and did not when it was opened; "
-                    "download it again."
-                )
-            done += count
-    tensor = buffer.view(DTYPES[info.dtype]).view(info.shape)
+        _read_into(file, view, name, info)
+    return _checked(name, info, buffer.view(DTYPES[info.dtype]).view(info.shape))
+
+
+def read_rows(name: str, info: TensorInfo, rows: Sequence[int]) -> torch.Tensor:
+    """Some rows of a matrix, checked: [row, column], in the order asked for.
+
+    Raises
+    ------
+    CheckpointError
+        As `read_tensor`.
+    IndexError
+        For a row that the matrix has not.
+    """
+    size = info.nbytes // info.shape[0]
+    buffer = torch.empty(len(rows) * size, dtype=torch.uint8)
+    view = memoryview(buffer.numpy())
+    with info.file.open("rb", buffering=0) as file:
+        for place, row in enumerate(rows):
+            if not 0 <= row < info.shape[0]:
+                raise IndexError(f"{name} has {info.shape[0]} rows, and row {row} was asked for")
+            file.seek(info.offset + row * size)
+            _read_into(file, view[place * size : (place + 1) * size], name, info)
+    return _checked(name, info, buffer.view(DTYPES[info.dtype]).view(len(rows), info.shape[1]))
+
+
+def read_ahead(infos: Iterable[TensorInfo]) -> None:
+    """Ask the system to fetch these tensors from the disk while something else is done."""
+    if not hasattr(os, "posix_fadvise"):  # not on macOS and Windows
+        return
+    for path, runs in _runs(infos).items():
+        with path.open("rb", buffering=0) as file:
+            for offset, nbytes in runs:
+                os.posix_fadvise(file.fileno(), offset, nbytes, os.POSIX_FADV_WILLNEED)
+
+
+# -- inside -------------------------------------------------------------------------------------
+
+
+def _read_into(file: Any, view: memoryview, name: str, info: TensorInfo) -> None:
+    while view:
+        count = file.readinto(view)
+        if not count:
+            raise CheckpointError(
+                f"{name}: {info.file} ends early, and did not when it was opened; download it again."
+            )
+        view = view[count:]
+
+
+def _checked(name: str, info: TensorInfo, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_floating_point() and tensor.numel():
         least, most = torch.aminmax(tensor)  # NaN and infinity come through; one pass, no copy
         if not bool(torch.isfinite(least) & torch.isfinite(most)):
@@ -54,10 +96,13 @@ def read_tensor(name: str, info: TensorInfo) -> torch.Tensor:
     return tensor
 
 
-def read_ahead(infos: Iterable[TensorInfo]) -> None:
-    """Ask the system to fetch these tensors from the disk while something else is done."""
-    if not hasattr(os, "posix_fadvise"):  # not on macOS and Windows
-        return
-    for info in infos:
-        with info.file.open("rb", buffering=0) as file:
-            os.posix_fadvise(file.fileno(), info.offset, info.nbytes, os.POSIX_FADV_WILLNEED)
+def _runs(infos: Iterable[TensorInfo]) -> dict[Path, list[list[int]]]:
+    """File → (first byte, bytes) of stretches, with neighbours joined."""
+    runs: dict[Path, list[list[int]]] = {}
+    for info in sorted(infos, key=lambda info: (info.file, info.offset)):
+        stretches = runs.setdefault(info.file, [])
+        if stretches and sum(stretches[-1]) == info.offset:
+            stretches[-1][1] += info.nbytes
+        else:
+            stretches.append([info.offset, info.nbytes])
+    return runs

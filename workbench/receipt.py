@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bitsandbytes as bnb
 import pandas as pd
@@ -14,7 +14,21 @@ from torch import nn
 
 from workbench.ascend_linear import AscendLinear
 from workbench.errors import QuantizationError
-from workbench.plan import DTYPES, component_of, format_table, is_quantizable
+from workbench.plan import (
+    DTYPES,
+    component_of,
+    format_size,
+    format_table,
+    is_quantizable,
+    kept_dtype,
+)
+
+if TYPE_CHECKING:
+    from workbench.streaming import Streaming
+
+FORMATS = {
+    "parameters": "{:,}", "bytes": "{:,}", "kept_bytes": "{:,}", "quantized_share": "{:.1%}"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,40 +39,51 @@ class Receipt:
     ----------
     frame : pandas.DataFrame
         component, parameters, stored (for example "nf4 + bf16"), bytes, quantized_share (of the
-        parameters, 0 to 1).
+        parameters, 0 to 1). Of a model whose weights stay on disk: bytes as they would be in
+        memory, at most, and kept_bytes, which are in memory all the time.
+    memory_bytes : int or None
+        The most that the weights take at one time, where they stay on disk.
     """
 
     frame: pd.DataFrame
     bits: int
     device: str
     name: str
+    memory_bytes: int | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all weights in memory."""
+        """Bytes of all weights, as they are in memory."""
         return int(self.frame["bytes"].sum())
 
     @property
     def summary(self) -> dict[str, Any]:
         """The receipt as plain values, for a trace's header."""
-        return {
+        told = {
             "bits": self.bits,
             "device": self.device,
             "bytes": self.nbytes,
             "stored": dict(zip(self.frame["component"], self.frame["stored"], strict=True)),
         }
+        return told if self.memory_bytes is None else told | {"memory_bytes": self.memory_bytes}
 
     def __str__(self) -> str:
         parameters = int(self.frame["parameters"].sum())
         return (
             f"{self.name} in {self.bits} bit on {self.device}: {parameters:,} parameters, "
-            f"{self.nbytes / 1e9:.3f} GB\n" + format_table(self.frame)
+            f"{self.nbytes / 1e9:.3f} GB{self._on_disk}\n" + format_table(self.frame)
         )
+
+    @property
+    def _on_disk(self) -> str:
+        if self.memory_bytes is None:
+            return ""
+        return f" that stay on disk; at a time at most {format_size(self.memory_bytes)} in memory"
 
     def _repr_html_(self) -> str:
         head, _, _ = str(self).partition("\n")
         shown = self.frame.style.format(
-            {"parameters": "{:,}", "bytes": "{:,}", "quantized_share": "{:.1%}"}
+            {key: form for key, form in FORMATS.items() if key in self.frame}
         ).hide(axis="index")
         return f"<p>{head}</p>{shown.to_html()}"
 
@@ -111,6 +136,47 @@ def make_receipt(
         }
     )
     return Receipt(frame, bits, device, name)
+
+
+def make_streamed_receipt(streaming: Streaming, bits: int, device: str, name: str) -> Receipt:
+    """Tell from the files' headers what the weights of a streamed model are when they are filled."""
+    filler, kept = streaming.filler, {m for u in streaming.kept for m in streaming.units[u].modules}
+    rows: dict[str, dict[str, Any]] = {}
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    for module_name in filler.modules:
+        module = filler.quantized.get(module_name)
+        for part, info in zip(filler.parts(module_name), filler.infos([module_name]), strict=True):
+            full_name = f"{module_name}.{part}"
+            row = rows.setdefault(
+                component_of(full_name),
+                {"parameters": 0, "stored": {}, "bytes": 0, "kept_bytes": 0, "quantized": 0},
+            )
+            if part == filler.parts(module_name)[0]:
+                row["bytes"] += filler.held_bytes(module_name)
+                row["kept_bytes"] += filler.held_bytes(module_name) * (module_name in kept)
+            if module is not None and part == "weight":
+                count = module.in_features * module.out_features
+                row["quantized"] += count
+                ascend = isinstance(module, AscendLinear)
+                kind = module.kind.lower() if ascend else filler.quant_type
+            elif module is None or part == "bias":
+                count = torch.Size(info.shape).numel()
+                kind = names[kept_dtype(full_name, info.dtype, filler.dtype)]
+            else:
+                continue  # scales and tables belong to the weight
+            row["parameters"] += count
+            row["stored"][kind] = None
+    frame = pd.DataFrame(
+        {
+            "component": list(rows),
+            "parameters": [row["parameters"] for row in rows.values()],
+            "stored": [" + ".join(row["stored"]) for row in rows.values()],
+            "bytes": [row["bytes"] for row in rows.values()],
+            "kept_bytes": [row["kept_bytes"] for row in rows.values()],
+            "quantized_share": [row["quantized"] / row["parameters"] for row in rows.values()],
+        }
+    )
+    return Receipt(frame, bits, device, name, streaming.memory_bytes)
 
 
 def _count(module: nn.Module, leaf: str, parameter: nn.Parameter) -> tuple[int, int, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,22 +17,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from workbench.arguments import whole_number
 from workbench.errors import TraceError
+from workbench.trace_file import FORMAT_VERSION, KIND, ROUTING, read, require_writable
 
-KIND = "pangu-workbench-trace"
-FORMAT_VERSION = 1
-ROUTING = (
-    "router_logits",
-    "selected_experts",
-    "routing_weights",
-    "routed_norm",
-    "shared_norm",
-)
-NUMPY_TYPES = {
-    "F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1"
-}  # fmt: skip
+NOT_EXPORTED = {  # by serving engines
+    "router_logits": "the router's scores of all experts",
+    "routing_weights": "how much each expert counted",
+    "routed_norm": "the size of what the routed experts added",
+    "shared_norm": "the size of what the shared expert added",
+    "query": "the attention's queries",
+    "key": "the attention's keys",
+    "top_ids": "the model's alternatives",
+    "top_logprobs": "the model's alternatives",
+    "chosen_logprobs": "the tokens' probabilities",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,12 @@ class Trace:
             raise AttributeError(name)
         if name in self.arrays:
             return self.arrays[name]
+        if "origin" in self.meta and name in NOT_EXPORTED:
+            raise TraceError(
+                f"this trace has no {name}, {NOT_EXPORTED[name]}: it was imported from "
+                f"{self.meta['origin']}, which records only which experts were chosen. Trace the "
+                "text with the model itself, pangu.trace(…), to have it."
+            )
         if name in ROUTING:
             raise TraceError(
                 f"this trace has no {name}: {self.model_name} is a dense model without experts. "
@@ -129,12 +136,20 @@ class Trace:
     @property
     def is_moe(self) -> bool:
         """Whether the model has routed experts."""
-        return "router_logits" in self.arrays
+        return "selected_experts" in self.arrays
+
+    @property
+    def num_moe_layers(self) -> int:
+        """Layers with routed experts; in a Pangu Pro MoE model all of them."""
+        return self.selected_experts.shape[0]
 
     @property
     def num_experts(self) -> int:
         """E: routed experts of a layer."""
-        return self.router_logits.shape[-1]
+        if "router_logits" in self.arrays:
+            return self.router_logits.shape[-1]
+        assert self.selected_experts is not None  # a dense trace says so here
+        return self.config["num_experts"]
 
     @property
     def num_experts_per_tok(self) -> int:
@@ -188,16 +203,16 @@ class Trace:
     def alternative_pieces(self) -> list[list[str]]:
         """The pieces of `top_ids`, [token][rank]."""
         vocabulary = self.meta["vocabulary"]
-        return [
-            [vocabulary[str(token)] for token in row] for row in self.arrays["top_ids"].tolist()
-        ]
+        return [[vocabulary[str(token)] for token in row] for row in self.top_ids.tolist()]
 
     def tokens(self) -> pd.DataFrame:
         """One row per token: id, piece, span, phase and the log-probability it was given."""
         kind = np.empty(self.num_tokens, dtype=object)
         for span in self.spans:
             kind[span["start"] : span["end"]] = span["kind"]
-        logprob = np.concatenate([[np.nan], self.arrays["chosen_logprobs"][:-1]])
+        logprob = np.full(self.num_tokens, np.nan)
+        if "chosen_logprobs" in self.arrays:
+            logprob[1:] = self.chosen_logprobs[:-1]
         return pd.DataFrame(
             {
                 "token": np.arange(self.num_tokens),
@@ -245,10 +260,11 @@ class Trace:
                 f"{self.attention_layers}. Trace again with attention=[{layer}]."
             )
         head = _in_range("head", head, self.num_heads)
-        chosen = np.arange(self.num_tokens) if rows is None else np.atleast_1d(rows)
-        chosen = np.array(
-            [_in_range("row", int(row), self.num_tokens) for row in chosen], dtype=int
-        )
+        if rows is None:
+            chosen = np.arange(self.num_tokens)
+        else:
+            wanted = np.atleast_1d(rows).ravel().tolist()
+            chosen = np.array([_in_range("row", row, self.num_tokens) for row in wanted], dtype=int)
         index = self.attention_layers.index(layer)
         key_head = head // (self.num_heads // self.num_key_value_heads)
         query = np.asarray(queries[index, chosen, head], dtype=np.float32)  # [row, head_dim]
@@ -266,21 +282,31 @@ class Trace:
     # -- the file -------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write the trace to one file; an existing one is replaced only when all is written."""
+        """Write the trace to one file; an existing one is replaced only when all is written.
+
+        Raises
+        ------
+        TraceError
+            If nothing can be written there.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         header = {
             "kind": KIND,
             "format_version": str(FORMAT_VERSION),
             "meta": json.dumps(self.meta, ensure_ascii=False),
         }
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         temporary = path.with_name(path.name + ".part")
         try:
-            arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-            save_file(arrays, temporary, metadata=header)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            require_writable(path)
+            try:
+                save_file(arrays, temporary, metadata=header)
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except (OSError, SafetensorError) as error:
+            raise TraceError(f"{path} cannot be written ({error}); choose another file.") from error
         return path
 
     @classmethod
@@ -292,43 +318,11 @@ class Trace:
         TraceError
             If the file is missing, damaged, of another kind, or of a newer format.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise TraceError(f"{path} is no file; pass the path that trace.save() was given.")
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            try:
-                entries = json.loads(file.read(length)) if 0 < length <= size - 8 else None
-                metadata = entries.pop("__metadata__", None) or {}
-            except (ValueError, AttributeError):
-                metadata = {}
-        if metadata.get("kind") != KIND:
-            raise TraceError(
-                f"{path} is no trace ({size:,} bytes of something else). Expected a file written by "
-                "trace.save()."
-            )
-        version = metadata.get("format_version", "")
-        if not version.isdigit() or int(version) > FORMAT_VERSION:
-            raise TraceError(
-                f"{path} has trace format {version or 'unknown'}, and this workbench reads up to "
-                f"{FORMAT_VERSION}. Update pangu-workbench to open it."
-            )
-        arrays = {}
-        for name, entry in entries.items():
-            begin, end = entry["data_offsets"]
-            if 8 + length + end > size:
-                raise TraceError(f"{path} ends early ({size:,} bytes); copy or record it again.")
-            shape, kind = tuple(entry["shape"]), np.dtype(NUMPY_TYPES[entry["dtype"]])
-            if begin == end:
-                arrays[name] = np.empty(shape, kind)
-            else:
-                arrays[name] = np.memmap(path, kind, "r", offset=8 + length + begin, shape=shape)
-        return cls(arrays, json.loads(metadata["meta"]))
+        return cls(*read(Path(path)))
 
 
 def _in_range(what: str, number: int, size: int) -> int:
+    number = whole_number(what, number, TraceError, f"a whole number below {size}")
     if not -size <= number < size:
         raise TraceError(f"{what} {number} is out of range; there are {size}, counted from 0.")
     return number % size

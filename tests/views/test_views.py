@@ -122,3 +122,35 @@ def test_the_playground_shows_what_is_wrong(settings, message, moe):
     assert message in play._messages[-1]["text"]
     content, _ = play.answer({"kind": "want"})
     assert content["messages"] == play._messages
+
+
+def test_an_error_leaves_no_earlier_generation(moe):
+    play = Playground(moe, prompt="To be", mode="raw", max_new_tokens=2)
+    play.start()
+    assert play.wait(60).steps
+    play.seed = 2**70
+    play.start()
+    assert play.wait(60) is None
+    assert play._messages[-1] == {
+        "kind": "error",
+        "text": "seed is 1180591620717411303424; expected -2^63 to 2^64 - 1.",
+    }
+    assert play.table().empty
+
+
+def test_a_second_click_on_generate_does_nothing(moe):
+    play = Playground(moe, prompt="To be", mode="raw", temperature=1.0, max_new_tokens=400)
+    told, begun = [], threading.Event()
+
+    def hear(message):
+        told.append(message["kind"])
+        begun.set()
+
+    play._tell = hear
+    play._on_message(play, {"kind": "generate"}, [])
+    assert begun.wait(60)
+    play._on_message(play, {"kind": "generate"}, [])
+    play._on_message(play, {"kind": "stop"}, [])
+    play.wait(60)
+    assert told.count("start") == told.count("end") == 1
+    assert "error" not in told

@@ -26,8 +26,6 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bs4 import BeautifulSoup
-
 DOMAINS = ("english", "python", "french", "chinese", "arithmetic")
 HELD_OUT_SHARE = 12  # one document in so many
 LIMIT_BYTES = 10_000_000  # per domain
@@ -109,6 +107,8 @@ def python(_: Path) -> Iterator[tuple[str, str]]:
 
 def french(cache: Path) -> Iterator[tuple[str, str]]:
     """The French Debian handbook, one document a page."""
+    from bs4 import BeautifulSoup  # only training needs it
+
     root = cache / "debian-handbook" / "usr/share/doc/debian-handbook/html/fr-FR"
     for file in sorted(root.glob("*.html")):
         page = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")

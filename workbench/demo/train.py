@@ -37,7 +37,7 @@ from workbench.models import (
     PanguProMoEForCausalLM,
     PanguTokenizer,
 )
-from workbench.models.tokenization_pangu import CHAT_TEMPLATE, ROLES
+from workbench.models.chat_template import CHAT_TEMPLATE, ROLES
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 VOCABULARY = 6144

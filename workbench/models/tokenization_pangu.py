@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import codecs
 import json
+import operator
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 from google.protobuf.message import DecodeError
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from workbench.errors import TokenizerError
+from workbench.models.chat_template import checked_turns, render
 
 SPACE = "▁"  # how SentencePiece writes a space
-ROLES = {"system": "系统", "user": "用户", "assistant": "助手", "tool": "工具", "function": "方法"}
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if loop.first and message['role'] != 'system' %}[unused9]系统：[unused10]{% endif %}"
-    "{{ '[unused9]' + roles[message['role']] + '：' + message['content'] + '[unused10]' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}[unused9]助手：{% endif %}"
-)
-THINKING_SUFFIX = {"slow": "", "fast": " /no_think", "auto": " /auto_think"}
+MARK = "\udc80"  # half of a character: no text that can be encoded holds it
 
 
 class PanguTokenizer:
@@ -73,7 +66,8 @@ class PanguTokenizer:
             raise TokenizerError(
                 f"{model_file} is no SentencePiece model ({error}); download it again."
             ) from error
-        self.config = self._read_config(self.directory / "tokenizer_config.json")
+        self._config_file = self.directory / "tokenizer_config.json"
+        self.config = self._read_config(self._config_file)
         self.special_tokens = self._find_special_tokens()
         self.bos_token_id = self._id_of("bos_token", "<s>")
         self.eos_token_id = self._id_of("eos_token", "[unused10]")
@@ -122,25 +116,11 @@ class PanguTokenizer:
         Raises
         ------
         TokenizerError
-            If the text holds a lone surrogate, which no UTF-8 file can hold.
+            If the text is no string, or holds a lone surrogate, which no UTF-8 file can hold.
         """
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise TokenizerError(
-                f"character {error.start} of the text is a lone surrogate (U+{ord(text[error.start]):04X}), "
-                "half of a character; remove it or read the text with the right encoding."
-            ) from error
+        _require_text(text)
         ids = [self.bos_token_id] if add_bos else []
-        if special:
-            for part in self._special_pattern.split(text):
-                if part in self.special_tokens:
-                    ids.append(self.special_tokens[part])
-                else:
-                    ids += self._encode_plain(part)
-        else:
-            ids += self._encode_plain(text)
-        return ids
+        return ids + (self._encode_special(text) if special else self._encode_plain(text))
 
     def decode(
         self, ids: Iterable[int], skip_special: bool = False, starts_text: bool = True
@@ -150,7 +130,8 @@ class PanguTokenizer:
         Parameters
         ----------
         ids
-            Token ids.
+            Token ids. One beyond the vocabulary, as models with padded embeddings can give, is
+            named "<id 6174>" and treated like a special token.
         skip_special
             Leave special tokens out; otherwise they appear by name.
         starts_text
@@ -159,11 +140,11 @@ class PanguTokenizer:
         return "".join(text for text, _ in self._walk(ids, skip_special, starts_text))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """One printable piece per token: bytes as "<0xE4>", special tokens by name, "▁" as " "."""
-        return [
-            self._special_names.get(token) or self._model.id_to_piece(token).replace(SPACE, " ")
-            for token in self._checked(ids)
-        ]
+        """One printable piece per token: bytes as "<0xE4>", special tokens by name, "▁" as " ".
+
+        An id beyond the vocabulary has no piece and is named "<id 6174>".
+        """
+        return [self._piece(token) for token in self._checked(ids)]
 
     def offsets(self, ids: Sequence[int], starts_text: bool = True) -> list[tuple[int, int]]:
         """Start and end, in characters of `decode(ids, skip_special=True)`, that each token covers.
@@ -185,6 +166,9 @@ class PanguTokenizer:
     ) -> list[int]:
         """Token ids of a conversation, with the beginning-of-sequence token.
 
+        Only the template's own special tokens are special: names such as "[unused10]" inside a
+        message stay plain text, so that no content can open or close a turn.
+
         Parameters
         ----------
         messages
@@ -199,11 +183,15 @@ class PanguTokenizer:
         Raises
         ------
         TokenizerError
-            For an unknown role, a message without content, or an unknown `thinking`.
+            For an unknown role, a message without content, an unknown `thinking`, or a
+            chat_template that fails.
         """
-        return self.encode(
-            self.render_chat(messages, add_generation_prompt, thinking), add_bos=True, special=True
-        )
+        turns = [
+            {key: value if key == "role" else self._marked(value) for key, value in turn.items()}
+            for turn in checked_turns(messages, thinking)
+        ]
+        rendered = render(self.config, turns, add_generation_prompt, self._config_file)
+        return [self.bos_token_id, *self._encode_special(rendered)]
 
     def render_chat(
         self,
@@ -212,27 +200,8 @@ class PanguTokenizer:
         thinking: str = "slow",
     ) -> str:
         """The conversation as one string with special tokens by name; see `apply_chat_template`."""
-        if thinking not in THINKING_SUFFIX:
-            raise TokenizerError(
-                f"thinking is {thinking!r}; expected one of {list(THINKING_SUFFIX)}."
-            )
-        turns = [self._checked_message(message) for message in messages]
-        if not turns:
-            raise TokenizerError("the conversation is empty; pass at least one message.")
-        users = [turn for turn in turns if turn["role"] == "user"]
-        if users:
-            users[-1]["content"] += THINKING_SUFFIX[thinking]
-        template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
-            self.config.get("chat_template") or CHAT_TEMPLATE
-        )
-        try:
-            return template.render(
-                messages=turns, add_generation_prompt=add_generation_prompt, roles=ROLES
-            )
-        except TemplateError as error:
-            raise TokenizerError(
-                f"the chat_template of {self.directory / 'tokenizer_config.json'} failed: {error}"
-            ) from error
+        turns = checked_turns(messages, thinking)
+        return render(self.config, turns, add_generation_prompt, self._config_file)
 
     def spans(self, ids: Sequence[int], prompt_length: int) -> list[dict[str, Any]]:
         """Which stretches of tokens are prompt, thinking and answer.
@@ -280,16 +249,29 @@ class PanguTokenizer:
             or self._model.is_unknown(token)
             or self._bracketed.fullmatch(self._model.id_to_piece(token))
         }
-        for token, entry in self.config.get("added_tokens_decoder", {}).items():
-            special[entry["content"]] = int(token)
+        file = self._config_file
+        added = self.config.get("added_tokens_decoder") or {}
+        if not isinstance(added, dict):
+            raise TokenizerError(
+                f"added_tokens_decoder in {file} is a {type(added).__name__}; expected an object of "
+                "token ids; download the file again."
+            )
+        for token, entry in added.items():
+            name = entry.get("content") if isinstance(entry, dict) else None
+            if not (token.isascii() and token.isdigit() and isinstance(name, str) and name):
+                raise TokenizerError(
+                    f"added_tokens_decoder in {file} has {token!r}: {entry!r}; expected a token id "
+                    'and {"content": name}; download the file again.'
+                )
+            special[name] = int(token)
         return special
 
     _bracketed = re.compile(r"\[unused\d+\]|<\|[^|]*\|>:?")
 
     def _id_of(self, key: str, default: str) -> int:
         name = self.config.get(key) or default
-        name = name["content"] if isinstance(name, dict) else name
-        if name not in self.special_tokens:
+        name = name.get("content") if isinstance(name, dict) else name
+        if not isinstance(name, str) or name not in self.special_tokens:
             raise TokenizerError(
                 f"the tokenizer in {self.directory} has no token {name!r} for its {key}; "
                 "tokenizer.model and tokenizer_config.json do not belong together."
@@ -301,9 +283,53 @@ class PanguTokenizer:
         return {token: name for name, token in self.special_tokens.items()}
 
     @cached_property
+    def _pieces(self) -> list[str]:
+        """The printable piece of every id of the SentencePiece model, worked out once."""
+        ids = list(range(self._model.get_piece_size()))
+        return [
+            self._special_names.get(token) or piece.replace(SPACE, " ")
+            for token, piece in zip(ids, self._model.id_to_piece(ids), strict=True)
+        ]
+
+    def _piece(self, token: int) -> str:
+        if token < len(self._pieces):
+            return self._pieces[token]
+        return self._special_names.get(token, f"<id {token}>")
+
+    @cached_property
+    def _byte_values(self) -> dict[int, bytes]:
+        """Byte tokens and what they stand for."""
+        return {
+            token: bytes([int(self._model.id_to_piece(token)[3:5], 16)])
+            for token in range(self._model.get_piece_size())
+            if self._model.is_byte(token) and token not in self._special_names
+        }
+
+    @cached_property
     def _special_pattern(self) -> re.Pattern[str]:
         names = sorted(self.special_tokens, key=len, reverse=True)
         return re.compile("(" + "|".join(map(re.escape, names)) + ")")
+
+    def _marked(self, value: Any) -> Any:
+        """A text in which no special token's name is left: a mark follows its first character."""
+        if not isinstance(value, str):
+            return value
+        _require_text(value)
+        return re.sub(f"[{self._special_starts}]", rf"\g<0>{MARK}", value)
+
+    @cached_property
+    def _special_starts(self) -> str:
+        return re.escape("".join(sorted({name[0] for name in self.special_tokens})))
+
+    def _encode_special(self, text: str) -> list[int]:
+        """Ids of a text in which special tokens stand by name, and marks keep others plain."""
+        ids: list[int] = []
+        for part in self._special_pattern.split(text):
+            if part in self.special_tokens:
+                ids.append(self.special_tokens[part])
+            else:
+                ids += self._encode_plain(part.replace(MARK, ""))
+        return ids
 
     def _encode_plain(self, text: str) -> list[int]:
         """Ids of a stretch of text, in which nothing is special; one space is put in front."""
@@ -322,9 +348,29 @@ class PanguTokenizer:
 
     def _encode_part(self, part: str) -> list[int]:
         ids = self._model.encode(part)
-        restored = "".join(text for text, _ in self._walk(ids, False, False))
-        # The model's normalizer may drop or fold characters; those parts go by bytes.
-        return ids if restored == part else self._encode_bytes(part)
+        if self._restores(ids, part):
+            return ids
+        # The model's normalizer drops or folds characters: only those go by bytes.
+        ids = []
+        for stretch, kept in self._kept_stretches(part):
+            encoded = self._model.encode(stretch)
+            whole = kept and self._restores(encoded, stretch)
+            ids += encoded if whole else self._encode_bytes(stretch)
+        return ids
+
+    def _restores(self, ids: list[int], text: str) -> bool:
+        return "".join(part for part, _ in self._walk(ids, False, False)) == text
+
+    def _kept_stretches(self, text: str) -> Iterator[tuple[str, bool]]:
+        """The text in stretches that the normalizer leaves alone (True) and changes (False)."""
+        normalized, starts = self._model.normalize(text, with_offsets=True)
+        changed = [True] * len(text)
+        for place, character in enumerate(normalized):
+            start, end = starts[place], starts[place + 1]
+            if text[start:end] == character.replace(SPACE, " "):
+                changed[start] = False
+        for is_changed, places in groupby(range(len(text)), changed.__getitem__):
+            yield "".join(text[place] for place in places), not is_changed
 
     def _encode_bytes(self, text: str) -> list[int]:
         return [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in text.encode("utf-8")]
@@ -336,10 +382,11 @@ class PanguTokenizer:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         waiting = 0  # byte tokens of a character that is not complete
         starts = starts_text  # the next text has a space in front that `encode` put there
+        size = self._model.get_piece_size()
         for token in self._checked(ids):
-            if token not in self._special_names and self._model.is_byte(token):
+            if token in self._byte_values:
                 waiting += 1
-                text = decoder.decode(bytes([int(self._model.id_to_piece(token)[3:5], 16)]))
+                text = decoder.decode(self._byte_values[token])
                 if text:
                     yield text, waiting
                     waiting = 0
@@ -349,11 +396,11 @@ class PanguTokenizer:
                 yield decoder.decode(b"", final=True), waiting
                 decoder.reset()
                 waiting = 0
-            if token in self._special_names:
-                yield "" if skip_special else self._special_names[token], 1
-                starts = True
+            text = self._piece(token)
+            if token in self._special_names or token >= size:
+                yield "" if skip_special else text, 1
+                starts = starts or token in self._special_names
                 continue
-            text = self._model.id_to_piece(token).replace(SPACE, " ")
             if starts and text.startswith(" "):
                 text = text[1:]
             starts = False
@@ -361,25 +408,45 @@ class PanguTokenizer:
         if waiting:
             yield decoder.decode(b"", final=True), waiting
 
-    def _checked(self, ids: Iterable[int]) -> Iterable[int]:
-        size = self._model.get_piece_size()
-        for token in map(int, ids):
-            if not (0 <= token < size or token in self._special_names):
-                raise TokenizerError(
-                    f"token id {token} is outside this tokenizer's vocabulary of {self.vocab_size}."
-                )
-            yield token
-
     @staticmethod
-    def _checked_message(message: dict[str, str]) -> dict[str, str]:
-        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            raise TokenizerError(
-                f'a message is {message!r}; expected {{"role": "user", "content": "…"}}.'
-            )
-        if message["role"] not in ROLES:
-            raise TokenizerError(
-                f"a message has the role {message['role']!r}; expected one of {list(ROLES)}."
-            )
-        if not isinstance(message["content"], str):
-            raise TokenizerError(f"a message's content is {message['content']!r}; expected a text.")
-        return dict(message)
+    def _checked(ids: Iterable[int]) -> Iterator[int]:
+        for token in ids:
+            try:
+                number = operator.index(token)
+            except TypeError as error:
+                raise TokenizerError(
+                    f"a token id is {token!r}; expected a whole number."
+                ) from error
+            if number < 0:
+                raise TokenizerError(f"token id {number} is negative; ids are counted from 0.")
+            yield number
+
+
+def require_vocabulary(tokenizer: PanguTokenizer, vocab_size: int) -> None:
+    """Refuse a tokenizer that has ids for which the model has no embedding.
+
+    The other way round is allowed: models are padded to a round number of ids.
+
+    Raises
+    ------
+    TokenizerError
+        If the tokenizer's vocabulary is larger than the model's.
+    """
+    if tokenizer.vocab_size > vocab_size:
+        raise TokenizerError(
+            f"the tokenizer in {tokenizer.directory} has ids up to {tokenizer.vocab_size - 1} and the "
+            f"model's vocab_size is {vocab_size}; tokenizer.model, tokenizer_config.json and the "
+            "weights do not belong together."
+        )
+
+
+def _require_text(text: str) -> None:
+    if not isinstance(text, str):
+        raise TokenizerError(f"the text is a {type(text).__name__}; expected a string.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"character {error.start} of the text is a lone surrogate (U+{ord(text[error.start]):04X}), "
+            "half of a character; remove it or read the text with the right encoding."
+        ) from error

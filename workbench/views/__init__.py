@@ -2,6 +2,13 @@
 
 from workbench.views.attention_view import AttentionView
 from workbench.views.figures import attention_heatmap, expert_load_bars, routing_heatmap
+from workbench.views.paper_figures import (
+    coactivation_maps,
+    first_layer_load,
+    group_frequency,
+    imbalance_histogram,
+    specialisation_bars,
+)
 from workbench.views.playground import Playground
 from workbench.views.routing_view import RoutingView
 
@@ -10,6 +17,11 @@ __all__ = [
     "Playground",
     "RoutingView",
     "attention_heatmap",
+    "coactivation_maps",
     "expert_load_bars",
+    "first_layer_load",
+    "group_frequency",
+    "imbalance_histogram",
     "routing_heatmap",
+    "specialisation_bars",
 ]

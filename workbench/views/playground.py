@@ -37,7 +37,7 @@ class Playground(View):
     running : bool
         Whether a generation is going on.
     generation : Generation or None
-        The last one, finished or stopped.
+        The last one, finished or stopped; None while one is running and after an error.
     """
 
     _script = SCRIPTS / "playground.js"
@@ -69,7 +69,7 @@ class Playground(View):
                 "model": self.pangu.name,
                 "messages": list(self._messages),
             }, []
-        if kind == "generate":
+        if kind == "generate" and not self.running:  # a second click comes too late: nothing to do
             self.start()
         elif kind == "stop":
             self.stop()
@@ -87,6 +87,7 @@ class Playground(View):
             raise GenerationError("a generation is running; stop it first.")
         self._stop.clear()
         self._messages = []
+        self.generation = None
         self.running = True
         self._thread = threading.Thread(target=self._run, name="playground", daemon=True)
         self._thread.start()
