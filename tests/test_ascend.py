@@ -569,3 +569,24 @@ def test_an_emptied_module_is_filled_again(tmp_path):
         filler.fill(module)
     for name, parameter in filler.model.named_parameters():
         assert torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize("architecture", LINEARS)
+@pytest.mark.parametrize("bits", [None, 16])
+@pytest.mark.parametrize(
+    "names", [("w8a8-static", "w8a8-mix"), ("w4a16-group", "w8a16-offset", "w8a16")]
+)
+def test_from_disk_it_computes_the_same_and_its_receipt_says_the_same(
+    names, bits, architecture, tmp_path
+):
+    schemes = tuple(SCHEMES[name] for name in names)
+    ascend, _ = make_ascend_checkpoint(tmp_path, architecture, schemes)
+    whole = load(ascend, bits=bits, device="cpu")
+    streamed = load(ascend, bits=bits, device="cpu", memory=int(whole.receipt.nbytes * 0.7))
+    assert torch.equal(logits_of(streamed), logits_of(whole))
+    ours = streamed.receipt.frame.set_index("component").sort_index()
+    expected = whole.receipt.frame.set_index("component").sort_index()
+    for column in ("parameters", "bytes", "quantized_share"):
+        assert ours[column].equals(expected[column]), column
+    for told, wanted in zip(ours["stored"], expected["stored"], strict=True):
+        assert set(told.split(" + ")) == set(wanted.split(" + "))

@@ -68,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
     quantize = commands.add_parser(
         "quantize",
         help="write a checkpoint again in 4 or 8 bit",
-        description="Convert a 16-bit checkpoint to 4 or 8 bit, module by module, in little memory. "
+        description="Convert a 16-bit checkpoint, or one quantized for Ascend, to 4 or 8 bit, module "
+        "by module, in little memory. "
         "After an interruption the same command goes on where it stopped.",
     )
     quantize.add_argument("source", metavar="SRC", help=checkpoint_help)

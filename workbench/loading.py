@@ -165,17 +165,38 @@ class Filler:
 
     def held_bytes(self, module_name: str) -> int:
         """What a filled module holds in memory, at most, known before it is read."""
-        module, total = self.quantized.get(module_name), 0
+        in_float = self.float_parts(module_name)
+        total = sum(count * kind.itemsize for count, kind in in_float.values())
+        module = self.quantized.get(module_name)
+        if module is None:
+            return total
+        if module_name in self.checkpoint.linear_types and not isinstance(module, AscendLinear):
+            return total + module.out_features * (module.in_features + 4)  # LLM.int8()
+        packable = is_packable(module, self.device, self.packed)
         for part, name in self._tensors[module_name].items():
+            if part not in in_float and (part == "weight" or not packable):
+                total += self.checkpoint.tensors[name].nbytes
+        return total + (packed_scale_bytes(module) if packable else 0)
+
+    def float_parts(self, module_name: str) -> dict[str, tuple[int, torch.dtype]]:
+        """Numbers and type of what a filled module holds in float, by "weight", "bias" and so on."""
+        parts = dict(self._tensors[module_name])
+        module = self.model.get_submodule(module_name)
+        linear_type = self.checkpoint.linear_types.get(module_name)
+        if linear_type or module_name in self.quantized:
+            parts = {part: name for part, name in parts.items() if part in ("weight", "bias")}
+        if module_name in self.quantized:
+            parts.pop("weight")
+        if linear_type == "W8A8" and module.bias is not None:
+            parts.setdefault("bias", f"{module_name}.quant_bias")
+        told = {}
+        for part, name in parts.items():
             info = self.checkpoint.tensors[name]
-            if module is None or part == "bias":
-                kind = kept_dtype(name, info.dtype, self.dtype)
-                total += torch.Size(info.shape).numel() * kind.itemsize
-            elif part == "weight" or not is_packable(module, self.device, self.packed):
-                total += info.nbytes
-        if module is not None and is_packable(module, self.device, self.packed):
-            total += packed_scale_bytes(module)
-        return total
+            count = torch.Size(info.shape).numel()
+            if linear_type and part == "weight":  # perhaps two in a byte
+                count = module.out_features * module.in_features
+            told[part] = (count, kept_dtype(f"{module_name}.{part}", info.dtype, self.dtype))
+        return told
 
     def empty(self, module_name: str) -> None:
         """Give a filled module's memory back; `fill` fills it again."""

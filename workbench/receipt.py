@@ -20,7 +20,6 @@ from workbench.plan import (
     format_size,
     format_table,
     is_quantizable,
-    kept_dtype,
 )
 
 if TYPE_CHECKING:
@@ -144,28 +143,21 @@ def make_streamed_receipt(streaming: Streaming, bits: int, device: str, name: st
     rows: dict[str, dict[str, Any]] = {}
     names = {dtype: name for name, dtype in DTYPES.items()}
     for module_name in filler.modules:
-        module = filler.quantized.get(module_name)
-        for part, info in zip(filler.parts(module_name), filler.infos([module_name]), strict=True):
-            full_name = f"{module_name}.{part}"
-            row = rows.setdefault(
-                component_of(full_name),
-                {"parameters": 0, "stored": {}, "bytes": 0, "kept_bytes": 0, "quantized": 0},
-            )
-            if part == filler.parts(module_name)[0]:
-                row["bytes"] += filler.held_bytes(module_name)
-                row["kept_bytes"] += filler.held_bytes(module_name) * (module_name in kept)
-            if module is not None and part == "weight":
-                count = module.in_features * module.out_features
-                row["quantized"] += count
-                ascend = isinstance(module, AscendLinear)
-                kind = module.kind.lower() if ascend else filler.quant_type
-            elif module is None or part == "bias":
-                count = torch.Size(info.shape).numel()
-                kind = names[kept_dtype(full_name, info.dtype, filler.dtype)]
-            else:
-                continue  # scales and tables belong to the weight
+        row = rows.setdefault(
+            component_of(f"{module_name}.{filler.parts(module_name)[0]}"),
+            {"parameters": 0, "stored": {}, "bytes": 0, "kept_bytes": 0, "quantized": 0},
+        )
+        row["bytes"] += filler.held_bytes(module_name)
+        row["kept_bytes"] += filler.held_bytes(module_name) * (module_name in kept)
+        if (module := filler.quantized.get(module_name)) is not None:
+            count = module.in_features * module.out_features
+            row["quantized"] += count
             row["parameters"] += count
-            row["stored"][kind] = None
+            ascend = isinstance(module, AscendLinear)
+            row["stored"][module.kind.lower() if ascend else filler.quant_type] = None
+        for count, kind in filler.float_parts(module_name).values():
+            row["parameters"] += count
+            row["stored"][names[kind]] = None
     frame = pd.DataFrame(
         {
             "component": list(rows),
