@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from workbench.checkpoint import Checkpoint
+from workbench.devices import device_of, devices_of, dispatch, placement
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.models import CLASSES
 from workbench.plan import compute_dtype, expected_shapes, is_quantizable, kept_dtype
@@ -71,6 +72,7 @@ def load_model(
             read_ahead(filler.infos([following]) if following else [])
             filler.fill(module)
             bar.update(sum(info.nbytes for info in filler.infos([module])))
+    dispatch(filler.model, filler.places)
     return filler.model
 
 
@@ -85,6 +87,8 @@ class Filler:
     ----------
     model : torch.nn.Module
         In evaluation mode; on the meta device where it is not filled yet.
+    places : dict of str to str
+        Module name → device; see `workbench.devices.placement`.
     modules : list of str
         Names of the modules that own tensors, in the order in which the files hold them.
     """
@@ -95,8 +99,8 @@ class Filler:
         if quant_type not in ("nf4", "fp4"):
             raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
         check_tensors(checkpoint)
-        self.checkpoint, self.device, self.packed = checkpoint, device, packed
-        self.dtype = compute_dtype(checkpoint, bits, torch.device(device).type)
+        self.checkpoint, self.packed = checkpoint, packed
+        self.dtype = compute_dtype(checkpoint, bits, torch.device(devices_of(device)[0]).type)
         with torch.device("meta"):
             self.model = CLASSES[checkpoint.architecture](checkpoint.config)
         self.model.eval().requires_grad_(False)
@@ -107,13 +111,20 @@ class Filler:
             self.quant_type = kind if bits == 4 else "int8"
             self.quantized = replace_linears(self.model, bits, kind, self.dtype)
             self.model.config.quantization_config = quantization_config(bits, kind)
-        self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(device)
+        self.places = placement(self.model, device, self.dtype, self.quantized, bits)
+        self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(
+            self.device_of("model.rotary_emb")
+        )
         if (checkpoint.path / "generation_config.json").is_file():
             self.model.generation_config = self.model.generation_config.from_pretrained(
                 checkpoint.path
             )
         self._tensors = tensors_by_module(checkpoint)
         self.modules = list(self._tensors)
+
+    def device_of(self, module_name: str) -> str:
+        """Where a module stands when it is filled."""
+        return device_of(module_name, self.places)
 
     def infos(self, modules: Sequence[str]) -> list[TensorInfo]:
         """Where the tensors of these modules lie."""
@@ -134,14 +145,17 @@ class Filler:
     def held_bytes(self, module_name: str) -> int:
         """What a filled module holds in memory, at most, known before it is read."""
         module, total = self.quantized.get(module_name), 0
+        will_pack = module is not None and is_packable(
+            module, self.device_of(module_name), self.packed
+        )
         for part, name in self._tensors[module_name].items():
             info = self.checkpoint.tensors[name]
             if module is None or part == "bias":
                 kind = kept_dtype(name, info.dtype, self.dtype)
                 total += torch.Size(info.shape).numel() * kind.itemsize
-            elif part == "weight" or not is_packable(module, self.device, self.packed):
+            elif part == "weight" or not will_pack:
                 total += info.nbytes
-        if module is not None and is_packable(module, self.device, self.packed):
+        if will_pack:
             total += packed_scale_bytes(module)
         return total
 
@@ -170,22 +184,22 @@ class Filler:
         CheckpointError
             If a tensor holds NaN or infinity, or its quantization state is not whole.
         """
-        module = self.model.get_submodule(module_name)
+        module, device = self.model.get_submodule(module_name), self.device_of(module_name)
         parts = {
             part: read_tensor(name, self.checkpoint.tensors[name])
             for part, name in self._tensors[module_name].items()
         }
         if module_name in self.quantized:
             if self.checkpoint.stored_bits < 16:
-                restore(module, module_name, parts, self.device)
+                restore(module, module_name, parts, device)
             else:
-                quantize(module, parts["weight"].to(self.dtype), self.device)
+                quantize(module, parts["weight"].to(self.dtype), device)
             pack(module, self.packed)
             parts = {"bias": parts["bias"]} if "bias" in parts else {}
         for leaf, tensor in parts.items():
             name = self._tensors[module_name][leaf]
             kind = kept_dtype(name, self.checkpoint.tensors[name].dtype, self.dtype)
-            setattr(module, leaf, nn.Parameter(tensor.to(self.device, kind), requires_grad=False))
+            setattr(module, leaf, nn.Parameter(tensor.to(device, kind), requires_grad=False))
         if module_name == "model.embed_tokens" and self.checkpoint.config.tie_word_embeddings:
             self.model.lm_head.weight = module.weight
 

@@ -177,7 +177,8 @@ def load(
     bits
         4, 8, or 16 for as stored. By default 4, or what an already quantized file holds.
     device
-        "auto" (CUDA if there is any, else the CPU), "cpu", "cuda" or "cuda:N". One device.
+        "auto" (CUDA if there is any, else the CPU), "cpu", "cuda", "cuda:N", or several as
+        "cuda:0+cuda:1". "auto" spreads the model over all GPUs, as accelerate shares it out.
     quant_type
         At 4 bits "nf4" or "fp4", both with double quantization.
     memory
