@@ -144,20 +144,27 @@ class Filler:
 
     def held_bytes(self, module_name: str) -> int:
         """What a filled module holds in memory, at most, known before it is read."""
-        module, total = self.quantized.get(module_name), 0
-        will_pack = module is not None and is_packable(
-            module, self.device_of(module_name), self.packed
-        )
-        for part, name in self._tensors[module_name].items():
-            info = self.checkpoint.tensors[name]
+        module, device = self.quantized.get(module_name), self.device_of(module_name)
+        infos = {
+            part: self.checkpoint.tensors[name] for part, name in self._tensors[module_name].items()
+        }
+        total = 0
+        for part, info in infos.items():
             if module is None or part == "bias":
-                kind = kept_dtype(name, info.dtype, self.dtype)
+                kind = kept_dtype(f"{module_name}.{part}", info.dtype, self.dtype)
                 total += torch.Size(info.shape).numel() * kind.itemsize
-            elif part == "weight" or not will_pack:
-                total += info.nbytes
-        if will_pack:
-            total += packed_scale_bytes(module)
-        return total
+        if module is None:
+            return total
+        count = module.in_features * module.out_features
+        if not isinstance(module, bnb.nn.Linear4bit):
+            return total + count + 4 * module.out_features
+        total += (count + 1) // 2
+        if is_packable(module, device, self.packed):
+            return total + packed_scale_bytes(module)
+        parts = [info.nbytes for part, info in infos.items() if part not in ("weight", "bias")]
+        return total + (
+            sum(parts) or count // 60 + 2048
+        )  # from 16 bit: as double quantization makes
 
     def empty(self, module_name: str) -> None:
         """Give a filled module's memory back; `fill` fills it again."""
