@@ -108,7 +108,9 @@ def test_a_dispatched_model_is_traced_the_same(which, bits, request):
 
 @pytest.mark.parametrize("settings", [{}, {"max_new_tokens": 3}])
 @pytest.mark.parametrize("which", ["tiny_moe", "tiny_dense"])
-def test_a_model_on_two_kinds_of_device_gives_the_same_trace(which, settings, request, monkeypatch):
+def test_a_model_on_two_kinds_of_device_gives_the_same_trace(
+    which, settings, request, monkeypatch, lazy_device
+):
     monkeypatch.setattr(torch, "inference_mode", torch.no_grad)  # lazy tensors have no views in it
     pangu = load(request.getfixturevalue(which), bits=16, device="cpu")
     expected, model = pangu.trace(IDS, **settings), pangu.model
