@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import make_tiny_checkpoint
-from workbench import load, open_checkpoint, plan, quantization
+from workbench import devices, load, open_checkpoint, quantization
 from workbench.errors import QuantizationError
 from workbench.plan import make_plan
 
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_refused_and_what_would_fit_is_named(tiny_moe, monk
     checkpoint = open_checkpoint(tiny_moe)
     needed = make_plan(checkpoint, 8, "cpu").nbytes
     memory = type("Memory", (), {"available": int(needed / 0.89)})
-    monkeypatch.setattr(plan.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(devices.psutil, "virtual_memory", lambda: memory)
     with pytest.raises(QuantizationError, match=r"bits=8 .* or bits=4"):
         load(tiny_moe, bits=16, device="cpu")
     memory.available = 1000

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import workbench.plan as plan
+import workbench.devices as devices
 from tests.tiny import make_tiny_checkpoint
 from workbench import Playground, Sampling, load, loading
 from workbench.cli import main
@@ -389,7 +389,7 @@ def test_a_16_bit_file_is_not_quantized_again_and_again(stored):
 def test_what_does_not_fit_is_told_of_the_way_from_disk(stored, monkeypatch):
     folder = stored("moe", 4)
     memory = type("Memory", (), {"available": 500_000})
-    monkeypatch.setattr(plan.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(devices.psutil, "virtual_memory", lambda: memory)
     with pytest.raises(QuantizationError, match=r'load it with memory="auto"'):
         load(folder, device="cpu")
     with pytest.raises(QuantizationError, match=r'--bits 4.*FOLDER with memory="auto"'):

@@ -28,6 +28,7 @@ from workbench.ascend_linear import (
     rounds_again,
 )
 from workbench.checkpoint import Checkpoint
+from workbench.devices import device_of, devices_of, dispatch, placement
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.models import CLASSES
 from workbench.plan import compute_dtype, expected_shapes, is_quantizable, kept_dtype
@@ -83,6 +84,7 @@ def load_model(
             read_ahead(filler.infos([following]) if following else [])
             filler.fill(module)
             bar.update(sum(info.nbytes for info in filler.infos([module])))
+    dispatch(filler.model, filler.places)
     return filler.model
 
 
@@ -101,6 +103,8 @@ class Filler:
     ----------
     model : torch.nn.Module
         In evaluation mode; on the meta device where it is not filled yet.
+    places : dict of str to str
+        Module name → device; see `workbench.devices.placement`.
     modules : list of str
         Names of the modules that own tensors, in the order in which the files hold them.
     """
@@ -117,8 +121,8 @@ class Filler:
         if quant_type not in ("nf4", "fp4"):
             raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
         check_tensors(checkpoint)
-        self.checkpoint, self.device, self.packed = checkpoint, device, packed
-        self.dtype = compute_dtype(checkpoint, bits, torch.device(device).type)
+        self.checkpoint, self.packed = checkpoint, packed
+        self.dtype = compute_dtype(checkpoint, bits, torch.device(devices_of(device)[0]).type)
         with torch.device("meta"):
             self.model = CLASSES[checkpoint.architecture](checkpoint.config)
         self.model.eval().requires_grad_(False)
@@ -139,13 +143,20 @@ class Filler:
             self.quant_type = kind if bits == 4 else "int8"
             self.quantized = replace_linears(self.model, bits, kind, self.dtype)
             self.model.config.quantization_config = quantization_config(bits, kind)
-        self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(device)
+        self.places = placement(self.model, device, self.dtype, self.quantized, bits)
+        self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(
+            self.device_of("model.rotary_emb")
+        )
         if (checkpoint.path / "generation_config.json").is_file():
             self.model.generation_config = self.model.generation_config.from_pretrained(
                 checkpoint.path
             )
         self._tensors = tensors_by_module(checkpoint)
         self.modules = list(self._tensors)
+
+    def device_of(self, module_name: str) -> str:
+        """Where a module stands when it is filled."""
+        return device_of(module_name, self.places)
 
     def infos(self, modules: Sequence[str]) -> list[TensorInfo]:
         """Where the tensors of these modules lie."""
@@ -170,13 +181,19 @@ class Filler:
         module = self.quantized.get(module_name)
         if module is None:
             return total
-        if module_name in self.checkpoint.linear_types and not isinstance(module, AscendLinear):
-            return total + module.out_features * (module.in_features + 4)  # LLM.int8()
-        packable = is_packable(module, self.device, self.packed)
-        for part, name in self._tensors[module_name].items():
-            if part not in in_float and (part == "weight" or not packable):
-                total += self.checkpoint.tensors[name].nbytes
-        return total + (packed_scale_bytes(module) if packable else 0)
+        infos = {
+            part: self.checkpoint.tensors[name] for part, name in self._tensors[module_name].items()
+        }
+        if isinstance(module, AscendLinear):
+            return total + sum(info.nbytes for part, info in infos.items() if part not in in_float)
+        count = module.in_features * module.out_features
+        if not isinstance(module, bnb.nn.Linear4bit):  # LLM.int8()
+            return total + count + 4 * module.out_features
+        total += (count + 1) // 2
+        if is_packable(module, self.device_of(module_name), self.packed):
+            return total + packed_scale_bytes(module)
+        scales = sum(info.nbytes for part, info in infos.items() if part.startswith("weight."))
+        return total + (scales or count // 60 + 2048)  # from 16 bit: as double quantization makes
 
     def float_parts(self, module_name: str) -> dict[str, tuple[int, torch.dtype]]:
         """Numbers and type of what a filled module holds in float, by "weight", "bias" and so on."""
@@ -223,7 +240,7 @@ class Filler:
         CheckpointError
             If a tensor holds NaN or infinity, or its quantization state is not whole.
         """
-        module = self.model.get_submodule(module_name)
+        module, device = self.model.get_submodule(module_name), self.device_of(module_name)
         parts = {
             part: read_tensor(name, self.checkpoint.tensors[name])
             for part, name in self._tensors[module_name].items()
@@ -233,15 +250,15 @@ class Filler:
             parts = self._fill_from_ascend(module_name, module, decode(linear_type, parts))
         elif module_name in self.quantized:
             if self.checkpoint.is_bitsandbytes:
-                restore(module, module_name, parts, self.device)
+                restore(module, module_name, parts, device)
             else:
-                quantize(module, parts["weight"].to(self.dtype), self.device)
+                quantize(module, parts["weight"].to(self.dtype), device)
             pack(module, self.packed)
             parts = {"bias": parts["bias"]} if "bias" in parts else {}
         for leaf, tensor in parts.items():
             stored = SAFETENSORS_NAMES[parts.get("weight", tensor).dtype]  # a bias as its weight
             kind = kept_dtype(f"{module_name}.{leaf}", stored, self.dtype)
-            setattr(module, leaf, nn.Parameter(tensor.to(self.device, kind), requires_grad=False))
+            setattr(module, leaf, nn.Parameter(tensor.to(device, kind), requires_grad=False))
         if module_name == "model.embed_tokens" and self.checkpoint.config.tie_word_embeddings:
             self.model.lm_head.weight = module.weight
 
@@ -249,15 +266,15 @@ class Filler:
         self, name: str, module: nn.Module, stored: StoredWeight
     ) -> dict[str, torch.Tensor]:
         """Fill a module from what an Ascend checkpoint holds; returns what stays in float."""
-        parts = {}
+        parts, device = {}, self.device_of(name)
         if isinstance(module, AscendLinear):
-            module.fill(stored, self.device)
+            module.fill(stored, device)
         elif isinstance(module, bnb.nn.Linear8bitLt) and stored.is_symmetric:
-            fill_int8(module, stored, self.device)
+            fill_int8(module, stored, device)
         else:
             weight = stored.dequantized(module.in_features)
             if name in self.quantized:
-                quantize(module, weight.to(self.dtype), self.device)
+                quantize(module, weight.to(self.dtype), device)
                 pack(module, self.packed)
             else:
                 parts["weight"] = weight

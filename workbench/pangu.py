@@ -199,7 +199,8 @@ def load(
         are the same numbers); at fewer or more it is quantized again, which a warning says, and
         at 16 it is dequantized.
     device
-        "auto" (CUDA if there is any, else the CPU), "cpu", "cuda" or "cuda:N". One device.
+        "auto" (CUDA if there is any, else the CPU), "cpu", "cuda", "cuda:N", or several as
+        "cuda:0+cuda:1". "auto" spreads the model over all GPUs, as accelerate shares it out.
     quant_type
         At 4 bits "nf4" or "fp4", both with double quantization.
     memory

@@ -7,12 +7,12 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import pandas as pd
-import psutil
 import torch
 
 from workbench.ascend import added_biases
 from workbench.ascend_linear import is_kept_as_stored
 from workbench.checkpoint import Checkpoint
+from workbench.devices import chosen_device, devices_of, free_bytes
 from workbench.errors import QuantizationError
 from workbench.models import CLASSES
 
@@ -142,21 +142,10 @@ def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
     Parameters
     ----------
     device
-        "cpu", "cuda", "cuda:1" and so on, or "auto": the first CUDA device if there is one.
+        "cpu", "cuda", "cuda:1" and so on, or "auto": all CUDA devices if there is one.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError) as error:
-        raise QuantizationError(f"device is {device!r}; expected auto, cpu or cuda.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise QuantizationError('device is "cuda", and this machine has none; use device="cpu".')
-    if kind not in ("cpu", "cuda"):
-        raise QuantizationError(f"device is {device!r}; only cpu and cuda are supported.")
-    free = (
-        torch.cuda.mem_get_info(device)[0] if kind == "cuda" else psutil.virtual_memory().available
-    )
+    device = chosen_device(device)
+    kind, free = torch.device(devices_of(device)[0]).type, free_bytes(device)
     dtype = compute_dtype(checkpoint, bits, kind)
     parameters, sizes = defaultdict(int), defaultdict(int)
     for name, shape in expected_shapes(checkpoint).items():
@@ -176,7 +165,7 @@ def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
     frame = pd.DataFrame(
         {"component": list(sizes), "parameters": list(parameters.values()), "bytes": sizes.values()}
     )
-    return Plan(frame, bits, device, int(free), checkpoint.name)
+    return Plan(frame, bits, device, free, checkpoint.name)
 
 
 def _bytes_as_stored(checkpoint: Checkpoint, name: str, count: int, dtype: torch.dtype) -> int:
@@ -197,12 +186,19 @@ def with_memory(plan: Plan, memory: str | int | None) -> Plan:
     ----------
     memory
         Bytes, or a size such as "8GB"; "auto" is what is free, less a tenth for running the
-        model; None is no limit. A model that is no larger is loaded whole.
+        model; None is no limit. A model that is no larger is loaded whole; another one runs on
+        the first of several devices.
     """
     if memory is None:
         return plan
     allowed = int(WORKING_SHARE * plan.free_bytes) if memory == "auto" else size_in_bytes(memory)
-    return plan if plan.nbytes <= allowed else replace(plan, memory_bytes=allowed)
+    if plan.nbytes <= allowed:
+        return plan
+    first = devices_of(plan.device)[0]
+    if first != plan.device:
+        plan = replace(plan, device=first, free_bytes=free_bytes(first))
+        allowed = min(allowed, int(WORKING_SHARE * plan.free_bytes))
+    return replace(plan, memory_bytes=allowed)
 
 
 def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:

@@ -173,7 +173,9 @@ class Streaming:
         else:
             info = self.filler.checkpoint.tensors["model.embed_tokens.weight"]
             dtype = kept_dtype("model.embed_tokens.weight", info.dtype, self.filler.dtype)
-            decoder.embed_tokens = EmbeddingOnDisk(info, dtype, self.filler.device)
+            decoder.embed_tokens = EmbeddingOnDisk(
+                info, dtype, self.filler.device_of("model.embed_tokens")
+            )
 
     @contextmanager
     def _pass(self, *args: Any, **kwargs: Any) -> Iterator[None]:
