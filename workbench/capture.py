@@ -292,19 +292,21 @@ def _predictions(
     """The model's alternatives at every token; hidden is [token, hidden], after the last norm."""
     # The last token has no following one: its own id stands there, and the value is dropped.
     following = torch.tensor([*ids[1:], ids[-1]]).unsqueeze(-1)
-    tops, chosen = [], []
+    top_ids, top_logprobs, chosen = [], [], []
     for start in range(0, len(ids), CHUNK):
         logits = head(hidden[start : start + CHUNK])  # [token, vocabulary]
-        targets = following[start : start + CHUNK]
+        targets = following[start : start + CHUNK].to(logits.device)
         for rows, target in zip(logits.split(ROWS), targets.split(ROWS), strict=True):
             logprobs = rows.log_softmax(-1, dtype=torch.float32)
-            tops.append(logprobs.topk(top_k))
-            chosen.append(logprobs.gather(-1, target.to(logprobs.device)))
-    chosen_logprobs = torch.cat(chosen).flatten().cpu().numpy()
+            top = logprobs.topk(top_k)
+            top_ids.append(top.indices.cpu())
+            top_logprobs.append(top.values.cpu())
+            chosen.append(logprobs.gather(-1, target).cpu())
+    chosen_logprobs = torch.cat(chosen).flatten().numpy()
     chosen_logprobs[-1] = np.nan
     return {
-        "top_ids": torch.cat([top.indices for top in tops]).cpu().numpy().astype(np.int32),
-        "top_logprobs": torch.cat([top.values for top in tops]).cpu().numpy(),
+        "top_ids": torch.cat(top_ids).numpy().astype(np.int32),
+        "top_logprobs": torch.cat(top_logprobs).numpy(),
         "chosen_logprobs": chosen_logprobs,
     }
 

@@ -41,10 +41,11 @@ from workbench.quantization import (
     replace_linears,
     restore,
 )
-from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
+from workbench.reading import SAFETENSORS_NAMES, give_back_free_memory, read_ahead, read_tensor
 from workbench.shards import TensorInfo
 
 logger = logging.getLogger("workbench")
+TRIM_BYTES = 200_000_000  # read before free memory is given back: it takes 4 to 8 ms
 # What bitsandbytes stores beside a weight.
 QUANTIZED_PART = re.compile(
     r"(.+)\.(?:weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map"
@@ -84,6 +85,7 @@ def load_model(
             read_ahead(filler.infos([following]) if following else [])
             filler.fill(module)
             bar.update(sum(info.nbytes for info in filler.infos([module])))
+    give_back_free_memory()
     dispatch(filler.model, filler.places)
     return filler.model
 
@@ -151,6 +153,7 @@ class Filler:
             self.model.generation_config = self.model.generation_config.from_pretrained(
                 checkpoint.path
             )
+        self._untrimmed = 0  # bytes read since free memory was given back
         self._tensors = tensors_by_module(checkpoint)
         self.modules = list(self._tensors)
 
@@ -261,6 +264,10 @@ class Filler:
             setattr(module, leaf, nn.Parameter(tensor.to(device, kind), requires_grad=False))
         if module_name == "model.embed_tokens" and self.checkpoint.config.tie_word_embeddings:
             self.model.lm_head.weight = module.weight
+        self._untrimmed += sum(info.nbytes for info in self.infos([module_name]))
+        if self._untrimmed > TRIM_BYTES:
+            self._untrimmed = 0
+            give_back_free_memory()
 
     def _fill_from_ascend(
         self, name: str, module: nn.Module, stored: StoredWeight

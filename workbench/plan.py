@@ -211,7 +211,7 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
     """
     free, usable = format_size(plan.free_bytes), format_size(int(WORKING_SHARE * plan.free_bytes))
     convert = (
-        f"convert it once: python -m workbench quantize {checkpoint.path} FOLDER --bits {plan.bits}, "
+        f"convert it once: python -m workbench quantize {plan.name} FOLDER --bits {plan.bits}, "
         "then load FOLDER with memory="
     )
     must_convert = plan.bits < checkpoint.stored_bits

@@ -6,7 +6,9 @@ memory, beside the copy that is quantized or packed.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ DTYPES = {
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 SAFETENSORS_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def read_tensor(name: str, info: TensorInfo) -> torch.Tensor:
@@ -70,6 +73,16 @@ def read_ahead(infos: Iterable[TensorInfo]) -> None:
         with path.open("rb", buffering=0) as file:
             for offset, nbytes in runs:
                 os.posix_fadvise(file.fileno(), offset, nbytes, os.POSIX_FADV_WILLNEED)
+
+
+def give_back_free_memory() -> None:
+    """Have the C library return to the system what it keeps for later, where it can (glibc).
+
+    Large pieces that come and go between small ones that stay leave holes that it does not fill:
+    converting 0.5 GB without this left a process with 0.6 GB that nobody used.
+    """
+    if hasattr(C_LIBRARY, "malloc_trim"):
+        C_LIBRARY.malloc_trim(0)
 
 
 # -- inside -------------------------------------------------------------------------------------
