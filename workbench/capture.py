@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from workbench.pangu import Pangu
 
 CHUNK = 256  # tokens whose vocabulary logits are held at once
-ROWS = 32  # of which so many are normalized at once: larger temporaries cost fresh pages every time
+ROWS = 32  # on a CPU, tokens normalized at once: larger temporaries cost fresh pages every time
 
 
 @dataclass
@@ -296,7 +296,10 @@ def _predictions(
     for start in range(0, len(ids), CHUNK):
         logits = head(hidden[start : start + CHUNK])  # [token, vocabulary]
         targets = following[start : start + CHUNK].to(logits.device)
-        for rows, target in zip(logits.split(ROWS), targets.split(ROWS), strict=True):
+        pairs = [(logits, targets)]
+        if logits.device.type == "cpu":
+            pairs = zip(logits.split(ROWS), targets.split(ROWS), strict=True)
+        for rows, target in pairs:
             logprobs = rows.log_softmax(-1, dtype=torch.float32)
             top = logprobs.topk(top_k)
             top_ids.append(top.indices.cpu())
