@@ -7,8 +7,9 @@ and keys are rotated here with the model's own cosines and sines.
 from __future__ import annotations
 
 import platform
+import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -23,8 +24,8 @@ from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from workbench import generation
-from workbench.errors import TraceError
-from workbench.generation import Sampling
+from workbench.errors import GenerationError, TraceError
+from workbench.generation import Sampling, Step
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class Recording:
         """Keep one tensor whose first axis is the token."""
         self.parts[name, layer].append(tensor)
 
-    def stacked(self, name: str, layers: Sequence[int]) -> torch.Tensor:
-        """[layer, token, …] on the CPU, forward passes joined."""
-        return torch.stack([torch.cat(self.parts[name, layer]).cpu() for layer in layers])
+    def stacked(self, name: str, layers: Sequence[int], first: int = 0) -> torch.Tensor:
+        """[layer, token, …] on the CPU, forward passes joined, from the `first` one on."""
+        return torch.stack([torch.cat(self.parts[name, layer][first:]).cpu() for layer in layers])
 
 
 @contextmanager
@@ -128,6 +129,8 @@ def trace(
     top_k: int = 10,
     sampling: Sampling | None = None,
     thinking: str = "slow",
+    stop: threading.Event | None = None,
+    on_step: Callable[[Step, dict[str, np.ndarray]], None] | None = None,
 ) -> Trace:
     """Run a text once and keep what the model did.
 
@@ -145,9 +148,16 @@ def trace(
         For the generation; greedy by default.
     thinking
         For messages; see `PanguTokenizer.apply_chat_template`.
+    stop
+        When set, no further token is generated; what was read until then becomes the trace.
+    on_step
+        Called with every generated `Step` and the routing arrays [moe_layer, token, …] of the
+        tokens that were run since the last call: first the prompt's, then one token's each.
 
     Raises
     ------
+    GenerationError
+        If `stop` was set before anything was read.
     TraceError
         For layers that are not there, a `top_k` below 1, or a text longer than the context.
     """
@@ -173,12 +183,14 @@ def trace(
             steps = generation.stream(
                 pangu, ids, max_new_tokens, sampling, alternatives=1, cache=cache
             )
-            new = [
-                step.token_id
-                for step in tqdm(
-                    steps, total=max_new_tokens, desc="generating", delay=2, leave=False
-                )
-            ]
+            new, passes = [], 0
+            for step in tqdm(steps, total=max_new_tokens, desc="generating", delay=2, leave=False):
+                new.append(step.token_id)
+                if on_step is not None:
+                    on_step(step, _routing_arrays(record, config, passes))
+                passes = len(new)
+            if not new:
+                raise GenerationError("stopped before the prompt was read; there is no trace.")
             ids = ids + new  # the last one has not been run yet
             model.model(
                 torch.tensor([ids[-1:]], device=pangu.device), past_key_values=cache, use_cache=True
@@ -236,18 +248,25 @@ def _attention_layers(attention: str | Sequence[int] | None, num_layers: int) ->
 
 
 def _arrays(record: Recording, layers: list[int], config: Any) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    routed = sorted(layer for name, layer in record.parts if name == "router_logits")
-    if routed:
-        for name in ("router_logits", "routing_weights", "routed_norm", "shared_norm"):
-            arrays[name] = record.stacked(name, routed).float().numpy()
-        kind = np.uint8 if config.num_experts <= 256 else np.int16
-        arrays["selected_experts"] = record.stacked("selected_experts", routed).numpy().astype(kind)
+    arrays = _routing_arrays(record, config)
     for name in ("query", "key") if layers else ():
         values = record.stacked(name, layers)
         narrow = values.half()
         fits = values.dtype != torch.float32 and bool(torch.isfinite(narrow).all())
         arrays[name] = (narrow if fits else values.float()).numpy()
+    return arrays
+
+
+def _routing_arrays(record: Recording, config: Any, first: int = 0) -> dict[str, np.ndarray]:
+    """[moe_layer, token, …] of the forward passes from the `first` one on; empty if dense."""
+    arrays: dict[str, np.ndarray] = {}
+    routed = sorted(layer for name, layer in record.parts if name == "router_logits")
+    if routed:
+        for name in ("router_logits", "routing_weights", "routed_norm", "shared_norm"):
+            arrays[name] = record.stacked(name, routed, first).float().numpy()
+        kind = np.uint8 if config.num_experts <= 256 else np.int16
+        chosen = record.stacked("selected_experts", routed, first)
+        arrays["selected_experts"] = chosen.numpy().astype(kind)
     return arrays
 
 
