@@ -181,7 +181,7 @@ def trace(
         else:
             cache = DynamicCache(config=config)
             steps = generation.stream(
-                pangu, ids, max_new_tokens, sampling, alternatives=1, cache=cache
+                pangu, ids, max_new_tokens, sampling, stop, alternatives=1, cache=cache
             )
             new, passes = [], 0
             for step in tqdm(steps, total=max_new_tokens, desc="generating", delay=2, leave=False):

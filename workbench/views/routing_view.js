@@ -55,7 +55,7 @@ const CSS = `
 .pw-routing .token.special { font-size: 11px; }
 .pw-routing .token.out { background: none !important; color: var(--soft) !important; opacity: .45; }
 .pw-routing .token.out::after { content: none; }
-.pw-routing .token.user { text-decoration: underline 2px; text-underline-offset: 3px; }
+.pw-routing .token.user { box-shadow: inset 0 -3px var(--ink); }
 .pw-routing .token.hover { outline: 2px solid var(--ink); outline-offset: -1px; }
 .pw-routing .token[aria-selected=true] { outline: 3px solid var(--mark); outline-offset: -1px; font-weight: 700; }
 .pw-routing .swatch { display: inline-block; min-width: 1.7em; text-align: center; border-radius: 3px; padding: 0 3px; }
@@ -523,11 +523,12 @@ function render({ model, el }) {
   }
 
   const shown = () => Math.min(data.count, Math.max(1, Math.floor((place.width - place.left) / cell)));
-  let place = { width: 900, left: 66, row: 4, gap: 2 }; // of the map
+  let place = { width: 900, half: 460, left: 66, row: 4, gap: 2 }; // of the map
   function measure() {
     const width = Math.floor(maps.body.clientWidth) || 900;
+    const half = Math.floor(details.body.clientWidth) || 460; // read once: asking later costs a layout
     const row = limit(Math.floor(290 / (data.layers * data.slots)), 1, 10);
-    place = { width, left: 66, row, gap: row > 2 ? 4 : 1 };
+    place = { width, half, left: 66, row, gap: row > 2 ? 4 : 1 };
     if (cell === 0) cell = limit(Math.floor((width - place.left) / data.count), 4, WIDEST);
     from = limit(from, 0, Math.max(0, data.count - shown()));
   }
@@ -854,8 +855,8 @@ function render({ model, el }) {
     counterfactual.textContent = `Without groups, a top-${data.slots} would take ${instead.length ? `${instead.join(", ")} instead of ${lost.join(", ")}` : "the same experts"}: ${data.slots - instead.length} of ${data.slots} agree; probability ${percent(mass(chosen))} as chosen, ${percent(mass([...top]))} then. Uniform: ${percent(1 / data.experts)} an expert.`;
   }
   function drawBars(probability, token, layer, top, expert) {
-    const width = Math.floor(details.body.clientWidth) || 460, height = 132, floor = 98, gap = 7;
-    const context = pen(bars, width, height), step = (width - 4 - gap * data.groups) / data.experts;
+    const width = place.half, height = 132, floor = 98, gap = 7;
+    const context = bars.style.width === `${width}px` ? wipe(bars) : pen(bars, width, height), step = (width - 4 - gap * data.groups) / data.experts;
     const most = Math.max(...probability, 3 / data.experts), y = (value) => floor - (value / most) * 74;
     context.textAlign = "center";
     for (let e = 0; e < data.experts; e++) {
