@@ -163,7 +163,7 @@ function tableOf(head, rows, texts = []) {
 /** The joined row of tokens: everything that the page was told, growing with a live generation. */
 class Tokens {
   constructor(content, buffers) {
-    Object.assign(this, content, { size: content.experts / content.groups, count: 0, pieces: [] });
+    Object.assign(this, content, { size: content.experts / content.groups, count: 0, pieces: [], kind: null });
     this.starts = [];
     this.palette = Array.from({ length: this.experts }, (_, e) => [0, 1, 2].map((c) => buffers[2].getUint8(3 * e + c)));
     this.scales = floats(buffers[3]);
@@ -311,6 +311,7 @@ function render({ model, el }) {
   }
   const pick = (label, options, get, set) => {
     const select = element("select");
+    select.setAttribute("aria-label", label); // its label's text would hold all options
     for (const [text, value] of options) select.append(new Option(text, value));
     select.addEventListener("change", () => { set(select.value); model.save_changes(); });
     return { holder: element("label", "", `${label} `, select), update: () => { select.value = String(get()); } };
