@@ -530,7 +530,7 @@ function render({ model, el }) {
     const half = Math.floor(details.body.clientWidth) || 460; // read once: asking later costs a layout
     const row = limit(Math.floor(290 / (data.layers * data.slots)), 1, 10);
     place = { width, half, left: 66, row, gap: row > 2 ? 4 : 1 };
-    if (cell === 0) cell = limit(Math.floor((width - place.left) / data.count), 4, WIDEST);
+    if (cell === 0) cell = limit(Math.floor((width - place.left) / data.count), 3, WIDEST);
     from = limit(from, 0, Math.max(0, data.count - shown()));
   }
   const layerTop = (layer) => layer * (data.slots * place.row + place.gap);
