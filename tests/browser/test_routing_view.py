@@ -214,11 +214,15 @@ def test_an_expert_is_found_and_its_card_holds_the_tables(trace, watched, tmp_pa
     assert page.evaluate("model.get('token')") == view.table("expert")["token"][1]
     page.get_by_label("go to expert").fill("99")
     page.keyboard.press("Enter")
-    assert "There is no expert 99" in page.locator(".readout").text_content()
+    page.locator(".problem", has_text="There is no expert 99").wait_for()
     page.get_by_label("find tokens").fill("/[/")
     page.keyboard.press("Enter")
-    assert "no regular expression" in page.locator(".readout").text_content()
+    page.locator(".problem", has_text="no regular expression").wait_for()
     assert page.evaluate("model.get('search')") == ""
+    page.get_by_label("find tokens").fill("be")
+    page.keyboard.press("Enter")
+    page.locator(".problem").wait_for(state="hidden")
+    assert page.evaluate("model.get('search')") == "be"
 
 
 @pytest.mark.parametrize("colour", ["margin", "entropy", "surprisal"])
@@ -245,7 +249,7 @@ def test_tokens_are_coloured_in_the_order_of_the_values(trace, colour, watched, 
 def test_recorded_choices_alone_say_what_is_missing(trace, watched, tmp_path):
     page = watched.open(page_of(RoutingView(only_choices(trace), token=4, expert=5)), tmp_path)
     settle(page)
-    warning = page.locator(".warning").text_content()
+    warning = page.locator(".warning:not(.problem)").text_content()
     assert "no router_logits, no routing_weights, no chosen_logprobs, no router_scale" in warning
     assert [row[1] for row in cells(page, ".panel-token")] == [str(e) for e in trace.selected_experts[0, 4]]  # fmt: skip
     assert "no router_logits" in page.locator(".counterfactual").text_content()

@@ -248,7 +248,9 @@ function render({ model, el }) {
   const status = element("span", ""), halt = element("button", "plain", "Stop");
   halt.addEventListener("click", () => model.send({ kind: "stop" }));
   const filters = element("div", "row"), warning = element("div", "warning"), readout = element("div", "readout soft");
-  const spoken = element("div", "spoken");
+  const spoken = element("div", "spoken"), problem = element("div", "warning problem");
+  problem.hidden = true;
+  problem.setAttribute("role", "alert");
   spoken.setAttribute("aria-live", "polite");
   const canvasOf = (parent, name, label) => {
     const canvas = element("canvas", name), over = element("canvas", "over");
@@ -288,7 +290,7 @@ function render({ model, el }) {
   cards.body.append(card);
   const pair = element("div", "two even");
   pair.append(details.body, cards.body);
-  root.append(element("div", "row", title, summary, status, halt), filters, warning, readout, strips.body, maps.body, loads.body, pair, spoken);
+  root.append(element("div", "row", title, summary, status, halt), filters, problem, warning, readout, strips.body, maps.body, loads.body, pair, spoken);
 
   // -- traits and controls ----------------------------------------------------------------------------
 
@@ -325,6 +327,7 @@ function render({ model, el }) {
   search.addEventListener("change", () => {
     search.classList.toggle("bad", !matcher(search.value));
     if (!matcher(search.value)) return say(`${search.value} is no regular expression.`);
+    say("");
     model.set("search", search.value);
     model.save_changes();
   });
@@ -335,6 +338,7 @@ function render({ model, el }) {
     const layer = found?.[1] === undefined ? model.get("layer") : Number(found[1]), expert = found ? Number(found[2]) : -1;
     const good = found && expert < data.experts && layer < data.layers;
     goTo.classList.toggle("bad", Boolean(goTo.value) && !good);
+    say("");
     if (good) choose({ layer, expert });
     else if (goTo.value) say(`There is no expert ${goTo.value}; experts are 0 to ${data.experts - 1}, layers 0 to ${data.layers - 1}.`);
   });
@@ -396,7 +400,8 @@ function render({ model, el }) {
     tableButton(loads, "load", loadTable);
     for (const holder of root.querySelectorAll("section > .numbers")) if (![strips, maps, loads].some(({ body }) => body.lastChild === holder)) holder.remove();
   }
-  const say = (text) => { spoken.textContent = readout.textContent = text; };
+  /** What is wrong with an input; stays until an input is right. */
+  const say = (text) => { problem.textContent = text; problem.hidden = !text; };
 
   // -- numbers ----------------------------------------------------------------------------------------
 
@@ -801,6 +806,7 @@ function render({ model, el }) {
         if (slot < 0) continue;
         const x = place.left + column * cell, y = layerTop(layer) + slot * place.row;
         if (place.row >= 4 && cell >= 4) { outline(over, theme.paper, 3, x, y, cell, place.row); outline(over, theme.ink, 1.5, x, y, cell, place.row); }
+        else if (place.row >= 4) over.fillRect(x, y, Math.max(2, cell), place.row);
         else over.fillRect(x, layerTop(layer), Math.max(1, cell - 1), data.slots * place.row);
       }
     }
@@ -981,7 +987,7 @@ function render({ model, el }) {
     const all = todo.has("all");
     if (all || todo.has("filter")) recount();
     if (all || todo.has("filter") || todo.has("select") || todo.has("colour")) controls.forEach((control) => control.update());
-    search.value = model.get("search");
+    if (all || todo.has("filter")) search.value = model.get("search");
     if (all) {
       for (const box of [pair, strips.body, maps.body, loads.body]) box.hidden = !data.count;
       summary.textContent = data.count ? `${data.count} tokens · ${data.layers} layers · ${data.experts} experts${data.groups > 1 ? ` in ${data.groups} groups` : ""}${data.documents.length > 1 ? ` · ${data.documents.length} texts` : ""}` : "waiting for the first tokens…";
