@@ -166,6 +166,8 @@ class Tokens {
     Object.assign(this, content, { size: content.experts / content.groups, count: 0, pieces: [], kind: null });
     this.starts = [];
     this.palette = Array.from({ length: this.experts }, (_, e) => [0, 1, 2].map((c) => buffers[2].getUint8(3 * e + c)));
+    this.colours = this.palette.map(css);
+    this.inks = this.palette.map(onTop);
     this.scales = floats(buffers[3]);
     this.room = 0;
     const bits = floats(buffers[1]);
@@ -593,7 +595,7 @@ function render({ model, el }) {
         for (let layer = 0; layer < data.layers; layer++)
           for (let slot = 0; slot < data.slots; slot++) {
             const expert = data.at(from + column, layer, slot);
-            context.fillStyle = onTop(data.palette[expert]);
+            context.fillStyle = data.inks[expert];
             context.fillText(expert, place.left + (column + 0.5) * cell, layerTop(layer) + (slot + 0.5) * place.row + 0.5);
           }
       }
@@ -686,8 +688,8 @@ function render({ model, el }) {
   }
   const swatch = (expert) => {
     const node = element("span", "swatch", String(expert));
-    node.style.background = css(data.palette[expert]);
-    node.style.color = onTop(data.palette[expert]);
+    node.style.background = data.colours[expert];
+    node.style.color = data.inks[expert];
     return node;
   };
 
@@ -790,7 +792,7 @@ function render({ model, el }) {
     const button = element("button", "", swatch(expert));
     button.setAttribute("aria-label", `expert ${expert} of layer ${layer}`);
     button.dataset.expert = expert;
-    button.addEventListener("click", () => choose({ expert, layer }));
+    button.dataset.layer = layer;
     return button;
   };
 
@@ -869,7 +871,7 @@ function render({ model, el }) {
     for (let e = 0; e < data.experts; e++) {
       const x = 2 + e * step + data.group(e) * gap, wins = data.slot(token, layer, e) >= 0;
       context.globalAlpha = wins ? 1 : 0.5;
-      context.fillStyle = css(data.palette[e]);
+      context.fillStyle = data.colours[e];
       context.fillRect(x, y(probability[e]), step - 1, floor - y(probability[e]));
       context.globalAlpha = 1;
       context.fillStyle = theme.ink;
@@ -1046,7 +1048,11 @@ function render({ model, el }) {
     canvas.addEventListener("click", (event) => { const found = find(event); if (found) choose(found); });
   }
   for (const node of [strip, map.canvas, load.canvas, card]) node.addEventListener("pointerleave", () => hover && point(null));
-  card.addEventListener("click", (event) => { const button = event.target.closest("[data-token]"); if (button) choose({ token: Number(button.dataset.token) }); });
+  root.addEventListener("click", (event) => {
+    const button = event.target.closest("td button");
+    if (button?.dataset.expert) choose({ expert: Number(button.dataset.expert), layer: Number(button.dataset.layer) });
+    else if (button?.dataset.token) choose({ token: Number(button.dataset.token) });
+  });
   const onKey = (byExpert) => (event) => {
     if (!data) return;
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-data.count, 0], End: [data.count, 0], Escape: [0, 0] }[event.key];
