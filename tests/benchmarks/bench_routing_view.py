@@ -87,7 +87,7 @@ def made_up_trace(seed: int = 0) -> Trace:
     size = EXPERTS // GROUPS
     within = logits.reshape(LAYERS, TOKENS, GROUPS, size).argmax(-1)
     chosen = (within + np.arange(GROUPS) * size).astype(np.uint8)
-    words = np.array([" the", " of", "ing", "7", "3", " =", ",", " model", "床", "\n"])
+    words = np.array([" the", " of", "ing", "7", "3", " =", ",", " model", "床"])
     third = TOKENS // 3
     return Trace(
         {
@@ -102,7 +102,7 @@ def made_up_trace(seed: int = 0) -> Trace:
             "config": {"num_hidden_layers": LAYERS, "num_experts": EXPERTS},
             "num_groups": GROUPS,
             "router_scale": random.random((LAYERS, EXPERTS)).tolist(),
-            "pieces": random.choice(words, TOKENS, p=[0.11] * 9 + [0.01]).tolist(),
+            "pieces": random.choice(words, TOKENS).tolist(),
             "spans": [
                 {"kind": kind, "start": n * third, "end": TOKENS if n == 2 else (n + 1) * third}
                 for n, kind in enumerate(["prompt", "thinking", "answer"])

@@ -644,7 +644,7 @@ function render({ model, el }) {
       node.setAttribute("role", "option");
       nodes.push(node);
       parts.at(-1).append(node);
-      if (piece === "<0x0A>" || piece.endsWith("\n")) parts.at(-1).append(element("br"));
+      if (piece === "<0x0A>") parts.at(-1).append(element("br"));
     }
     strip.classList.toggle("many", parts.length > 1);
     strip.replaceChildren(...parts);
