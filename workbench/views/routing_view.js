@@ -506,15 +506,19 @@ function render({ model, el }) {
     root.append(mark);
     const brand = getComputedStyle(mark).color;
     mark.remove();
-    theme = { ink: css(ink), paper: css(paper), rgb: paper, ramp, mark: brand };
+    const steps = Array.from({ length: 256 }, (_, n) => ramp(n / 255));
+    theme = { ink: css(ink), paper: css(paper), rgb: paper, ramp, mark: brand, steps: steps.map(css), inks: steps.map(onTop) };
   }
   function pen(canvas, width, height) {
     const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-    canvas.style.width = `${width}px`;
-    canvas.style.height = `${height}px`;
     const context = canvas.getContext("2d");
+    if (canvas.width === Math.round(width * ratio) && canvas.height === Math.round(height * ratio)) context.reset();
+    else { // new memory only for a new size
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+      canvas.style.width = `${width}px`;
+      canvas.style.height = `${height}px`;
+    }
     context.scale(ratio, ratio);
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
@@ -665,10 +669,10 @@ function render({ model, el }) {
         rgb = data.palette[expert];
         number = String(expert);
       } else if (Number.isFinite(values(token))) rgb = theme.ramp(values(token) / (scales[colour] || 1));
-      node.style.background = rgb ? css(rgb) : "";
-      node.style.color = rgb ? onTop(rgb) : "";
-      node.dataset.number = number;
-      node.classList.toggle("out", !keep[token]);
+      const shade = rgb ? `background:${css(rgb)};color:${onTop(rgb)}` : "", out = !keep[token];
+      if (node.shade !== shade) node.style.cssText = node.shade = shade;
+      if (node.number !== number) node.dataset.number = node.number = number;
+      if (node.out !== out) node.classList.toggle("out", (node.out = out));
     }
     drawLegend(colour, layer, group);
   }
@@ -724,18 +728,29 @@ function render({ model, el }) {
       const top = grid.top + layer * grid.row;
       context.fillStyle = theme.ink;
       if (layer % every === 0) context.fillText(`layer ${layer}`, grid.left - 6, top + grid.row / 2);
-      for (let expert = 0; expert < data.experts; expert++) cellOf(context, expertLeft(expert), top, grid.row, share(layer, expert), beyond[layer * data.experts + expert]);
     }
+    cells(context, () => {
+      for (let layer = 0; layer < data.layers; layer++)
+        for (let expert = 0; expert < data.experts; expert++) cellOf(context, expertLeft(expert), grid.top + layer * grid.row, grid.row, share(layer, expert), beyond[layer * data.experts + expert]);
+    });
     legendOf(context, height - 26);
     loadNote.textContent = `Share of the ${kept} tokens that use the expert. ${others() ? `Hatched: not beyond a random choice of ${kept} of all ${data.count} tokens (exact hypergeometric` : `Hatched: ${band[0]} to ${band[1]} uses, which uniform routing of ${kept} tokens gives as well (exact binomial`}, 95 % for all ${counts.length} cells together). ${data.grouped ? "A group's experts add up to 100 % by construction. " : ""}Tokens of one text are not independent: a mark is a hint.`;
   }
+  let hatched = null; // cells not beyond chance, by the colour of their hatching
   function cellOf(context, x, y, row, value, marked) {
-    const rgb = theme.ramp(value / loadTop);
-    context.fillStyle = css(rgb);
-    context.fillRect(x, y, grid.cell - (grid.cell > 5 ? 1 : 0), row - 1);
-    if (marked) return;
-    context.fillStyle = hatching[onTop(rgb)];
-    context.fillRect(x, y, grid.cell - (grid.cell > 5 ? 1 : 0), row - 1);
+    const step = Math.round(limit(value / loadTop, 0, 1) * 255), width = grid.cell - (grid.cell > 5 ? 1 : 0);
+    context.fillStyle = theme.steps[step];
+    context.fillRect(x, y, width, row - 1);
+    if (!marked) hatched[theme.inks[step]].rect(x, y, width, row - 1);
+  }
+  /** Draw cells, then the hatching of all of them at once. */
+  function cells(context, draw) {
+    hatched = { "#000": new Path2D(), "#fff": new Path2D() };
+    draw();
+    for (const [ink, path] of Object.entries(hatched)) {
+      context.fillStyle = hatching[ink];
+      context.fill(path);
+    }
   }
   function legendOf(context, y) {
     const wide = Math.min(200, 10 * grid.cell + 120);
@@ -763,7 +778,7 @@ function render({ model, el }) {
     for (const [number, { label, count, tokens, low, high }] of byDomain(layer, data.experts).entries()) {
       context.fillStyle = theme.ink;
       context.fillText(label.length > 13 ? `${label.slice(0, 12)}…` : label, grid.left - 6, top + number * 18 + 9);
-      for (let expert = 0; expert < data.experts; expert++) cellOf(context, expertLeft(expert), top + number * 18, 18, count[expert] / Math.max(1, tokens), count[expert] < low || count[expert] > high);
+      cells(context, () => { for (let expert = 0; expert < data.experts; expert++) cellOf(context, expertLeft(expert), top + number * 18, 18, count[expert] / Math.max(1, tokens), count[expert] < low || count[expert] > high); });
     }
   }
   /** Every domain's uses of a layer's experts, whatever the domain filter says. */
