@@ -25,8 +25,8 @@ from transformers.models.llama.modeling_llama import rotate_half
 
 from workbench import generation
 from workbench.arguments import whole_number
-from workbench.errors import TraceError
-from workbench.generation import Sampling
+from workbench.errors import GenerationError, TraceError
+from workbench.generation import Sampling, Step
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ class Recording:
         """Keep one tensor whose first axis is the token."""
         self.parts[name, layer].append(tensor)
 
-    def joined(self, name: str, layer: int) -> torch.Tensor:
-        """[token, …], forward passes joined."""
-        parts = self.parts[name, layer]
+    def joined(self, name: str, layer: int, first: int = 0) -> torch.Tensor:
+        """[token, …], forward passes joined, from the `first` one on."""
+        parts = self.parts[name, layer][first:]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def stacked(self, name: str, layers: Sequence[int]) -> torch.Tensor:
-        """[layer, token, …] on the CPU."""
-        return torch.stack([self.joined(name, layer).cpu() for layer in layers])
+    def stacked(self, name: str, layers: Sequence[int], first: int = 0) -> torch.Tensor:
+        """[layer, token, …] on the CPU, of the forward passes from the `first` one on."""
+        return torch.stack([self.joined(name, layer, first).cpu() for layer in layers])
 
     def require_tokens(self, count: int) -> None:
         """Refuse a recording in which some module saw another number of tokens.
@@ -147,6 +147,8 @@ def trace(
     top_k: int = 10,
     sampling: Sampling | None = None,
     thinking: str = "slow",
+    stop: threading.Event | None = None,
+    on_step: Callable[[Step, dict[str, np.ndarray]], None] | None = None,
 ) -> Trace:
     """Run a text once and keep what the model did.
 
@@ -164,9 +166,16 @@ def trace(
         For the generation; greedy by default.
     thinking
         For messages; see `PanguTokenizer.apply_chat_template`.
+    stop
+        When set, no further token is generated; what was read until then becomes the trace.
+    on_step
+        Called with every generated `Step` and the routing arrays [moe_layer, token, …] of the
+        tokens that were run since the last call: first the prompt's, then one token's each.
 
     Raises
     ------
+    GenerationError
+        If `stop` was set before anything was read.
     TraceError
         For layers that are not there, a `top_k` below 1, a text longer than the context, or when
         something else ran the model during the trace.
@@ -195,15 +204,20 @@ def trace(
         else:
             cache = DynamicCache(config=config)
             steps = generation.stream(
-                pangu, ids, max_new_tokens, sampling, alternatives=1, cache=cache
+                pangu, ids, max_new_tokens, sampling, stop, alternatives=1, cache=cache
             )
-            new = []
+            new, passes = [], 0
             with tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
                 for step in steps:
                     new.append(step.token_id)
+                    if on_step is not None:
+                        on_step(step, _routing_arrays(record, config, passes))
+                    passes = len(new)
                     if streaming is not None:
                         bar.set_postfix_str(str(streaming), refresh=False)
                     bar.update()
+            if not new:
+                raise GenerationError("stopped before the prompt was read; there is no trace.")
             ids = ids + new  # the last one has not been run yet
             model.model(
                 torch.tensor([ids[-1:]], device=pangu.device), past_key_values=cache, use_cache=True
@@ -256,13 +270,7 @@ def _attention_layers(attention: str | Sequence[int] | None, num_layers: int) ->
 
 
 def _arrays(record: Recording, layers: list[int], config: Any) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    routed = sorted(layer for name, layer in record.parts if name == "router_logits")
-    if routed:
-        for name in ("router_logits", "routing_weights", "routed_norm", "shared_norm"):
-            arrays[name] = record.stacked(name, routed).float().numpy()
-        kind = np.uint8 if config.num_experts <= 256 else np.int16
-        arrays["selected_experts"] = record.stacked("selected_experts", routed).numpy().astype(kind)
+    arrays = _routing_arrays(record, config)
     for name in ("query", "key") if layers else ():
         values = torch.stack([_rotated(record, name, layer, config.head_dim) for layer in layers])
         narrow = values.dtype != torch.float32 and _fits_float16(values)
@@ -284,6 +292,19 @@ def _fits_float16(values: torch.Tensor) -> bool:
     largest = torch.finfo(torch.float16).max
     low, high = values.aminmax()
     return bool(-largest <= low) and bool(high <= largest)  # False for NaN as well
+
+
+def _routing_arrays(record: Recording, config: Any, first: int = 0) -> dict[str, np.ndarray]:
+    """[moe_layer, token, …] of the forward passes from the `first` one on; empty if dense."""
+    arrays: dict[str, np.ndarray] = {}
+    routed = sorted(layer for name, layer in record.parts if name == "router_logits")
+    if routed:
+        for name in ("router_logits", "routing_weights", "routed_norm", "shared_norm"):
+            arrays[name] = record.stacked(name, routed, first).float().numpy()
+        kind = np.uint8 if config.num_experts <= 256 else np.int16
+        chosen = record.stacked("selected_experts", routed, first)
+        arrays["selected_experts"] = chosen.numpy().astype(kind)
+    return arrays
 
 
 def _predictions(

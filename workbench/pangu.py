@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from workbench import capture, conversion, generation
@@ -130,9 +131,13 @@ class Pangu:
         top_k: int = 10,
         sampling: Sampling | None = None,
         thinking: str = "slow",
+        stop: threading.Event | None = None,
+        on_step: Callable[[Step, dict[str, np.ndarray]], None] | None = None,
     ) -> Trace:
         """Run a text once and keep what the model did; see `workbench.capture.trace`."""
-        return capture.trace(self, prompt, max_new_tokens, attention, top_k, sampling, thinking)
+        return capture.trace(
+            self, prompt, max_new_tokens, attention, top_k, sampling, thinking, stop, on_step
+        )
 
     def stream(
         self,

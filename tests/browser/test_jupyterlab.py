@@ -151,3 +151,42 @@ def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, brows
     page.close()
     assert errors == []
     assert outside == []
+
+
+def test_the_routing_notebook_finds_the_expert_that_prefers_digits(server, browser, tmp_path):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    open_and_run(page, server, "01_expert_routing.ipynb", "routing differs between kinds of text")
+    routing = page.locator(".pw-routing[data-ready=true]").first
+    routing.scroll_into_view_if_needed(timeout=60_000)
+    routing.get_by_role("button", name="all tokens").click()
+    routing.locator(".rank p", has_text="all").wait_for()
+    routing.get_by_label("kind").select_option("digits")
+    routing.locator(".rank p", has_text="digits").wait_for()
+    best = routing.locator(".rank tbody tr").first
+    assert best.locator("td").nth(4).text_content() == "yes"
+    expert = best.locator("td").first.text_content()
+    best.locator("button").click()
+    routing.locator(".card .beyond", has_text="beyond chance").wait_for()
+    routing.screenshot(path=tmp_path / "routing.png")
+    code = "print(routing.expert, routing.table('expert')['piece'].str.strip().str.isdigit().all())"
+    assert run_in_new_cell(page, code) == f"{expert} True"
+    code = "print(live.running, live.routing.num_tokens == live.trace.num_tokens)"
+    assert run_in_new_cell(page, code) == "False True"
+
+    code = "long = wb.RoutingView.live(pangu, 'KING.', max_new_tokens=1900)\nprint('begun')\ndisplay(long)"
+    assert run_in_new_cell(page, code) == "begun"
+    growing = page.locator(".pw-routing").last
+    growing.locator(".token").nth(20).wait_for(timeout=60_000)
+    assert run_in_new_cell(page, "print(long.running)") == "True"  # the kernel still answers
+    growing = page.locator(".pw-routing").last
+    growing.scroll_into_view_if_needed()
+    growing.get_by_role("button", name="Stop").click()
+    growing.get_by_role("button", name="Stop").wait_for(state="hidden", timeout=60_000)
+    tokens = run_in_new_cell(page, "print(long.running, long.wait(60).num_tokens)").split()
+    assert tokens[0] == "False"
+    assert 20 < int(tokens[1]) < 1900
+    assert int(growing.get_attribute("data-tokens")) == int(tokens[1])
+    page.close()
+    assert errors == []

@@ -32,9 +32,12 @@ const model = {{
   save_changes: () => {{}},
   on: (name, call) => (listeners[name] = listeners[name] || []).push(call),
   off: () => {{}},
-  send: () => setTimeout(() => answers.forEach(({{ content, buffers }}) =>
+  send: (question) => setTimeout(() => {{
+    const same = (asked) => JSON.stringify(Object.entries(asked).sort()) === JSON.stringify(Object.entries(question).sort());
+    const found = answers.find(({{ asked }}) => same(asked)) || {{ content: {{ kind: "absent", asked: question }}, buffers: [] }};
     (listeners["msg:custom"] || []).forEach((call) =>
-      call(content, buffers.map((b) => new DataView(decode(b).buffer)))))),
+      call(found.content, found.buffers.map((b) => new DataView(decode(b).buffer))));
+  }}),
 }};
 widget.render({{ model, el: document.getElementById("view") }});
 </script></body></html>
@@ -72,7 +75,7 @@ class View(anywidget.AnyWidget):
 
     def to_html(self, path: str | Path | None = None) -> str:
         """One self-contained page without kernel or network, also written to `path` if given."""
-        answers = [self.answer(question) for question in self.questions()]
+        answers = [(question, self.answer(question)) for question in self.questions()]
         values = {name: getattr(self, name) for name in self.traits(sync=True) if name in self.keys}
         values = {name: value for name, value in values.items() if _is_plain(value, name)}
         script = Path(self._script).read_text(encoding="utf-8")
@@ -82,8 +85,13 @@ class View(anywidget.AnyWidget):
             values=_for_script(values),
             answers=_for_script(
                 [
-                    {"content": content, "buffers": [base64.b64encode(b).decode() for b in buffers]}
-                    for content, buffers in filter(None, answers)
+                    {
+                        "asked": question,
+                        "content": answer[0],
+                        "buffers": [base64.b64encode(buffer).decode() for buffer in answer[1]],
+                    }
+                    for question, answer in answers
+                    if answer is not None
                 ]
             ),
         )

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import colorsys
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from workbench.analysis import expert_load
 from workbench.trace import Trace
+from workbench.views._chance import uniform_band
+from workbench.views._routing import Routing
 
 LABELLED_TOKENS = 60  # more pieces than this cannot be read along an axis
 
 
 def expert_colours(num_experts: int, num_groups: int) -> np.ndarray:
-    """[expert, 3]: hue tells the group, lightness the expert within it; the widgets use the same."""
+    """[expert, 3] sRGB: hue tells the group, lightness the expert within it; the widgets use the same.
+
+    Evenly spaced in OKLCH, where equal steps look equal: experts keep their order of lightness in
+    every group and for every kind of colour vision.
+    """
     size = num_experts // num_groups
-    return np.array(
-        [
-            colorsys.hls_to_rgb(
-                (expert // size) / num_groups, 0.3 + 0.5 * (expert % size) / max(1, size - 1), 0.65
-            )
-            for expert in range(num_experts)
-        ]
-    )
+    expert = np.arange(num_experts)
+    lightness = 0.42 + 0.44 * (expert % size) / max(1, size - 1)
+    hue = 2 * np.pi * ((expert // size) / num_groups + 0.07)
+    a, b = 0.1 * np.cos(hue), 0.1 * np.sin(hue)
+    cube_roots = np.stack([lightness, a, b], -1) @ np.array(
+        [[1, 1, 1], [0.3963377774, -0.1055613458, -0.0894841775], [0.2158037573, -0.0638541728, -1.2914855480]]
+    )  # fmt: skip
+    linear = cube_roots**3 @ np.array(
+        [[4.0767416621, -1.2684380046, -0.0041960863], [-3.3077115913, 2.6097574011, -0.7034186147], [0.2309699292, -0.3413193965, 1.7076147010]]
+    )  # fmt: skip
+    linear = linear.clip(0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def routing_heatmap(trace: Trace) -> Figure:
@@ -47,6 +55,48 @@ def routing_heatmap(trace: Trace) -> Figure:
         "hue is the group, lightness the expert",
         fontsize=9,
     )
+    return figure
+
+
+def routing_figure(routing: Routing, keep: np.ndarray) -> Figure:
+    """The routing view for print: the map, one row per group, over the loads of the kept tokens.
+
+    A dot marks a load beyond what uniform routing gives (exact binomial, 95 % for all cells).
+    """
+    layers, slots, experts, tokens = routing.layers, routing.slots, routing.experts, routing.num_tokens  # fmt: skip
+    height = min(4.5, 0.6 + layers * slots * 0.055)
+    figure = Figure(figsize=(11, height + min(4, 1.4 + 0.22 * layers)), layout="constrained")
+    above, below = figure.subplots(2, height_ratios=[height, min(4, 1.4 + 0.22 * layers)])
+    colours = np.round(expert_colours(experts, routing.groups) * 255).astype(np.uint8)
+    image = colours[routing.chosen].reshape(tokens, layers * slots, 3).swapaxes(0, 1).copy()
+    image[:, ~keep] = 255 - (255 - image[:, ~keep]) // 5  # pale
+    if tokens:
+        above.imshow(image, aspect="auto", interpolation="nearest", extent=(0, tokens, layers, 0))
+    above.hlines(np.arange(1, layers), 0, tokens, color="white", linewidth=0.8)
+    for start in routing.starts[1:]:
+        above.axvline(start, color="black", linewidth=0.8)
+    above.set_yticks(np.arange(layers) + 0.5, [str(layer) for layer in range(layers)], fontsize=7)
+    above.set(ylabel="layer", xlabel="token", title="Winners: a row per group; hue is the group, lightness the expert")  # fmt: skip
+    count, kept = routing.counts(keep), int(keep.sum())
+    low, high = uniform_band(kept, slots / experts, count.size)
+    share = below.pcolormesh(count / max(1, kept), cmap="Blues", vmin=0)
+    layer, expert = np.nonzero((count < low) | (count > high))
+    below.scatter(
+        expert + 0.5, layer + 0.5, s=14, color="#d95f02", edgecolor="white", linewidth=0.5
+    )
+    below.invert_yaxis()
+    for border in np.arange(1, routing.groups) * (experts // routing.groups):
+        below.axvline(border, color="black", linewidth=0.6)
+    bar = figure.colorbar(share, ax=below, label="share of tokens")
+    bar.ax.axhline(slots / experts, color="black", linestyle="--")
+    below.set_yticks(np.arange(layers) + 0.5, [str(layer) for layer in range(layers)], fontsize=7)
+    below.set(xlabel="expert", ylabel="layer")
+    below.set_title(
+        f"Share of {kept} tokens; dashed: uniform routing, {slots / experts:.1%}; dot: beyond the "
+        f"{low} to {high} uses that it gives",
+        fontsize=9,
+    )
+    above.title.set_fontsize(9)
     return figure
 
 
