@@ -103,3 +103,14 @@ def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.strip() == f"pangu-workbench {workbench.__version__}"
+
+
+def test_the_address_that_the_lab_prints_opens_the_first_notebook(monkeypatch):
+    commands = []
+    monkeypatch.setattr("subprocess.call", lambda command: commands.append(command) or 0)
+    assert main(["lab", "--no-browser"]) == 0
+    (command,) = commands
+    assert command[-1] == "--no-browser"
+    folder = next(part.split("=")[1] for part in command if part.startswith("--ServerApp.root_dir"))
+    address = next(part.split("=")[1] for part in command if part.startswith("--LabApp.default"))
+    assert (Path(folder) / address.removeprefix("/lab/tree/")).is_file()

@@ -185,6 +185,8 @@ def _quantize(options: argparse.Namespace) -> int:
 
 def _lab(options: Sequence[str]) -> int:
     notebooks = Path(__file__).parent.parent / "notebooks"
-    first = notebooks / "00_start_here.ipynb"
-    target = [str(first)] if first.is_file() else []
-    return subprocess.call([sys.executable, "-m", "jupyterlab", *options, *target])
+    first = "00_start_here.ipynb"
+    start = []
+    if (notebooks / first).is_file():  # the address that is printed opens it too
+        start = [f"--ServerApp.root_dir={notebooks}", f"--LabApp.default_url=/lab/tree/{first}"]
+    return subprocess.call([sys.executable, "-m", "jupyterlab", *start, *options])
