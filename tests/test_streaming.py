@@ -45,7 +45,7 @@ def stored(tmp_path_factory):
 def least_bytes(folder, bits) -> int:
     """What the error names as the smallest workable budget."""
     with pytest.raises(QuantizationError, match="the least is") as caught:
-        load(folder, bits=bits, device="cpu", memory=1)
+        load(folder, bits=bits, device="cpu", memory="1KB")
     return size_in_bytes(str(caught.value).partition("the least is ")[2].partition(",")[0])
 
 
@@ -367,8 +367,12 @@ def test_plan_and_receipt_tell_what_is_on_disk_and_what_is_held(bits, stored):
 
 def test_a_model_that_the_memory_holds_is_loaded_whole(stored):
     folder = stored("moe", 4)
-    assert load(folder, device="cpu", memory="1GB").streaming is None
+    pangu = load(folder, device="cpu", memory="1GB")
+    assert pangu.streaming is None
+    assert "whole in memory (1.00 GB allowed)" in str(pangu.plan)
+    assert "whole in memory" in repr(pangu)
     assert load(folder, device="cpu", memory="auto").streaming is None
+    assert "whole in memory" not in repr(load(folder, device="cpu"))
 
 
 def test_saving_a_streamed_model_writes_the_same_file(stored, tmp_path):
@@ -404,6 +408,12 @@ def test_what_does_not_fit_is_told_of_the_way_from_disk(stored, monkeypatch):
 @pytest.mark.parametrize("memory", ["much", "-3GB", "3 apples"])
 def test_a_budget_that_is_no_size_is_refused(memory, stored):
     with pytest.raises(QuantizationError, match="is no size"):
+        load(stored("dense", 16), bits=16, device="cpu", memory=memory)
+
+
+@pytest.mark.parametrize("memory", ["20", 20, "8000"])
+def test_a_budget_whose_unit_was_forgotten_is_refused(memory, stored):
+    with pytest.raises(QuantizationError, match=f"has no unit .* write {memory}GB"):
         load(stored("dense", 16), bits=16, device="cpu", memory=memory)
 
 

@@ -30,6 +30,7 @@ from workbench.ascend_linear import (
 from workbench.checkpoint import Checkpoint
 from workbench.devices import device_of, devices_of, dispatch, placement
 from workbench.errors import CheckpointError, QuantizationError
+from workbench.float32_linear import cpu_multiplies_bfloat16, use_float32
 from workbench.models import CLASSES
 from workbench.plan import compute_dtype, expected_shapes, is_quantizable, kept_dtype
 from workbench.quantization import (
@@ -145,6 +146,8 @@ class Filler:
             self.quant_type = kind if bits == 4 else "int8"
             self.quantized = replace_linears(self.model, bits, kind, self.dtype)
             self.model.config.quantization_config = quantization_config(bits, kind)
+        if not cpu_multiplies_bfloat16():
+            use_float32(self.model)
         self.places = placement(self.model, device, self.dtype, self.quantized, bits)
         self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(
             self.device_of("model.rotary_emb")

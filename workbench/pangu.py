@@ -19,7 +19,7 @@ from workbench.generation import Generation, Sampling, Step
 from workbench.loading import Filler, load_model
 from workbench.models import PanguTokenizer
 from workbench.models.tokenization_pangu import require_vocabulary
-from workbench.plan import Plan, choose_bits, make_plan, require_fit, with_memory
+from workbench.plan import Plan, choose_bits, format_size, make_plan, require_fit, with_memory
 from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
 from workbench.streaming import Streaming
 
@@ -79,8 +79,10 @@ class Pangu:
         return self.model.config
 
     def __repr__(self) -> str:
-        streamed = "" if self.streaming is None else f", from disk: {self.streaming}"
-        return f"Pangu({self.name!r}, bits={self.bits}, device={str(self.device)!r}{streamed})"
+        where = "" if self.streaming is None else f", from disk: {self.streaming}"
+        if self.streaming is None and self.plan.allowed_bytes is not None:
+            where = f", whole in memory: {format_size(self.receipt.nbytes)}"
+        return f"Pangu({self.name!r}, bits={self.bits}, device={str(self.device)!r}{where})"
 
     def encode(self, prompt: Prompt, thinking: str = "slow") -> list[int]:
         """Token ids of a text, of a conversation, or ids as they are.

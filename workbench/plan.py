@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
+from bitsandbytes.functional import has_avx512bf16
 
 from workbench.ascend import added_biases
 from workbench.ascend_linear import is_kept_as_stored
@@ -17,6 +18,7 @@ from workbench.errors import QuantizationError
 from workbench.models import CLASSES
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+LEAST_BARE = 10_000  # bytes that may be written without a unit
 WORKING_SHARE = 0.9  # of the free memory that a model may take; the rest is for running it
 
 
@@ -35,6 +37,8 @@ class Plan:
     memory_bytes : int or None
         The most that the weights will take at one time, where they stay on disk; see
         `workbench.streaming`. None where the model is loaded whole.
+    allowed_bytes : int or None
+        What `memory=` allowed; None where nothing was said.
     """
 
     frame: pd.DataFrame
@@ -43,6 +47,7 @@ class Plan:
     free_bytes: int
     name: str
     memory_bytes: int | None = None
+    allowed_bytes: int | None = None
 
     @property
     def nbytes(self) -> int:
@@ -60,6 +65,8 @@ class Plan:
         size = f"{self.nbytes / 1e9:.3f} GB"
         if self.memory_bytes is not None:
             size += f" that stay on disk, at a time at most {format_size(self.memory_bytes)}"
+        elif self.allowed_bytes is not None:
+            size += f", whole in memory ({format_size(self.allowed_bytes)} allowed),"
         return (
             f"Plan for {self.name} in {self.bits} bit on {self.device}: "
             f"{size} of {self.free_bytes / 1e9:.1f} GB free: {verdict}.\n"
@@ -155,8 +162,9 @@ def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
         if checkpoint.stays_as_stored(bits) and is_quantizable(name):
             sizes[component] += _bytes_as_stored(checkpoint, name, count, dtype)
         elif bits == 4 and is_quantizable(name):
-            # half a byte, and per block of 64 a scale: 2 bytes packed on a CPU, else 1 and a bit
-            sizes[component] += count // 2 + (count // 32 if kind == "cpu" else count // 64)
+            # half a byte, and per block of 64 a scale: 2 bytes where it is packed, else 1 and a bit
+            packs = kind == "cpu" and has_avx512bf16()
+            sizes[component] += count // 2 + (count // 32 if packs else count // 64)
         elif bits == 8 and is_quantizable(name):
             sizes[component] += count + 4 * shape[0]
         else:
@@ -193,12 +201,12 @@ def with_memory(plan: Plan, memory: str | int | None) -> Plan:
         return plan
     allowed = int(WORKING_SHARE * plan.free_bytes) if memory == "auto" else size_in_bytes(memory)
     if plan.nbytes <= allowed:
-        return plan
+        return replace(plan, allowed_bytes=allowed)
     first = devices_of(plan.device)[0]
     if first != plan.device:
         plan = replace(plan, device=first, free_bytes=free_bytes(first))
         allowed = min(allowed, int(WORKING_SHARE * plan.free_bytes))
-    return replace(plan, memory_bytes=allowed)
+    return replace(plan, memory_bytes=allowed, allowed_bytes=allowed)
 
 
 def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
@@ -296,12 +304,17 @@ def size_in_bytes(text: str | int) -> int:
     Raises
     ------
     QuantizationError
-        If it is no size.
+        If it is no size, or a number so small that its unit must have been forgotten.
     """
-    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)B?\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)(B?)\s*", str(text), re.IGNORECASE)
     try:
-        return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+        size = int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
     except (TypeError, ValueError) as error:
         raise QuantizationError(
             f"{text!r} is no size; expected for example 8GB or 500MB."
         ) from error
+    if size < LEAST_BARE and not match[2] and not match[3]:
+        raise QuantizationError(
+            f"{text!r} has no unit and would be {size} bytes; write {match[1]}GB for gigabytes."
+        )
+    return size

@@ -8,53 +8,19 @@ from typing import Any
 
 import bitsandbytes as bnb
 import torch
-from bitsandbytes.functional import QuantState, dequantize_blockwise
+from bitsandbytes.functional import QuantState
 from torch import nn
 from transformers import BitsAndBytesConfig
 
 from workbench.errors import CheckpointError, QuantizationError
+from workbench.float32_linear import BLOCK, Linear4bit, fits_kernels, plain_scales
 
 # LLM.int8() would say at every call that it casts bf16 to fp16.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 KEPT = ("mlp.gate", "lm_head")  # linear modules that are never quantized
 INT8_THRESHOLD = 6.0  # LLM.int8(): inputs beyond this go through 16 bit
-BLOCK = 64  # weights that share a scale
 PACKED_ROWS = 32  # rows that bitsandbytes' CPU kernel reads together
-
-
-class UnevenLinear4bit(bnb.nn.Linear4bit):
-    """A 4-bit linear module whose rows do not end with a block of 64.
-
-    bitsandbytes' CPU kernels give such a weight the scales of the wrong blocks (or compile code in
-    the first prompt), so it is dequantized here. No released Pangu model has such sizes.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = dequantized(self.weight.data, self.weight.quant_state).to(self.compute_dtype)
-        bias = None if self.bias is None else self.bias.to(self.compute_dtype)
-        return nn.functional.linear(x.to(self.compute_dtype), weight, bias).to(x.dtype)
-
-
-def fits_kernels(module: nn.Module) -> bool:
-    """Whether bitsandbytes' 4-bit kernels compute this module's sizes rightly."""
-    return module.in_features % BLOCK == 0
-
-
-def dequantized(weight: torch.Tensor, state: QuantState) -> torch.Tensor:
-    """The float32 weight, [out, in], of 4-bit bytes that are not packed: code × scale of its block."""
-    halves = weight.view(torch.uint8).reshape(-1)
-    codes = torch.stack((halves >> 4, halves & 0x0F), dim=-1).reshape(-1)
-    count = state.shape.numel()
-    scales = plain_scales(state).repeat_interleave(state.blocksize)
-    return (state.code[codes[:count].int()] * scales[:count]).view(state.shape)
-
-
-def plain_scales(state: QuantState) -> torch.Tensor:
-    """The float32 scale of every block, with double quantization undone."""
-    if not state.nested:
-        return state.absmax.float()
-    return dequantize_blockwise(state.absmax, state.state2).float() + state.offset
 
 
 def replace_linears(
@@ -71,9 +37,8 @@ def replace_linears(
         if type(module) is not nn.Linear or name.endswith(KEPT):
             continue
         if bits == 4:
-            kind = bnb.nn.Linear4bit if fits_kernels(module) else UnevenLinear4bit
             with torch.device("meta"):
-                new = kind(
+                new = Linear4bit(
                     module.in_features,
                     module.out_features,
                     module.bias is not None,
@@ -184,7 +149,7 @@ def pack(module: nn.Module, wanted: bool = True) -> None:
     """
     if not is_packable(module, module.weight.device, wanted):
         if isinstance(module, bnb.nn.Linear4bit) and module.weight.device.type == "cpu":
-            module.support_avx512bf16_for_cpu = False  # the plain path: slower, any shape
+            module.support_avx512bf16_for_cpu = False  # bitsandbytes would pack it in a prompt
         return
     state = module.weight.quant_state
     module.weight.data = packed(module.weight.data, state)
@@ -199,7 +164,7 @@ def is_packable(module: nn.Module, device: str | torch.device, wanted: bool = Tr
     return (
         wanted
         and isinstance(module, bnb.nn.Linear4bit)
-        and not isinstance(module, UnevenLinear4bit)
+        and fits_kernels(module)
         and torch.device(device).type == "cpu"
         and module.support_avx512bf16_for_cpu
         and module.out_features % PACKED_ROWS == 0

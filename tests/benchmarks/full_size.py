@@ -24,7 +24,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-PROMPT_TOKENS = 512
 STEPS = {
     "7b": [
         "write-bf16", "convert-4", "convert-8", "load-4", "load-8", "trace-4", "trace-8",
@@ -42,6 +41,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(STEPS), required=True)
     parser.add_argument("--layers", type=int, help="fewer layers than the released model has")
     parser.add_argument("--memory", default="8GB", help="for the streamed steps (default: 8GB)")
+    parser.add_argument("--prompt", type=int, default=512, help="tokens to trace (default: 512)")
     parser.add_argument("--tokens", type=int, default=16, help="tokens to generate (default: 16)")
     parser.add_argument("--steps", nargs="+", help=f"by default {' '.join(STEPS['7b'])}")
     parser.add_argument("--again", action="store_true", help="measure what was measured before")
@@ -55,6 +55,7 @@ def main() -> None:
     results = json.loads(file.read_text()) if file.is_file() else {}
     for step in options.steps or STEPS[options.shape]:
         key = f"{options.shape} {options.layers or 'all'} layers, {step}"
+        key += f", {options.prompt} tokens" if step.startswith(("trace", "stream")) else ""
         key += f", {options.memory}" if step.startswith(("stream", "generate")) else ""
         if key not in results or options.again:
             command = [sys.executable, __file__, *sys.argv[1:], "--run", step]
@@ -121,12 +122,12 @@ def load(folder: Path, _options: argparse.Namespace) -> dict[str, Any]:
     return told
 
 
-def trace(folder: Path, _options: argparse.Namespace) -> dict[str, Any]:
+def trace(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """A prompt through the model in memory."""
     import workbench as wb
 
     pangu = wb.load(folder, device="cpu")
-    return measured(lambda: traced(pangu))
+    return measured(lambda: traced(pangu, options.prompt))
 
 
 def stream(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def stream(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     if streaming is None:
         return {"left_out": f"the model fits {options.memory}"}
     before = streaming.bytes_read
-    told = measured(lambda: traced(kept[0]))
+    told = measured(lambda: traced(kept[0], options.prompt))
     read = streaming.bytes_read - before
     return told | {
         "open_seconds": opening["seconds"],
@@ -206,11 +207,11 @@ def prompt(tokens: int) -> list[int]:
     return [1 + (7919 * place) % 153_000 for place in range(tokens)]
 
 
-def traced(pangu: Any) -> dict[str, Any]:
+def traced(pangu: Any, tokens: int) -> dict[str, Any]:
     """Trace the prompt, and make sure that numbers came out of it."""
     import numpy as np
 
-    result = pangu.trace(prompt(PROMPT_TOKENS))
+    result = pangu.trace(prompt(tokens))
     assert np.isfinite(result.arrays["top_logprobs"]).all()
     return {"tokens": result.num_tokens}
 

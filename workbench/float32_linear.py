@@ -1,0 +1,122 @@
+"""Linear modules that multiply in float32, piece by piece, where the fast ways are not to be had.
+
+Most laptops' processors have no instructions for bfloat16: there torch multiplies bfloat16 matrices
+four to ten times more slowly than float32 ones, and bitsandbytes takes 6 ns to dequantize one weight.
+The products of bfloat16 numbers are exact in float32, so the results differ in the order of sums only.
+"""
+
+from __future__ import annotations
+
+import bitsandbytes as bnb
+import torch
+from bitsandbytes.functional import QuantState, dequantize_blockwise
+from torch import nn
+
+BLOCK = 64  # 4-bit weights that share a scale
+CHUNK = 1 << 19  # weights that are in float32 at once: they stay in the processor's cache
+FEW_TOKENS = 16  # for which bringing a weight to float32 takes longer than it saves
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices as fast as float32 ones, or faster."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def fits_kernels(module: nn.Module) -> bool:
+    """Whether bitsandbytes' 4-bit kernels compute this module's sizes rightly."""
+    return module.in_features % BLOCK == 0
+
+
+class Linear4bit(bnb.nn.Linear4bit):
+    """bitsandbytes' 4-bit module, dequantized here where its own kernels are slow or wrong.
+
+    They are slow on a CPU for a weight that is not packed, and wrong (scales of the wrong blocks)
+    for rows that do not end with a block of 64. No released Pangu model has such sizes.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = self.weight.quant_state
+        packed = getattr(state, "packing_format_for_cpu", False)
+        if packed or (x.device.type != "cpu" and fits_kernels(self)):
+            return super().forward(x)
+        weight, scales = self.weight.data.view(torch.uint8).reshape(-1), plain_scales(state)
+        table, columns = code_pairs(state), self.in_features
+        inputs = x.to(self.compute_dtype).float()
+        outputs = x.new_empty(*x.shape[:-1], self.out_features)
+        step = max(BLOCK, CHUNK // columns // BLOCK * BLOCK)  # rows: whole blocks, whole bytes
+        for start in range(0, self.out_features, step):
+            stop = min(start + step, self.out_features)
+            first, last = start * columns, stop * columns
+            rows = dequantized(
+                weight[first // 2 : -(-last // 2)],
+                scales[first // BLOCK : -(-last // BLOCK)],
+                table,
+            )[: last - first].view(-1, columns)
+            rows = rows.to(self.compute_dtype).float()  # rounded as bitsandbytes rounds them
+            bias = None if self.bias is None else self.bias[start:stop].float()
+            outputs[..., start:stop] = nn.functional.linear(inputs, rows, bias)
+        return outputs
+
+
+class Float32Linear(nn.Linear):
+    """A linear module with a bfloat16 weight that multiplies in float32 where that is faster."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        few = x.numel() < FEW_TOKENS * self.in_features
+        if few or x.device.type != "cpu" or self.weight.dtype is not torch.bfloat16:
+            return super().forward(x)
+        inputs, outputs = x.float(), x.new_empty(*x.shape[:-1], self.out_features)
+        step = max(1, CHUNK // self.in_features)
+        for start in range(0, self.out_features, step):
+            rows = slice(start, start + step)
+            bias = None if self.bias is None else self.bias[rows].float()
+            outputs[..., rows] = nn.functional.linear(inputs, self.weight[rows].float(), bias)
+        return outputs
+
+
+def use_float32(model: nn.Module) -> None:
+    """Put `Float32Linear` in the place of a model's plain linear modules, which are still empty."""
+    for name, module in list(model.named_modules()):
+        if type(module) is nn.Linear:
+            with torch.device("meta"):
+                new = Float32Linear(
+                    module.in_features, module.out_features, module.bias is not None
+                )
+            parent, _, leaf = name.rpartition(".")
+            new.requires_grad_(False)
+            setattr(model.get_submodule(parent), leaf, new.eval())
+
+
+def code_pairs(state: QuantState) -> torch.Tensor:
+    """The two float32 numbers that each byte of a 4-bit weight stands for, as one int64: [256].
+
+    The first of the two stands in the high half of a byte.
+    """
+    pairs = torch.cartesian_prod(state.code.float(), state.code.float())
+    return pairs.contiguous().view(torch.int64).view(-1)
+
+
+def dequantized(weight: torch.Tensor, scales: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Flat float32 weights of the bytes of whole blocks (but for the last): code × scale.
+
+    Parameters
+    ----------
+    weight
+        uint8, two weights a byte.
+    scales
+        float32, one for each block.
+    table
+        As `code_pairs` gives it.
+    """
+    values = table.index_select(0, weight.int()).view(torch.float32)
+    whole = values.numel() // BLOCK
+    values[: whole * BLOCK].view(-1, BLOCK).mul_(scales[:whole, None])
+    values[whole * BLOCK :].mul_(scales[whole:])
+    return values
+
+
+def plain_scales(state: QuantState) -> torch.Tensor:
+    """The float32 scale of every block, with double quantization undone."""
+    if not state.nested:
+        return state.absmax.float()
+    return dequantize_blockwise(state.absmax, state.state2).float() + state.offset
