@@ -71,3 +71,14 @@ def uniform_chosen(random, layers: int, tokens: int, experts: int, groups: int) 
     """[layer, token, group]: one expert of each group, uniform and independent."""
     size = experts // groups
     return random.integers(size, size=(layers, tokens, groups)) + np.arange(groups) * size
+
+
+def top_k_trace(tokens=70, experts=10, slots=3, seed=4) -> Trace:
+    """A model without groups: the best `slots` of all experts, in the order of their ranks."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(2, tokens, experts)) + random.normal(size=(2, 1, experts))
+    trace = handmade(logits, 1)
+    chosen = np.argsort(-logits, axis=-1)[..., :slots].astype(np.uint8)
+    probability = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    weights = np.take_along_axis(probability, chosen.astype(int), -1).astype(np.float32)
+    return Trace(trace.arrays | {"selected_experts": chosen, "routing_weights": weights}, trace.meta)  # fmt: skip

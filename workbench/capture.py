@@ -207,7 +207,10 @@ def trace(
                 pangu, ids, max_new_tokens, sampling, stop, alternatives=1, cache=cache
             )
             new, passes = [], 0
-            with tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
+            shown = on_step is not None  # whoever listens shows the progress
+            with tqdm(
+                total=max_new_tokens, desc="generating", delay=2, leave=False, disable=shown
+            ) as bar:
                 for step in steps:
                     new.append(step.token_id)
                     if on_step is not None:

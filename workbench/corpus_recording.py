@@ -334,7 +334,7 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -
     if changed := [name for name in now if before.get(name) != now[name]]:
         detail = f" ({before['settings']} then, {now['settings']} now)" * ("settings" in changed)
         raise TraceError(
-            f"{folder} was recorded with another {' and other '.join(changed)}{detail}: going on "
+            f"{folder} was recorded with other {' and other '.join(changed)}{detail}: going on "
             "would mix the two. Choose another folder, or delete this one."
         )
 

@@ -228,9 +228,7 @@ class Trace:
 
     def router_probabilities(self, layer: int) -> np.ndarray:
         """Softmax over all experts before selection, [token, expert], of one layer."""
-        logits = np.asarray(self.router_logits[self._layer(layer)], dtype=np.float64)
-        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+        return softmax(self.router_logits[self._layer(layer)])
 
     def attention(self, layer: int, head: int, rows: Sequence[int] | None = None) -> np.ndarray:
         """Attention of one head, worked out now from its queries and keys.
@@ -333,3 +331,10 @@ def _in_range(what: str, number: int, size: int) -> int:
     if not -size <= number < size:
         raise TraceError(f"{what} {number} is out of range; there are {size}, counted from 0.")
     return number % size
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis, in float64."""
+    values = np.asarray(logits, dtype=np.float64)
+    exponentials = np.exp(values - values.max(axis=-1, keepdims=True, initial=-np.inf))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

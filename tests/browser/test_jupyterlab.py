@@ -69,8 +69,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(30)
 
 
-def command(page: Page, name: str) -> None:
-    page.evaluate("(name) => { window.jupyterapp.commands.execute(name); }", name)
+def command(page: Page, name: str, arguments: dict | None = None) -> None:
+    script = "([name, given]) => { window.jupyterapp.commands.execute(name, given); }"
+    page.evaluate(script, [name, arguments or {}])
 
 
 def open_and_run(page: Page, url: str, notebook: str, last_words: str) -> None:
@@ -193,5 +194,72 @@ def test_the_routing_notebook_finds_the_expert_that_prefers_digits(server, brows
     assert tokens[0] == "False"
     assert 20 < int(tokens[1]) < 1900
     assert int(growing.get_attribute("data-tokens")) == int(tokens[1])
+    page.close()
+    assert errors == []
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until something that matches has the focus."""
+    for _ in range(60):
+        if page.evaluate("(s) => document.activeElement.matches(s)", selector):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{selector} cannot be reached with Tab")
+
+
+def test_the_routing_view_needs_no_mouse_and_follows_the_dark_theme(server, browser, tmp_path):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    open_and_run(page, server, "01_expert_routing.ipynb", "routing differs between kinds of text")
+    assert run_in_new_cell(page, "routing.search, routing.expert = '', -1; print('reset')") == "reset"  # fmt: skip
+    routing = page.locator(".pw-routing[data-ready=true]").first
+    routing.scroll_into_view_if_needed(timeout=60_000)
+    routing.locator(".rank p", has_text="all").wait_for()
+
+    routing.get_by_label("layer", exact=True).focus()
+    tab_to(page, ".pw-routing select[aria-label=kind]")
+    page.keyboard.type("dig")
+    routing.locator(".rank p", has_text="digits").wait_for()
+    tab_to(page, ".pw-routing .rank button")
+    best = page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    routing.locator(".card p", has_text=f"expert {best} of group").wait_for()
+    assert "beyond chance" in routing.locator(".readout").text_content()
+    tab_to(page, """.pw-routing button[aria-label="table of the expert's tokens"]""")
+    page.keyboard.press("Enter")  # the focus was not lost meanwhile
+    tab_to(page, ".pw-routing .card td button[data-token]")
+    page.keyboard.press("Enter")
+    routing.locator(".token[aria-selected=true]").wait_for()
+    token = routing.locator(".token[aria-selected=true]").text_content()
+    assert token.strip().isdigit()
+    for name in ("the router", "map"):
+        tab_to(page, f'.pw-routing button[aria-label="table of {name}"]')
+        page.keyboard.press("Enter")
+    assert routing.locator(".numbers:visible").count() == 3
+    code = "print(routing.expert, routing.token >= 0, len(routing.table('router')))"
+    assert run_in_new_cell(page, code) == f"{best} True 64"
+
+    routing = page.locator(".pw-routing[data-ready=true]").first
+    routing.scroll_into_view_if_needed()
+    command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
+    page.wait_for_function(
+        """() => {
+          const channels = (name) => getComputedStyle(document.querySelector(".pw-routing"))[name]
+            .match(/[0-9.]+/g).slice(0, 3).map(Number);
+          return Math.max(...channels("backgroundColor")) < 60 && Math.min(...channels("color")) > 180;
+        }"""
+    )
+    frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    page.evaluate(frames)
+    page.screenshot(path=tmp_path / "dark.png")
+    # Canvases are dark as well, and no wider than what holds them.
+    background = """(canvas) => [...canvas.getContext("2d").getImageData(1, 1, 1, 1).data]"""
+    for name in ("canvas.map", "canvas.load"):
+        assert routing.locator(name).evaluate(background)[3] == 0  # the page's own colour
+    wide = "(all) => all.filter((c) => !c.hidden && c.clientWidth > c.closest('section').clientWidth).length"
+    assert routing.locator("canvas").evaluate_all(wide) == 0
+    rank, load = routing.locator(".rank").bounding_box(), routing.locator("canvas.load").bounding_box()  # fmt: skip
+    assert load["x"] + load["width"] <= rank["x"] + 1 or rank["y"] >= load["y"] + load["height"]
     page.close()
     assert errors == []

@@ -8,6 +8,7 @@ import pytest
 
 import workbench as wb
 from tests.made_up import made_up_trace, only_choices
+from tests.traces import top_k_trace
 from workbench.views import RoutingView
 from workbench.views.figures import expert_colours
 
@@ -85,7 +86,7 @@ def test_a_click_on_a_token_shows_its_router(trace, watched, tmp_path):
         assert texts[6] == ("yes" if row.in_global_top else "no")
     agree = int(view.table()["in_global_top"].sum())
     assert f"{agree} of 4 agree" in page.locator(".counterfactual").text_content()
-    page.locator(".panel-token button").nth(2).click()
+    page.locator(".winners button").nth(2).click()
     assert page.evaluate("model.get('expert')") == trace.selected_experts[2, 5, 2]
 
 
@@ -198,7 +199,7 @@ def test_an_expert_is_found_and_its_card_holds_the_tables(trace, watched, tmp_pa
     view.layer, view.expert = 1, 7
     tokens, words, partners = page.locator(".card table").all()
     text = "(table) => [...table.tBodies[0].rows].map((r) => [...r.cells].map((c) => c.textContent))"  # fmt: skip
-    frame = view.table("expert").head(12)
+    frame = view.table("expert").head(8)
     shown = tokens.evaluate(text)
     assert [float(row[0]) for row in shown] == pytest.approx(frame["weight"].tolist(), abs=6e-4)
     assert [row[1] for row in shown] == frame["context"].tolist()
@@ -223,6 +224,61 @@ def test_an_expert_is_found_and_its_card_holds_the_tables(trace, watched, tmp_pa
     page.keyboard.press("Enter")
     page.locator(".problem").wait_for(state="hidden")
     assert page.evaluate("model.get('search')") == "be"
+
+
+def test_a_model_without_groups_has_partners_and_loads_too(watched, tmp_path):
+    view = RoutingView(top_k_trace(), layer=1, expert=2)
+    page = watched.open(page_of(view), tmp_path)
+    settle(page)
+    frame = view.table("partners").set_index("expert")
+    shown = cells(page, ".card table:last-child")
+    assert len(shown) == 6
+    for other, lift, together, beyond in shown:
+        row = frame.loc[int(other)]
+        assert float(lift) == pytest.approx(row["lift"], abs=6e-3)
+        assert [int(together), beyond] == [row["together"], "yes" if row["beyond"] else "no"]
+    page.get_by_label("table of load").click()
+    counts = {(int(r[0]), int(r[1])): int(r[3]) for r in cells(page, ".panel-load .numbers")}
+    for row in view.table("load").itertuples():
+        assert counts[row.layer, row.expert] == row.count
+
+
+def test_the_router_and_the_expert_have_tables_of_everything(trace, watched, tmp_path):
+    view = RoutingView(trace, token=4, layer=2, expert=7)
+    page = watched.open(page_of(view), tmp_path)
+    settle(page)
+    page.get_by_label("table of the router").click()
+    shown = cells(page, ".panel-token .numbers")
+    for texts, row in zip(shown, view.table("router").itertuples(), strict=True):
+        assert [int(texts[0]), int(texts[1])] == [row.group, row.expert]
+        assert share(texts[2]) == pytest.approx(row.probability, abs=6e-5)
+        assert float(texts[3]) == pytest.approx(row.router_scale, abs=6e-4)
+        assert texts[4:] == ["yes" if value else "no" for value in (row.winner, row.in_global_top)]
+    page.get_by_label("table of the expert").click()
+    shown = cells(page, ".panel-expert .numbers")
+    for texts, row in zip(shown, view.table("expert").itertuples(), strict=True):
+        assert [int(texts[1]), texts[2]] == [row.token, row.piece]
+        assert float(texts[3]) == pytest.approx(row.weight, abs=6e-5)
+
+
+def test_a_chosen_button_keeps_the_focus_and_the_strip_follows_the_keys(watched, tmp_path):
+    page = watched.open(page_of(RoutingView(made_up_trace(layers=2, tokens=400))), tmp_path)
+    button = page.locator(".rank button").nth(2)
+    button.focus()
+    name = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    page.keyboard.press("Enter")
+    settle(page)
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == name
+    assert page.evaluate("document.activeElement.dataset.lmSuppressShortcuts") == "true"
+    page.locator(".strip").focus()
+    page.keyboard.press("End")
+    settle(page)
+    inside = """() => {
+      const strip = document.querySelector(".strip").getBoundingClientRect();
+      const token = document.querySelector(".token[aria-selected=true]").getBoundingClientRect();
+      return token.top >= strip.top && token.bottom <= strip.bottom;
+    }"""
+    assert page.evaluate(inside)
 
 
 @pytest.mark.parametrize("colour", ["margin", "entropy", "surprisal"])
@@ -292,6 +348,7 @@ def test_a_long_trace_shows_a_window_and_an_overview(watched, tmp_path):
     last = geometry(page, "canvas.map")
     assert last["from"] + last["count"] == 900
     assert page.locator(".token").all_text_contents() == trace.pieces[last["from"] :]
+    page.locator("canvas.overview").scroll_into_view_if_needed()
     box = page.locator("canvas.overview").bounding_box()
     page.mouse.click(box["x"] + last["left"] + 2, box["y"] + 10)
     assert geometry(page, "canvas.map")["from"] == 0

@@ -10,9 +10,9 @@ import pytest
 
 import workbench as wb
 from tests.made_up import made_up_trace, only_choices
+from workbench.analysis.exact_tests import LEVEL, beyond_others, uniform_band
 from workbench.errors import GenerationError, TraceError
 from workbench.views import RoutingView
-from workbench.views._chance import LEVEL, beyond_others, uniform_band
 from workbench.views.routing_view import BLOCK
 
 
@@ -274,6 +274,7 @@ def test_tokens_can_be_appended(trace, monkeypatch):
 
 
 def test_a_live_view_fills_token_by_token_and_keeps_the_trace(moe, monkeypatch):
+    monkeypatch.setattr("workbench.views.routing_view.PAUSE", 0)
     counts = []
     plain = RoutingView.append
     monkeypatch.setattr(RoutingView, "append", lambda view, *rest: plain(view, *rest) or counts.append(view.routing.num_tokens))  # fmt: skip
@@ -287,7 +288,9 @@ def test_a_live_view_fills_token_by_token_and_keeps_the_trace(moe, monkeypatch):
     np.testing.assert_array_equal(view.table("map")["expert"], again.selected_experts.swapaxes(0, 1).ravel())  # fmt: skip
 
 
-def test_what_was_shown_live_is_what_the_trace_holds(moe, monkeypatch):
+@pytest.mark.parametrize("pause", [0, 0.05])
+def test_what_was_shown_live_is_what_the_trace_holds(moe, monkeypatch, pause):
+    monkeypatch.setattr("workbench.views.routing_view.PAUSE", pause)
     parts, bits = [], []
     plain = RoutingView.append
 
@@ -303,6 +306,15 @@ def test_what_was_shown_live_is_what_the_trace_holds(moe, monkeypatch):
     known = np.array(bits)[trace.prompt_length :]
     expected = -trace.chosen_logprobs[trace.prompt_length - 1 :][: len(known)] / np.log(2)
     np.testing.assert_allclose(known, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_live_view_sends_a_message_only_now_and_then(moe, monkeypatch):
+    monkeypatch.setattr("workbench.views.routing_view.PAUSE", 1000)
+    sent = []
+    monkeypatch.setattr(RoutingView, "send", lambda view, content, buffers: sent.append(content["kind"]))  # fmt: skip
+    trace = RoutingView.live(moe, "To be", max_new_tokens=6).wait(60)
+    assert trace.num_tokens == trace.prompt_length + 6
+    assert sent == ["more", "routing"]
 
 
 def test_a_live_view_stops(moe, monkeypatch):

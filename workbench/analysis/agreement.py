@@ -7,6 +7,7 @@ import pandas as pd
 
 from workbench.analysis import tallies
 from workbench.analysis.documents import require_traces
+from workbench.analysis.router import among, boundary_margins
 from workbench.analysis.selection import Where, token_mask
 from workbench.errors import TraceError
 from workbench.trace import Trace
@@ -58,7 +59,7 @@ def routing_agreement(first: Trace, second: Trace, where: Where = None) -> pd.Da
                     "layer": layer,
                     "token": tokens,
                     "piece": pieces,
-                    "agreement": (here[:, :, None] == there[:, None, :]).any(-1).mean(-1),
+                    "agreement": among(here, there).mean(-1),
                     "chance": first.num_experts_per_tok / first.num_experts,
                     "margin": _smallest_margin(first, layer)[mask],
                 }
@@ -69,10 +70,7 @@ def routing_agreement(first: Trace, second: Trace, where: Where = None) -> pd.Da
 
 def _smallest_margin(trace: Trace, layer: int) -> np.ndarray:
     """[token]"""
-    winners = trace.num_experts_per_tok // trace.num_groups
-    size = trace.num_experts // trace.num_groups
-    if "router_logits" not in trace.arrays or winners == size:
+    if "router_logits" not in trace.arrays:
         return np.full(trace.num_tokens, np.nan)
-    probability = trace.router_probabilities(layer)
-    ordered = np.sort(probability.reshape(len(probability), trace.num_groups, size), axis=-1)
-    return (ordered[..., size - winners] - ordered[..., size - winners - 1]).min(-1)
+    probability, chosen = trace.router_probabilities(layer), tallies.chosen_experts(trace, layer)
+    return boundary_margins(probability, chosen, trace.num_groups).min(-1)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.analysis.documents import Source, documents
+from workbench.analysis.router import pair_factor
 from workbench.analysis.selection import Where
 from workbench.analysis.statistics import MINIMUM_EXPECTED, divided
 from workbench.errors import TraceError
@@ -47,17 +48,14 @@ def expert_coactivation(
     together = found.coactivation(domain)  # [layer, expert, expert]
     tokens = float(found.tokens[found.in_domain(domain)].sum())
     experts, group = found.num_experts, found.group_of()
-    size, slots = experts // found.num_groups, found.num_experts_per_tok // found.num_groups
-    same = group[:, None] == group
-    within = (slots - 1) * size / (slots * max(1, size - 1))
-    correction = np.where(same, within, 1.0)
-    possible = correction > 0
+    factor = pair_factor(experts, found.num_groups, found.num_experts_per_tok)
+    possible = factor > 0
     i, j = np.nonzero(~np.eye(experts, dtype=bool))
     frames = []
     for number in range(found.num_moe_layers) if layer is None else [layer]:
         used = together[number].diagonal()
         count = np.where(possible, together[number], np.nan)
-        expected = np.where(possible, correction * used[:, None] * used / max(1.0, tokens), np.nan)
+        expected = np.where(possible, factor * used[:, None] * used / max(1.0, tokens), np.nan)
         frames.append(
             pd.DataFrame(
                 {

@@ -9,6 +9,7 @@ import pandas as pd
 
 from workbench.analysis import tallies
 from workbench.analysis.documents import Source, documents, require_traces
+from workbench.analysis.router import boundary
 from workbench.analysis.selection import Where, token_mask
 from workbench.analysis.statistics import (
     bootstrap,
@@ -111,16 +112,13 @@ def boundary_margin(source: Traces, where: Where = None, layer: int | None = Non
         winners = trace.num_experts_per_tok // groups
         if winners == trace.num_experts // groups:
             raise TraceError("every expert is used by every token: there is no loser.")
-        first = np.arange(groups) * (trace.num_experts // groups)
         for number in range(trace.num_moe_layers) if layer is None else [layer]:
             logits = np.asarray(trace.router_logits[number], dtype=np.float64)[mask]
-            logits = logits.reshape(
-                len(logits), groups, trace.num_experts // groups
-            )  # [token, group, member]
-            order = np.argsort(-logits, axis=-1, kind="stable")[..., winners - 1 : winners + 1]
-            probability = trace.router_probabilities(number)[mask].reshape(logits.shape)
-            lead = np.take_along_axis(probability, order, -1)
-            logit = np.take_along_axis(logits, order, -1)
+            probability = trace.router_probabilities(number)[mask]
+            chosen = tallies.chosen_experts(trace, number)[mask]
+            winner, loser = boundary(logits, chosen, groups)  # [token, group]
+            lead = [np.take_along_axis(probability, expert, -1) for expert in (winner, loser)]
+            logit = [np.take_along_axis(logits, expert, -1) for expert in (winner, loser)]
             frames.append(
                 pd.DataFrame(
                     {
@@ -128,10 +126,10 @@ def boundary_margin(source: Traces, where: Where = None, layer: int | None = Non
                         "layer": number,
                         "token": np.repeat(np.flatnonzero(mask), groups),
                         "group": np.tile(np.arange(groups), len(logits)),
-                        "expert": (order[..., 0] + first).ravel(),
-                        "runner_up": (order[..., 1] + first).ravel(),
-                        "margin": (lead[..., 0] - lead[..., 1]).ravel(),
-                        "logit_margin": (logit[..., 0] - logit[..., 1]).ravel(),
+                        "expert": winner.ravel(),
+                        "runner_up": loser.ravel(),
+                        "margin": (lead[0] - lead[1]).ravel(),
+                        "logit_margin": (logit[0] - logit[1]).ravel(),
                     }
                 )
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from workbench.analysis.router import among, boundary_margins, global_choice, uses
 from workbench.analysis.statistics import entropy
 from workbench.trace import Trace
 
@@ -28,18 +29,13 @@ def chosen_experts(trace: Trace, layer: int) -> np.ndarray:
     return np.asarray(trace.selected_experts[layer]).astype(np.int64)
 
 
-def global_choice(probability: np.ndarray, slots: int) -> np.ndarray:
-    """[token, slot]: the k most probable of all experts, whatever their group. Ties: lowest."""
-    return np.argsort(-probability, axis=-1, kind="stable")[:, :slots]
-
-
 def load(trace: Trace, mask: np.ndarray, name: str) -> np.ndarray:
     """[layer, expert], float64: one of `LOADS` summed over tokens."""
     experts, slots = trace.num_experts, trace.num_experts_per_tok
     sums = np.zeros((trace.num_moe_layers, experts))
     for layer in range(trace.num_moe_layers):
         if name == "count":
-            sums[layer] = np.bincount(chosen_experts(trace, layer)[mask].ravel(), minlength=experts)
+            sums[layer] = uses(chosen_experts(trace, layer)[mask], experts)
         elif name == "weight":
             weights = np.asarray(trace.routing_weights[layer], dtype=np.float64)[mask]
             chosen = chosen_experts(trace, layer)[mask]
@@ -49,7 +45,7 @@ def load(trace: Trace, mask: np.ndarray, name: str) -> np.ndarray:
             sums[layer] = (
                 probability.sum(0)
                 if name == "probability"
-                else np.bincount(global_choice(probability, slots).ravel(), minlength=experts)
+                else uses(global_choice(probability, slots), experts)
             )
     return sums
 
@@ -58,7 +54,7 @@ def decisions(trace: Trace, layer: int, mask: np.ndarray) -> dict[str, np.ndarra
     """[token] each, for the tokens of the mask: what `DECISIONS` names.
 
     entropy H(p) / ln E; selected_mass Σ p over the chosen; margin, the last winner's probability
-    less the first loser's in its group, mean over groups; group_entropy, the entropy within a
+    less the best loser's of its group, mean over groups (NaN without losers); group_entropy, the entropy within a
     group over ln(E/M), mean over groups; global_overlap |S ∩ G| / k with G the global top-k;
     mass_lost Σ p over G less selected_mass.
     """
@@ -69,21 +65,14 @@ def decisions(trace: Trace, layer: int, mask: np.ndarray) -> dict[str, np.ndarra
     selected_mass = np.take_along_axis(probability, chosen, -1).sum(-1)
     size = trace.num_experts // groups
     grouped = probability.reshape(len(probability), groups, size)  # [token, group, member]
-    ordered = np.sort(grouped, axis=-1)[..., ::-1]
     mass = grouped.sum(-1, keepdims=True)
     within = np.divide(grouped, mass, out=np.zeros_like(grouped), where=mass > 0)
-    winners = slots // groups
-    lead = (
-        ordered[..., winners - 1] - ordered[..., winners]
-        if winners < size
-        else ordered[..., winners - 1]
-    )
     return {
         "entropy": entropy(probability) / np.log(trace.num_experts),
         "selected_mass": selected_mass,
-        "margin": lead.mean(-1),
+        "margin": boundary_margins(probability, chosen, groups).mean(-1),
         "group_entropy": entropy(within).mean(-1) / np.log(max(2, size)),
-        "global_overlap": (chosen[:, :, None] == everywhere[:, None, :]).any(-1).mean(-1),
+        "global_overlap": among(chosen, everywhere).mean(-1),
         "mass_lost": np.take_along_axis(probability, everywhere, -1).sum(-1) - selected_mass,
     }
 
@@ -100,7 +89,7 @@ def churn(trace: Trace, layer: int, mask: np.ndarray) -> tuple[np.ndarray, np.nd
     """Tokens whose predecessor is in the mask too, and 1 - |S(t)∩S(t-1)| / |S(t)∪S(t-1)| of each."""
     tokens = np.flatnonzero(mask[1:] & mask[:-1]) + 1
     chosen = chosen_experts(trace, layer)
-    common = (chosen[tokens, :, None] == chosen[tokens - 1, None, :]).any(-1).sum(-1)
+    common = among(chosen[tokens], chosen[tokens - 1]).sum(-1)
     return tokens, 1 - common / (2 * chosen.shape[-1] - common)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from workbench.analysis.router import margins, uses
+from workbench.analysis.statistics import entropy
 from workbench.errors import TraceError
-from workbench.trace import Trace
+from workbench.trace import Trace, softmax
 
 OPTIONAL = ("router_logits", "routing_weights", "chosen_logprobs", "router_scale")
 
@@ -81,7 +83,7 @@ class Routing:
         return cls(documents, *shapes[0])
 
     @cached_property
-    def _choices(self) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    def _choices(self) -> tuple[np.ndarray, np.ndarray | None, int]:
         chosen = [
             np.asarray(part["selected_experts"]).astype(np.int16).swapaxes(0, 1)
             for document in self.documents
@@ -90,14 +92,12 @@ class Routing:
         empty = np.zeros((0, self.layers, self.slots), dtype=np.int16)
         raw = np.concatenate([empty, *chosen])
         ordered = np.sort(raw, axis=-1)
-        group = ordered // (self.experts // self.groups)
-        grouped = self.slots == self.groups and bool(
-            (group == np.arange(self.slots, dtype=np.int16)).all()
-        )
-        if not grouped:
-            return raw, None, False
+        expected = np.arange(self.slots, dtype=np.int16) // max(1, self.slots // self.groups)
+        if self.slots % self.groups or (ordered // (self.experts // self.groups) != expected).any():
+            return raw, None, 1
         # Serving engines list a token's experts by rank: bring them into the order of the groups.
-        return ordered, np.argsort(raw, axis=-1) if (raw != ordered).any() else None, True
+        order = np.argsort(raw, axis=-1) if (raw != ordered).any() else None
+        return ordered, order, self.groups
 
     @property
     def chosen(self) -> np.ndarray:
@@ -105,9 +105,14 @@ class Routing:
         return self._choices[0]
 
     @property
+    def obeyed_groups(self) -> int:
+        """Groups of which every token uses equally many experts; 1 where choices break them."""
+        return self._choices[2]
+
+    @property
     def grouped(self) -> bool:
         """Whether every token uses exactly one expert of each group."""
-        return self._choices[2]
+        return self.obeyed_groups == self.slots
 
     def append(self, pieces: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
         """Add tokens to the last document; arrays are [moe_layer, new token, …]."""
@@ -188,12 +193,7 @@ class Routing:
     def counts(self, keep: np.ndarray) -> np.ndarray:
         """Uses of every expert by the kept tokens, [layer, expert]."""
         chosen = self.chosen[keep]
-        return np.stack(
-            [
-                np.bincount(chosen[:, layer].ravel(), minlength=self.experts)
-                for layer in range(self.layers)
-            ]
-        )
+        return np.stack([uses(chosen[:, layer], self.experts) for layer in range(self.layers)])
 
     # -- numbers that need more than the choices ------------------------------------------------
 
@@ -221,27 +221,17 @@ class Routing:
         return np.take_along_axis(values, self._choices[1][:, layer], -1)
 
     def probabilities(self, layer: int, start: int = 0, stop: int | None = None) -> np.ndarray | None:  # fmt: skip
-        """Softmax over all experts before selection, [token, expert] float32."""
+        """Softmax over all experts before selection, [token, expert]."""
         logits = self._joined("router_logits", layer, self.experts, start, stop)
-        if logits is None:
-            return None
-        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
-        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+        return None if logits is None else softmax(logits)
 
     def entropy(self, probability: np.ndarray) -> np.ndarray:
         """H(p) / ln E of each token, [token]."""
-        terms = probability * np.log(np.maximum(probability, 1e-30))
-        return -terms.sum(-1) / np.log(self.experts)
+        return entropy(probability) / np.log(self.experts)
 
     def margins(self, layer: int, probability: np.ndarray) -> np.ndarray:
         """Lead of each chosen expert over the best one not chosen in its group, [token, slot]."""
-        chosen = self.chosen[:, layer].astype(int)
-        rest = probability.copy()
-        np.put_along_axis(rest, chosen, -1, axis=-1)
-        groups = self.groups if self.grouped else 1
-        best = rest.reshape(len(rest), groups, self.experts // groups).max(-1)  # [token, group]
-        group = chosen // (self.experts // groups)
-        return np.take_along_axis(probability, chosen, -1) - np.take_along_axis(best, group, -1)
+        return margins(probability, self.chosen[:, layer].astype(int), self.obeyed_groups)
 
     def _joined(
         self, name: str, layer: int, width: int, start: int = 0, stop: int | None = None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.views._chance import beyond_others, uniform_band
+from workbench.analysis.exact_tests import beyond_others, uniform_band
+from workbench.analysis.router import among, global_choice, pair_factor
 
 if TYPE_CHECKING:
     from workbench.views.routing_view import RoutingView
@@ -100,14 +101,36 @@ def token(view: RoutingView) -> pd.DataFrame:
     if probability is not None:
         frame["probability"] = np.take_along_axis(probability[rows], chosen, -1).ravel()
         frame["margin"] = routing.margins(layer, probability)[rows].ravel()
-        top = np.argsort(-probability[rows], axis=-1, kind="stable")[:, : routing.slots]
-        frame["in_global_top"] = (chosen[:, :, None] == top[:, None]).any(-1).ravel()
+        everywhere = global_choice(probability[rows], routing.slots)
+        frame["in_global_top"] = among(chosen, everywhere).ravel()
     scales = [document.router_scale for document in routing.documents]
     if all(scale is not None for scale in scales):
         document = routing.column("document")[rows]
         frame["router_scale"] = np.stack(scales)[document[:, None], layer, chosen].ravel()
     if weights is not None:
         frame["weight"] = weights[rows].ravel()
+    return frame
+
+
+def router(view: RoutingView) -> pd.DataFrame:
+    """Every expert before the selected token in `layer`.
+
+    probability (chance 1 / experts); router_scale; winner, whether it was chosen; in_global_top,
+    whether it is among the token's most probable experts regardless of groups.
+    """
+    routing, layer = view.routing, view.layer
+    row = routing.starts[view.document] + view.token
+    expert = np.arange(routing.experts)
+    frame = pd.DataFrame({"group": expert // (routing.experts // routing.groups), "expert": expert})
+    probability = routing.probabilities(layer, row, row + 1)
+    if probability is not None:
+        frame["probability"] = probability[0]
+    scale = routing.documents[view.document].router_scale
+    if scale is not None:
+        frame["router_scale"] = scale[layer]
+    frame["winner"] = np.isin(expert, routing.chosen[row, layer])
+    if probability is not None:
+        frame["in_global_top"] = np.isin(expert, global_choice(probability, routing.slots)[0])
     return frame
 
 
@@ -142,29 +165,31 @@ def words(view: RoutingView) -> pd.DataFrame:
 
 
 def partners(view: RoutingView) -> pd.DataFrame:
-    """Experts of other groups that are chosen together with the selected one.
+    """Experts that are chosen together with the selected one; numbers as in `expert_coactivation`.
 
-    together N(i, j); expected N(i) N(j) / T, independence between groups; lift, their ratio;
-    beyond: exact hypergeometric, 95 % for all partners together. Experts of the same group are
-    impossible in MoGE and left out.
+    together N(i, j); expected, the count if groups chose independently; lift, their ratio; beyond:
+    exact hypergeometric across groups, 95 % for all partners together (False within a group, where
+    choices exclude each other). Experts of a group of which a token uses one are left out.
     """
     routing, keep = view.routing, view.kept
     size = routing.experts // routing.groups
     count = routing.counts(keep)[view.layer]
     together = routing.counts(_users(view))[view.layer]
     other = np.arange(routing.experts)
-    same = other // size == view.expert // size if routing.grouped else other == view.expert
-    other = other[~same & (count > 0)]
+    factor = pair_factor(routing.experts, routing.obeyed_groups, routing.slots)[view.expert]
+    other = other[(factor > 0) & (count > 0) & (other != view.expert)]
     kept, own = int(keep.sum()), int(count[view.expert])
-    expected = own * count[other] / max(1, kept)
+    expected = factor[other] * own * count[other] / max(1, kept)
+    together, across = together[other], factor[other] == 1
+    beyond = beyond_others(together, count[other], own, kept, max(1, len(other)))
     frame = pd.DataFrame(
         {
             "expert": other,
             "group": other // size,
-            "together": together[other],
+            "together": together,
             "expected": expected,
-            "lift": together[other] / np.where(expected > 0, expected, np.nan),
-            "beyond": beyond_others(together[other], count[other], own, kept, max(1, len(other))),
+            "lift": together / np.where(expected > 0, expected, np.nan),
+            "beyond": beyond & across,
         }
     )
     return frame.sort_values("lift", ascending=False, kind="stable", ignore_index=True)
@@ -197,6 +222,7 @@ def _about(view: RoutingView, rows: np.ndarray) -> pd.DataFrame:
 
 PANELS: dict[str, Callable[[RoutingView], pd.DataFrame]] = {
     "token": token,
+    "router": router,
     "tokens": tokens,
     "map": choices,
     "load": load,

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from workbench.analysis import expert_load
+from workbench.analysis.exact_tests import uniform_band
 from workbench.trace import Trace
-from workbench.views._chance import uniform_band
 from workbench.views._routing import Routing
 
 LABELLED_TOKENS = 60  # more pieces than this cannot be read along an axis

@@ -13,13 +13,13 @@
  * @property {"all"|"prompt"|"thinking"|"answer"} span  filter
  * @property {"all"|"prefill"|"decode"} phase  filter
  * @property {string} search    filter: a text, or a regular expression between slashes
- * @property {"uniform"|"others"} compare  what chance means
+ * @property {"others"|"uniform"} compare  what chance means
  * @property {boolean} running  whether a generation fills the view
  *
  * Messages to Python: {kind: "want"}, {kind: "layer", layer}, {kind: "block", layer, block},
  * {kind: "stop"}.
  * Messages from Python, axes [token, layer, slot] over all documents joined:
- * {kind: "routing", layers, slots, experts, groups, grouped, block, documents, missing, error} with
+ * {kind: "routing", layers, slots, experts, groups, grouped, obeyed_groups, block, documents, missing, error} with
  * choices (4 bits each within their group, low half first, or uint16 ids where not grouped),
  * surprisal [token] float32, colours [expert, 3] uint8, router_scale [document, layer, expert] float32;
  * {kind: "more", pieces, span, missing} with choices and surprisal of new tokens;
@@ -44,16 +44,19 @@ const CSS = `
 .pw-routing h4 { margin: 0; font-size: 13px; font-weight: 600; }
 .pw-routing .two { display: grid; grid-template-columns: minmax(0, 13fr) minmax(0, 9fr); gap: 0 22px; }
 .pw-routing .even { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+.pw-routing .winners td, .pw-routing .winners th { padding: 1px 5px; }
+.pw-routing .rank, .pw-routing .winners, .pw-routing .lists > * { overflow-x: auto; max-width: 100%; }
+.pw-routing .even > section { height: 35em; overflow: auto; } /* what changes with the pointer must not move what is below it */
 @container (max-width: 780px) { .pw-routing .two { grid-template-columns: minmax(0, 1fr); } }
 .pw-routing .strip { max-height: 11em; overflow: auto; padding: 4px; border: 1px solid var(--line); border-radius: 4px; line-height: 2.05; margin-top: 4px; position: relative; }
-.pw-routing .strip.many { display: grid; grid-template-columns: repeat(auto-fit, minmax(175px, 1fr)); gap: 6px 16px; max-height: 19em; }
+.pw-routing .strip.many { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 6px 16px; max-height: 16em; }
 .pw-routing .strip h5 { margin: 0; font-size: 12px; line-height: 1.5; }
-.pw-routing .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); padding: 2px 0 1px; border-bottom: 2px solid transparent; cursor: pointer; }
-.pw-routing .token::after { content: attr(data-number); font: 9px/1 var(--jp-ui-font-family, sans-serif); vertical-align: -3px; opacity: .85; padding: 0 1px; }
+.pw-routing .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); position: relative; padding: 2px 0 1px; border-bottom: 2px solid transparent; cursor: pointer; }
+.pw-routing .token::after { content: attr(data-number); position: absolute; top: calc(100% + 1px); left: 0; width: 100%; min-width: 12px; text-align: center; white-space: nowrap; font: 9px/1 var(--jp-ui-font-family, sans-serif); color: var(--soft); pointer-events: none; }
 .pw-routing .token.thinking { border-bottom: 2px dotted var(--ink); }
 .pw-routing .token.answer { border-bottom: 2px solid var(--ink); }
 .pw-routing .token.special { font-size: 11px; }
-.pw-routing .token.out { background: none !important; color: var(--soft) !important; opacity: .45; }
+.pw-routing .token.out { background: none !important; color: var(--soft) !important; opacity: .7; }
 .pw-routing .token.out::after { content: none; }
 .pw-routing .token.user { box-shadow: inset 0 -3px var(--ink); }
 .pw-routing .token.hover { outline: 2px solid var(--ink); outline-offset: -1px; }
@@ -82,15 +85,15 @@ const CSS = `
 .pw-routing .lists { display: flex; flex-wrap: wrap; gap: 6px 20px; align-items: flex-start; margin-top: 4px; }
 .pw-routing .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
-const LEVEL = 0.05; // of a whole panel; the same numbers as in _chance.py
-const LIST = 12; // tokens listed on an expert's card
+const LEVEL = 0.05; // of a whole panel; the same numbers as in exact_tests.py
+const LIST = 8; // tokens listed on an expert's card
 const ROWS = 400; // rows of a table view
 const WIDEST = 32; // pixels of a token on the map
 const KINDS = [["any kind of token", ""], ["digits", "/^ ?[0-9]+$/"], ["words", "/[A-Za-z]{2,}/"], ["capital letters", "/^ ?[A-Z]/"], ["punctuation", "/^ ?[!-\\/:-@[-`{-~\u3000-\u303f\uff00-\uffef]+$/"], ["Chinese", "/[\u4e00-\u9fff]/"], ["spaces and new lines", "/^(\\s+|<0x0A>)$/"], ["special", "/^(\\[unused[0-9]+\\]|<[^0].*>)$/"]];
 const SPANS = ["prompt", "thinking", "answer"];
 const RAMPS = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
 
-// -- chance: exact tests, see _chance.py ------------------------------------------------------------
+// -- chance: exact tests, see analysis/exact_tests.py -------------------------------------------------
 
 let factorials = [0];
 function logFactorial(n) {
@@ -131,7 +134,9 @@ const element = (tag, className, ...content) => {
   node.append(...content.filter((part) => part !== undefined));
   return node;
 };
-const percent = (share) => (Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "–");
+const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : "–");
+const yesNo = (value) => element("span", value ? "beyond" : "soft", value ? "yes" : "no");
+const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
 const quoted = (piece) => `“${piece}”`;
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
@@ -151,6 +156,14 @@ function matcher(search) {
   }
   const wanted = search.toLowerCase();
   return (piece) => piece.toLowerCase().includes(wanted);
+}
+
+/** New content for a node; a button that had the focus has it again. */
+function refill(node, ...content) {
+  const focused = node.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
+  node.replaceChildren(...content);
+  const same = ({ dataset }) => ["expert", "layer", "token"].every((name) => dataset[name] === focused[name]);
+  if (focused) [...node.querySelectorAll("button")].find(same)?.focus({ preventScroll: true });
 }
 
 /** A table of texts; a cell that is a node stays one; `texts` are the columns that are read from the left. */
@@ -222,6 +235,7 @@ class Tokens {
   at(token, layer, slot) { return this.chosen[(token * this.layers + layer) * this.slots + slot]; }
   group(expert) { return Math.floor(expert / this.size); }
   within(token) { return token - this.starts[this.owner[token]]; }
+  scale(token, layer, expert) { return this.scales[(this.owner[token] * this.layers + layer) * this.experts + expert]; }
   label(token) { return this.documents[this.owner[token]].label; }
   /** Slot in which a token uses an expert, -1 if it does not. */
   slot(token, layer, expert) {
@@ -233,7 +247,8 @@ class Tokens {
 
 function render({ model, el }) {
   const root = element("div", "pw-routing");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   root.append(element("style", "", CSS));
   el.append(root);
 
@@ -272,27 +287,27 @@ function render({ model, el }) {
   strip.tabIndex = 0;
   strip.setAttribute("role", "listbox");
   strip.setAttribute("aria-label", "tokens; arrow keys move the selection, up and down the layer, Escape clears it");
-  strips.body.append(strip);
   const overview = element("canvas", "overview");
   overview.setAttribute("aria-label", "all tokens; drag to move the window");
-  const range = element("span", "soft small");
-  maps.body.append(overview);
-  const map = canvasOf(maps.body, "map", "experts by layer, token and group; left and right move the token, up and down the layer");
+  strips.body.append(overview, strip);
   const loadGrid = element("div", "two"), loadLeft = element("div"), rank = element("div", "rank");
   loadGrid.append(loadLeft, rank);
   loads.body.append(loadGrid);
   const load = canvasOf(loadLeft, "load", "share of tokens by layer and expert; left and right move the expert, up and down the layer");
   const loadNote = element("p", "soft small");
   loadLeft.append(loadNote);
-  const caption = element("p", "caption"), bars = element("canvas", "bars"), winners = element("div"), counterfactual = element("p", "soft small counterfactual");
-  bars.setAttribute("role", "img");
-  bars.setAttribute("aria-label", "router probability of every expert, by group; the table says the same of the winners");
-  details.body.append(caption, bars, winners, counterfactual);
   const card = element("div", "card");
   cards.body.append(card);
+  const caption = element("p", "caption"), bars = element("canvas", "bars"), barsNote = element("p", "soft small");
+  const winners = element("div", "winners"), counterfactual = element("p", "soft small counterfactual");
+  bars.setAttribute("role", "img");
+  bars.setAttribute("aria-label", "router probability of every expert, by group; the table has the same numbers");
+  details.body.append(caption, bars, barsNote, winners, counterfactual);
   const pair = element("div", "two even");
-  pair.append(details.body, cards.body);
-  root.append(element("div", "row", title, summary, status, halt), filters, problem, warning, readout, strips.body, maps.body, loads.body, pair, spoken);
+  pair.append(cards.body, details.body);
+  const range = element("span", "soft small");
+  const map = canvasOf(maps.body, "map", "experts by layer, token and group; left and right move the token, up and down the layer");
+  root.append(element("div", "row", title, summary, status, halt), filters, problem, warning, readout, strips.body, loads.body, pair, maps.body, spoken);
 
   // -- traits and controls ----------------------------------------------------------------------------
 
@@ -352,7 +367,7 @@ function render({ model, el }) {
     model.set("search", "");
     model.save_changes();
   });
-  const tables = {}; // the panels whose table is open: name → holder
+  const tables = []; // rebuild those that are open
   function tableButton({ bar, body }, name, build) {
     const button = element("button", "plain small", "table"), holder = element("div", "numbers");
     holder.tabIndex = 0;
@@ -362,45 +377,54 @@ function render({ model, el }) {
     button.addEventListener("click", () => {
       holder.hidden = !holder.hidden;
       button.setAttribute("aria-pressed", String(!holder.hidden));
-      if (holder.hidden) holder.replaceChildren();
-      else build(holder);
+      if (holder.hidden) return holder.replaceChildren();
+      build(holder);
+      holder.scrollIntoView({ block: "nearest" });
     });
     bar.append(button);
     body.append(holder);
-    tables[name] = () => holder.hidden || build(holder);
+    tables.push(() => holder.hidden || build(holder));
   }
+  const zoom = (text, label, next) => {
+    const button = element("button", "plain small", text);
+    button.setAttribute("aria-label", label);
+    button.addEventListener("click", () => {
+      const middle = from + shown() / 2;
+      cell = limit(next(cell), 1, WIDEST);
+      scrollTo(Math.round(middle - shown() / 2));
+    });
+    return button;
+  };
+  const colouring = element("span", "row");
+  strips.bar.append(colouring, legend);
+  maps.bar.append(zoom("−", "zoom out", (cell) => Math.floor(cell / 1.5)), zoom("+", "zoom in", (cell) => Math.ceil(cell * 1.5)), range);
+  tableButton(strips, "tokens", tokenTable);
+  tableButton(loads, "load", loadTable);
+  tableButton(cards, "the expert's tokens", expertTable);
+  tableButton(details, "the router", routerTable);
+  tableButton(maps, "map", mapTable);
 
+  let built = "";
+  /** The controls that depend on the model and the texts; left alone where these stay the same. */
   function build() {
     title.textContent = `Expert routing of ${[...new Set(data.documents.map((part) => part.model))].join(", ")}`;
-    controls = [
-      pick("layer", Array.from({ length: data.layers }, (_, n) => [n, n]), () => model.get("layer"), (v) => model.set("layer", Number(v))),
-      pick("kind", KINDS, () => (KINDS.some(([, value]) => value === model.get("search")) ? model.get("search") : ""), (v) => model.set("search", v)),
-      pick("span", same(["all", ...SPANS]), () => model.get("span"), (v) => model.set("span", v)),
-      pick("phase", same(["all", "prefill", "decode"]), () => model.get("phase"), (v) => model.set("phase", v)),
-      pick("compare with", [["uniform routing", "uniform"], ["the other tokens", "others"]], () => model.get("compare"), (v) => model.set("compare", v)),
+    const shape = JSON.stringify([data.layers, data.slots, data.labels]);
+    if (built === shape) return;
+    built = shape;
+    const trait = (label, name, options) => pick(label, options, () => model.get(name), (value) => model.set(name, value));
+    const numbered = (label, name, count) => pick(label, same([...Array(count).keys()]), () => model.get(name), (value) => model.set(name, Number(value)));
+    const layer = numbered("layer", "layer", data.layers), group = numbered("group", "group", data.slots);
+    const kind = pick("kind", KINDS, () => (KINDS.some(([, value]) => value === model.get("search")) ? model.get("search") : ""), (value) => model.set("search", value));
+    const colour = trait("colour", "colour", [["winner of group", "group"], ["winner's margin", "margin"], ["router entropy", "entropy"], ["surprisal", "surprisal"]]);
+    const rest = [
+      ...(data.labels.length > 1 ? [trait("domain", "domain", same(["all", ...data.labels]))] : []),
+      trait("span", "span", same(["all", ...SPANS])),
+      trait("phase", "phase", same(["all", "prefill", "decode"])),
+      trait("compare with", "compare", [["the other tokens", "others"], ["uniform routing", "uniform"]]),
     ];
-    if (data.labels.length > 1) controls.splice(2, 0, pick("domain", same(["all", ...data.labels]), () => model.get("domain"), (v) => model.set("domain", v)));
-    filters.replaceChildren(controls[0].holder, element("label", "", "go to expert ", goTo), element("span", "soft", "·"), controls[1].holder, element("label", "", "find tokens ", search), ...controls.slice(2).map((control) => control.holder), clear);
-    const colour = pick("colour", [["winner of group", "group"], ["winner's margin", "margin"], ["router entropy", "entropy"], ["surprisal", "surprisal"]], () => model.get("colour"), (v) => model.set("colour", v));
-    const group = pick("group", Array.from({ length: data.slots }, (_, n) => [n, n]), () => model.get("group"), (v) => model.set("group", Number(v)));
-    controls.push(colour, group);
-    strips.bar.replaceChildren(strips.bar.firstChild, colour.holder, group.holder, legend);
-    tableButton(strips, "tokens", tokenTable);
-    const zoom = (text, label, step) => {
-      const button = element("button", "plain small", text);
-      button.setAttribute("aria-label", label);
-      button.addEventListener("click", () => {
-        const middle = from + shown() / 2;
-        cell = limit(step > 0 ? Math.ceil(cell * 1.5) : Math.floor(cell / 1.5), 1, WIDEST);
-        scrollTo(Math.round(middle - shown() / 2));
-      });
-      return button;
-    };
-    maps.bar.replaceChildren(maps.bar.firstChild, zoom("−", "zoom out", -1), zoom("+", "zoom in", 1), range);
-    tableButton(maps, "map", mapTable);
-    loads.bar.replaceChildren(loads.bar.firstChild);
-    tableButton(loads, "load", loadTable);
-    for (const holder of root.querySelectorAll("section > .numbers")) if (![strips, maps, loads].some(({ body }) => body.lastChild === holder)) holder.remove();
+    controls = [layer, kind, ...rest, colour, group];
+    filters.replaceChildren(layer.holder, element("label", "", "go to expert ", goTo), kind.holder, element("label", "", "find tokens ", search), ...rest.map((control) => control.holder), clear);
+    colouring.replaceChildren(colour.holder, group.holder);
   }
   /** What is wrong with an input; stays until an input is right. */
   const say = (text) => { problem.textContent = text; problem.hidden = !text; };
@@ -453,6 +477,7 @@ function render({ model, el }) {
     }
   }
   const share = (layer, expert) => counts[layer * data.experts + expert] / Math.max(1, kept);
+  const isBeyond = (layer, expert) => beyond[layer * data.experts + expert] === 1;
   const sharedByOthers = (layer, expert) => (totals.counts[layer * data.experts + expert] - counts[layer * data.experts + expert]) / (data.count - kept);
 
   // -- what is asked when it is looked at -----------------------------------------------------------------
@@ -490,7 +515,7 @@ function render({ model, el }) {
     return got.length ? got.subarray(place * data.experts, (place + 1) * data.experts) : null;
   }
 
-  // -- drawing ------------------------------------------------------------------------------------------
+  // -- drawing: theme, canvases, the window of tokens on screen ----
 
   function readTheme() {
     const probe = getComputedStyle(root);
@@ -534,17 +559,16 @@ function render({ model, el }) {
     return context;
   }
 
+  const widths = new Map(); // of what the canvases fill, as it was laid out last
+  const widthOf = (node) => widths.get(node) || Math.floor(node.clientWidth);
   const shown = () => Math.min(data.count, Math.max(1, Math.floor((place.width - place.left) / cell)));
-  let place = { width: 900, half: 460, left: 66, row: 4, gap: 2 }; // of the map
+  let place = { width: 900, left: 66, row: 4, gap: 2 }; // of the map
   function measure() {
-    const width = Math.floor(maps.body.clientWidth) || 900;
-    const half = Math.floor(details.body.clientWidth) || 460; // read once: asking later costs a layout
-    const row = limit(Math.floor(290 / (data.layers * data.slots)), 1, 10);
-    place = { width, half, left: 66, row, gap: row > 2 ? 4 : 1 };
+    const width = widthOf(maps.body) || 900, row = limit(Math.floor(290 / (data.layers * data.slots)), 1, 10);
+    place = { width, left: 66, row, gap: row > 2 ? 4 : 1 };
     if (cell === 0) cell = limit(Math.floor((width - place.left) / data.count), 3, WIDEST);
     from = limit(from, 0, Math.max(0, data.count - shown()));
   }
-  const layerTop = (layer) => layer * (data.slots * place.row + place.gap);
   function scrollTo(token) {
     from = limit(token, 0, Math.max(0, data.count - shown()));
     drawMap();
@@ -553,62 +577,22 @@ function render({ model, el }) {
     mark();
   }
 
-  function drawMap() {
-    const count = shown(), rows = data.layers * data.slots, height = layerTop(data.layers);
-    const context = pen(map.canvas, place.width, height);
-    pen(map.over, place.width, height);
-    range.textContent = count < data.count ? `tokens ${from} to ${from + count - 1} of ${data.count}; drag the overview, or Shift and wheel` : `${data.count} tokens; a row per group, hue is the group, lightness and number the expert in it`;
-    map.canvas.dataset.geometry = JSON.stringify({ ...place, cell, from, count });
-    if (!count) return;
-    const solid = new Uint32Array(data.experts), pale = new Uint32Array(data.experts);
-    for (let expert = 0; expert < data.experts; expert++) {
-      const [r, g, b] = data.palette[expert], mix = (value, c) => Math.round(0.15 * value + 0.85 * theme.rgb[c]);
-      solid[expert] = (255 << 24) | (b << 16) | (g << 8) | r;
-      pale[expert] = (255 << 24) | (mix(b, 2) << 16) | (mix(g, 1) << 8) | mix(r, 0);
-    }
-    const image = new ImageData(count, rows), pixels = new Uint32Array(image.data.buffer);
-    for (let column = 0; column < count; column++) {
-      const token = from + column, colours = keep[token] ? solid : pale;
-      let source = token * rows;
-      for (let row = 0; row < rows; row++) pixels[row * count + column] = colours[data.chosen[source++]];
-    }
-    const buffer = new OffscreenCanvas(count, rows);
-    buffer.getContext("2d").putImageData(image, 0, 0);
-    context.imageSmoothingEnabled = false;
-    const every = Math.ceil(13 / (data.slots * place.row + place.gap));
-    for (let layer = 0; layer < data.layers; layer++) {
-      const top = layerTop(layer);
-      context.drawImage(buffer, 0, layer * data.slots, count, data.slots, place.left, top, count * cell, data.slots * place.row);
-      context.fillStyle = theme.ink;
-      if (layer % every === 0) {
-        context.textAlign = "left";
-        context.fillText(`layer ${layer}`, 2, top + Math.max(6, (data.slots * place.row) / 2));
-      }
-      if (place.row >= 8) {
-        context.textAlign = "right";
-        context.font = "8px system-ui, sans-serif";
-        for (let slot = 0; slot < data.slots; slot++) context.fillText(slot, place.left - 4, top + (slot + 0.5) * place.row + 0.5);
-        context.font = "11px system-ui, sans-serif";
-      }
-    }
-    if (cell >= 14 && place.row >= 8) {
-      context.textAlign = "center";
-      context.font = "8px system-ui, sans-serif";
-      for (let column = 0; column < count; column++) {
-        if (!keep[from + column]) continue;
-        for (let layer = 0; layer < data.layers; layer++)
-          for (let slot = 0; slot < data.slots; slot++) {
-            const expert = data.at(from + column, layer, slot);
-            context.fillStyle = data.inks[expert];
-            context.fillText(expert, place.left + (column + 0.5) * cell, layerTop(layer) + (slot + 0.5) * place.row + 0.5);
-          }
-      }
-    }
-    context.fillStyle = theme.paper;
-    if (cell >= 6) for (let column = 1; column < count; column++) context.fillRect(place.left + column * cell - 0.5, 0, 1, height);
-    context.fillStyle = theme.ink;
-    for (const start of data.starts) if (start > from && start < from + count) context.fillRect(place.left + (start - from) * cell - 1, 0, 2, height);
-  }
+  const swatch = (expert) => {
+    const node = element("span", "swatch", String(expert));
+    node.style.background = data.colours[expert];
+    node.style.color = data.inks[expert];
+    return node;
+  };
+
+  const expertButton = (expert, layer) => {
+    const button = element("button", "", swatch(expert));
+    button.setAttribute("aria-label", `expert ${expert} of layer ${layer}`);
+    button.dataset.expert = expert;
+    button.dataset.layer = layer;
+    return button;
+  };
+
+  // -- tokens ----------------------------------------------------------------------------------------
 
   function drawOverview() {
     const count = shown();
@@ -654,6 +638,14 @@ function render({ model, el }) {
     strip.replaceChildren(...parts);
     paintStrip();
   }
+  /** Bring a token into sight within the strip; the page stays where it is. */
+  function reveal(token) {
+    const node = nodes[token - from];
+    if (!node) return;
+    const top = node.offsetTop, end = top + node.offsetHeight + 12;
+    if (top < strip.scrollTop) strip.scrollTop = top - 6;
+    else if (end > strip.scrollTop + strip.clientHeight) strip.scrollTop = end - strip.clientHeight;
+  }
   function paintStrip() {
     const layer = model.get("layer"), group = model.get("group"), colour = model.get("colour"), got = colour === "margin" || colour === "entropy" ? ofLayer(layer) : null;
     const values = { margin: (token) => marginOf(layer, token, group), entropy: (token) => (got.entropy && token < got.tokens ? got.entropy[token] : NaN), surprisal: (token) => data.bits[token] }[colour];
@@ -690,12 +682,7 @@ function render({ model, el }) {
     }
     if (data.kind.some((kind, token) => kind && token < data.count)) legend.append(" · dotted: thinking, solid: answer");
   }
-  const swatch = (expert) => {
-    const node = element("span", "swatch", String(expert));
-    node.style.background = data.colours[expert];
-    node.style.color = data.inks[expert];
-    return node;
-  };
+  // -- layers × experts ------------------------------------------------------------------------------
 
   let grid = { left: 88, top: 16, cell: 8, row: 12, gap: 4 }; // of the load
   const expertLeft = (expert) => grid.left + expert * grid.cell + data.group(expert) * grid.gap;
@@ -710,7 +697,7 @@ function render({ model, el }) {
   }
   let loadTop = 1, hatching = null;
   function drawLoad() {
-    const width = Math.floor(loadLeft.clientWidth) || 600, gap = data.groups > 1 ? 4 : 0;
+    const width = widthOf(loadLeft) || 600, gap = data.groups > 1 ? 4 : 0;
     grid = { left: 88, top: 16, gap, cell: Math.max(3, Math.floor((width - 88 - gap * data.groups) / data.experts)), row: limit(Math.floor(330 / data.layers), 7, 22) };
     const many = data.labels.length > 1, height = grid.top + data.layers * grid.row + (many ? 20 + data.labels.length * 18 : 0) + 30;
     const context = pen(load.canvas, width, height);
@@ -792,24 +779,199 @@ function render({ model, el }) {
     });
   }
 
+  let preferred = []; // experts of the selected layer
   function drawRank() {
     const layer = model.get("layer"), against = others();
-    const rows = Array.from({ length: data.experts }, (_, expert) => ({ expert, share: share(layer, expert), base: against ? sharedByOthers(layer, expert) : chance(), beyond: beyond[layer * data.experts + expert] }));
+    const rows = Array.from({ length: data.experts }, (_, expert) => ({ expert, share: share(layer, expert), base: against ? sharedByOthers(layer, expert) : chance(), beyond: isBeyond(layer, expert) }));
     rows.sort((a, b) => b.share - b.base - (a.share - a.base) || a.expert - b.expert);
-    const button = ({ expert }) => expertButton(expert, layer);
+    preferred = rows.map((row) => row.expert);
     const wanted = model.get("search") || [model.get("domain"), model.get("span"), model.get("phase")].filter((name) => name !== "all").join(", ");
-    rank.replaceChildren(
+    refill(
+      rank,
       element("p", "", `Layer ${layer}, ${wanted ? `${kept} tokens (${KINDS.find(([, value]) => value && value === wanted)?.[0] || wanted})` : `all ${kept} tokens`}: preferred experts`),
-      tableOf(["expert", "group", "share", against ? "others" : "chance", "beyond chance"], rows.slice(0, 8).map((row) => [button(row), data.group(row.expert), percent(row.share), percent(row.base), element("span", row.beyond ? "beyond" : "soft", row.beyond ? "yes" : "no")])),
+      tableOf(["expert", "group", "share", against ? "others" : "chance", "beyond chance"], rows.slice(0, 8).map((row) => [expertButton(row.expert, layer), data.group(row.expert), percent(row.share), percent(row.base), yesNo(row.beyond)])),
     );
   }
-  const expertButton = (expert, layer) => {
-    const button = element("button", "", swatch(expert));
-    button.setAttribute("aria-label", `expert ${expert} of layer ${layer}`);
-    button.dataset.expert = expert;
-    button.dataset.layer = layer;
-    return button;
+  // -- the expert's tokens ---------------------------------------------------------------------------
+
+  /** The kept tokens that use an expert. */
+  function usersOf(layer, expert) {
+    const users = [];
+    for (let token = 0; token < data.count; token++) {
+      const slot = keep[token] ? data.slot(token, layer, expert) : -1;
+      if (slot >= 0) users.push({ token, weight: weightOf(layer, token, slot) });
+    }
+    return users;
+  }
+  const byWeight = (users) => (Number.isFinite(users[0]?.weight) ? [...users].sort((a, b) => b.weight - a.weight || a.token - b.token) : users);
+  let cardShown = "";
+  function showExpert(layer, expert) {
+    const first = expert < 0; // nothing is pointed at or kept: the most preferred
+    if (first) expert = preferred[0];
+    const got = ofLayer(layer), version = `${first} ${layer} ${expert} ${got.tokens} ${data.count}`;
+    if (cardShown === version && card.counts === counts) return;
+    cardShown = version;
+    card.counts = counts;
+    const users = usersOf(layer, expert), weighted = Number.isFinite(users[0]?.weight);
+    const parts = [element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${kept} tokens, ${percent(users.length / Math.max(1, kept))}. ${others() ? `Other tokens ${percent(sharedByOthers(layer, expert))}; ` : `Uniform routing: ${percent(chance())}, ${band[0]} to ${band[1]} uses; `}`, element("span", "beyond", isBeyond(layer, expert) ? "beyond chance." : "not beyond chance."))];
+    const lists = element("div", "lists"), near = (start, end, owner) => { let text = ""; for (let t = Math.max(0, start); t < Math.min(data.count, end); t++) if (data.owner[t] === owner) text += data.pieces[t]; return text.replaceAll("<0x0A>", "⏎"); };
+    const context = ({ token }) => {
+      const button = element("button", "", near(token - 4, token, data.owner[token]), element("b", "", near(token, token + 1, data.owner[token])), near(token + 1, token + 5, data.owner[token]));
+      button.dataset.token = token;
+      return button;
+    };
+    lists.append(tableOf([weighted ? "weight" : "token", `its tokens, ${weighted ? "most weighted" : "first"} first`], byWeight(users).slice(0, LIST).map((user) => [weighted ? user.weight.toFixed(3) : data.within(user.token), context(user)]), [1]));
+    const words = new Map(), all = new Map();
+    for (const { token } of users) words.set(data.pieces[token], (words.get(data.pieces[token]) || 0) + 1);
+    for (let token = 0; token < data.count; token++) if (keep[token] && words.has(data.pieces[token])) all.set(data.pieces[token], (all.get(data.pieces[token]) || 0) + 1);
+    lists.append(tableOf(["piece", "uses it"], [...words].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([piece, n]) => [quoted(piece), `${n} of ${all.get(piece)}`]), [0]));
+    if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "beyond"], byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), yesNo(count[expert] < low || count[expert] > high)])));
+    lists.append(partnersOf(users, layer, expert));
+    parts.push(lists);
+    refill(card, ...parts);
+  }
+  const track = (value) => {
+    const bar = element("i"), line = element("b"), node = element("span", "track", bar, line);
+    bar.style.width = `${100 * value}%`;
+    line.style.left = `${100 * chance()}%`;
+    return node;
   };
+  function partnersOf(users, layer, expert) {
+    const size = data.experts / data.obeyed_groups, chosen = data.slots / data.obeyed_groups; // of the groups that choices keep to
+    const within = ((chosen - 1) * size) / (chosen * Math.max(1, size - 1)); // pairs of one group are rarer, or impossible
+    const together = new Uint32Array(data.experts), list = [];
+    for (const { token } of users) for (let slot = 0; slot < data.slots; slot++) together[data.at(token, layer, slot)]++;
+    for (let other = 0; other < data.experts; other++) {
+      const count = counts[layer * data.experts + other], same = Math.floor(other / size) === Math.floor(expert / size);
+      if (!count || other === expert || (same && !within)) continue;
+      list.push({ other, same, count, together: together[other], lift: (together[other] * kept) / (users.length * count * (same ? within : 1)) });
+    }
+    const rows = list.map((row) => ({ ...row, marked: !row.same && users.length > 0 && beyondOthers(row.together, row.count, users.length, kept, list.length) }));
+    rows.sort((a, b) => b.marked * (b.lift > 1) - a.marked * (a.lift > 1) || b.lift - a.lift || a.other - b.other);
+    return tableOf(["partner", "lift", "together", "beyond"], rows.slice(0, 6).map((row) => [expertButton(row.other, layer), fixed(row.lift, 2), row.together, yesNo(row.marked)]));
+  }
+
+  // -- the token's router ----------------------------------------------------------------------------
+
+  /** The experts that would be chosen without groups. */
+  const globalTop = (probability) => new Set([...probability.keys()].sort((a, b) => probability[b] - probability[a]).slice(0, data.slots));
+  function showToken(token, layer, expert) {
+    const first = token < 0; // nothing is pointed at or kept
+    if (first) token = Math.max(0, keep.indexOf(1));
+    caption.replaceChildren("Token ", element("b", "", String(data.within(token))), " ", element("code", "", quoted(data.pieces[token])), data.documents.length > 1 ? ` of ${data.label(token)}` : "", `, layer ${layer}: ${data.grouped ? "one winner of each group" : `${data.slots} winners`}${first ? " (move over another)" : ""}`);
+    const probability = probabilities(layer, token), top = probability ? globalTop(probability) : null;
+    bars.hidden = barsNote.hidden = !probability;
+    if (probability) drawBars(probability, token, layer, top, expert);
+    const table = tableOf(["group", "expert", "probability", "margin", "router_scale", "weight", `top-${data.slots}`], Array.from({ length: data.slots }, (_, slot) => {
+      const winner = data.at(token, layer, slot), scale = data.scale(token, layer, winner);
+      return [slot, expertButton(winner, layer), probability ? percent(probability[winner], 2) : "–", fixed(marginOf(layer, token, slot), 4), fixed(scale, 3), fixed(weightOf(layer, token, slot), 4), probability ? (top.has(winner) ? "yes" : "no") : "–"];
+    }));
+    for (const [slot, row] of [...table.tBodies[0].rows].entries()) row.classList.toggle("current", data.at(token, layer, slot) === expert);
+    refill(winners, table);
+    if (!probability) {
+      counterfactual.textContent = data.missing.includes("router_logits") ? "This trace has no router_logits: no probabilities, margins and global top." : absent.has(`block ${layer} ${Math.floor(token / data.block)}`) ? "This saved page does not hold this layer's probabilities." : "asking for the probabilities…";
+      return;
+    }
+    const chosen = Array.from({ length: data.slots }, (_, slot) => data.at(token, layer, slot)), mass = (list) => list.reduce((sum, e) => sum + probability[e], 0);
+    const instead = [...top].filter((e) => !chosen.includes(e)), lost = chosen.filter((e) => !top.has(e));
+    counterfactual.textContent = `Without groups, a top-${data.slots} would take ${instead.length ? `${instead.join(", ")} instead of ${lost.join(", ")}` : "the same experts"}: ${data.slots - instead.length} of ${data.slots} agree; probability ${percent(mass(chosen))} as chosen, ${percent(mass([...top]))} then. Uniform: ${percent(1 / data.experts)} an expert.`;
+  }
+  function drawBars(probability, token, layer, top, expert) {
+    const width = widthOf(details.body) || 460, height = 112, floor = 98, gap = 7;
+    const context = bars.style.width === `${width}px` ? wipe(bars) : pen(bars, width, height), step = (width - 4 - gap * data.groups) / data.experts;
+    const most = Math.max(...probability, 3 / data.experts), y = (value) => floor - (value / most) * 74;
+    context.textAlign = "center";
+    for (let e = 0; e < data.experts; e++) {
+      const x = 2 + e * step + data.group(e) * gap, wins = data.slot(token, layer, e) >= 0;
+      context.globalAlpha = wins ? 1 : 0.5;
+      context.fillStyle = data.colours[e];
+      context.fillRect(x, y(probability[e]), step - 1, floor - y(probability[e]));
+      context.globalAlpha = 1;
+      context.fillStyle = theme.ink;
+      if (wins) {
+        context.strokeStyle = e === expert ? theme.mark : theme.ink;
+        context.lineWidth = e === expert ? 3 : 1.5;
+        context.strokeRect(x, y(probability[e]), step - 1, floor - y(probability[e]));
+        context.font = "bold 10px system-ui, sans-serif";
+        context.fillText(e, x + step / 2, y(probability[e]) - 13);
+      }
+      if (top.has(e)) { context.beginPath(); context.arc(x + step / 2 - 0.5, y(probability[e]) - 5, 2, 0, 7); context.fill(); }
+    }
+    context.fillStyle = theme.ink;
+    context.font = "10px system-ui, sans-serif";
+    for (let group = 0; group < data.groups && data.groups > 1; group++) context.fillText(step * data.size > 42 ? `group ${group}` : group, 2 + (group + 0.5) * data.size * step + group * gap, floor + 8);
+    context.setLineDash([3, 3]);
+    context.strokeStyle = theme.ink;
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(0, y(1 / data.experts));
+    context.lineTo(width, y(1 / data.experts));
+    context.stroke();
+    context.setLineDash([]);
+    barsNote.textContent = `Outlined: winner; dot: in the global top-${data.slots}; dashed: uniform, ${percent(1 / data.experts)}; highest ${percent(most)}.`;
+  }
+
+  // -- layers × tokens × groups ----------------------------------------------------------------------
+
+  const layerTop = (layer) => layer * (data.slots * place.row + place.gap);
+  function drawMap() {
+    const count = shown(), rows = data.layers * data.slots, height = layerTop(data.layers);
+    const context = pen(map.canvas, place.width, height);
+    pen(map.over, place.width, height);
+    range.textContent = count < data.count ? `tokens ${from} to ${from + count - 1} of ${data.count}; drag the overview of the tokens, or turn the wheel with Shift` : `${data.count} tokens; a row per group, hue is the group, lightness and number the expert in it`;
+    map.canvas.dataset.geometry = JSON.stringify({ ...place, cell, from, count });
+    if (!count) return;
+    const solid = new Uint32Array(data.experts), pale = new Uint32Array(data.experts);
+    for (let expert = 0; expert < data.experts; expert++) {
+      const [r, g, b] = data.palette[expert], mix = (value, c) => Math.round(0.15 * value + 0.85 * theme.rgb[c]);
+      solid[expert] = (255 << 24) | (b << 16) | (g << 8) | r;
+      pale[expert] = (255 << 24) | (mix(b, 2) << 16) | (mix(g, 1) << 8) | mix(r, 0);
+    }
+    const image = new ImageData(count, rows), pixels = new Uint32Array(image.data.buffer);
+    for (let column = 0; column < count; column++) {
+      const token = from + column, colours = keep[token] ? solid : pale;
+      let source = token * rows;
+      for (let row = 0; row < rows; row++) pixels[row * count + column] = colours[data.chosen[source++]];
+    }
+    const buffer = new OffscreenCanvas(count, rows);
+    buffer.getContext("2d").putImageData(image, 0, 0);
+    context.imageSmoothingEnabled = false;
+    const every = Math.ceil(13 / (data.slots * place.row + place.gap));
+    for (let layer = 0; layer < data.layers; layer++) {
+      const top = layerTop(layer);
+      context.drawImage(buffer, 0, layer * data.slots, count, data.slots, place.left, top, count * cell, data.slots * place.row);
+      context.fillStyle = theme.ink;
+      if (layer % every === 0) {
+        context.textAlign = "left";
+        context.fillText(`layer ${layer}`, 2, top + Math.max(6, (data.slots * place.row) / 2));
+      }
+      if (place.row >= 8) {
+        context.textAlign = "right";
+        context.font = "8px system-ui, sans-serif";
+        for (let slot = 0; slot < data.slots; slot++) context.fillText(slot, place.left - 4, top + (slot + 0.5) * place.row + 0.5);
+        context.font = "11px system-ui, sans-serif";
+      }
+    }
+    if (cell >= 14 && place.row >= 8) {
+      context.textAlign = "center";
+      context.font = "8px system-ui, sans-serif";
+      for (let column = 0; column < count; column++) {
+        if (!keep[from + column]) continue;
+        for (let layer = 0; layer < data.layers; layer++)
+          for (let slot = 0; slot < data.slots; slot++) {
+            const expert = data.at(from + column, layer, slot);
+            context.fillStyle = data.inks[expert];
+            context.fillText(expert, place.left + (column + 0.5) * cell, layerTop(layer) + (slot + 0.5) * place.row + 0.5);
+          }
+      }
+    }
+    context.fillStyle = theme.paper;
+    if (cell >= 6) for (let column = 1; column < count; column++) context.fillRect(place.left + column * cell - 0.5, 0, 1, height);
+    context.fillStyle = theme.ink;
+    for (const start of data.starts) if (start > from && start < from + count) context.fillRect(place.left + (start - from) * cell - 1, 0, 2, height);
+  }
+
+  // -- marks over all panels -------------------------------------------------------------------------
 
   /** What moves with the pointer: marks over the canvases, the token's router, the expert's card. */
   function mark() {
@@ -846,126 +1008,8 @@ function render({ model, el }) {
     }
     showToken(token, layer, expert);
     showExpert(layer, expert);
-    const used = expert >= 0 ? ` · expert ${expert} (group ${data.group(expert)}): ${counts[layer * data.experts + expert]} of ${kept} tokens, ${percent(share(layer, expert))}; chance ${percent(chance())}${beyond[layer * data.experts + expert] ? ", beyond it" : ", not beyond it"}` : "";
+    const used = expert >= 0 ? ` · expert ${expert} (group ${data.group(expert)}): ${counts[layer * data.experts + expert]} of ${kept} tokens, ${percent(share(layer, expert))}; ${others() ? `of the others ${percent(sharedByOthers(layer, expert))}` : `uniform routing ${percent(chance())}`}: ${isBeyond(layer, expert) ? "beyond chance" : "not beyond chance"}` : "";
     readout.textContent = `${token >= 0 ? `${data.documents.length > 1 ? `${data.label(token)}, ` : ""}token ${data.within(token)} ${quoted(data.pieces[token])} · ` : ""}layer ${layer}${used}`;
-  }
-
-  function showToken(token, layer, expert) {
-    if (token < 0) {
-      caption.replaceChildren(element("span", "soft", "Move over a token or a cell of the map; click to keep it, Escape to let it go."));
-      winners.replaceChildren();
-      counterfactual.textContent = "";
-      bars.hidden = true;
-      return;
-    }
-    caption.replaceChildren("Token ", element("b", "", String(data.within(token))), " ", element("code", "", quoted(data.pieces[token])), data.documents.length > 1 ? ` of ${data.label(token)}` : "", `, layer ${layer}: ${data.grouped ? "one winner of each group" : `${data.slots} winners`}`);
-    const probability = probabilities(layer, token), top = new Set();
-    if (probability) [...probability.keys()].sort((a, b) => probability[b] - probability[a]).slice(0, data.slots).forEach((e) => top.add(e));
-    bars.hidden = !probability;
-    if (probability) drawBars(probability, token, layer, top, expert);
-    const number = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
-    const table = tableOf(["group", "expert", "probability", "margin", "router_scale", "weight", `global top-${data.slots}`], Array.from({ length: data.slots }, (_, slot) => {
-      const winner = data.at(token, layer, slot), scale = data.scales[(data.owner[token] * data.layers + layer) * data.experts + winner];
-      return [slot, expertButton(winner, layer), probability ? `${(100 * probability[winner]).toFixed(2)} %` : "–", number(marginOf(layer, token, slot), 4), number(scale, 3), number(weightOf(layer, token, slot), 4), probability ? (top.has(winner) ? "yes" : "no") : "–"];
-    }));
-    for (const [slot, row] of [...table.tBodies[0].rows].entries()) row.classList.toggle("current", data.at(token, layer, slot) === expert);
-    winners.replaceChildren(table);
-    if (!probability) {
-      counterfactual.textContent = data.missing.includes("router_logits") ? "This trace has no router_logits: no probabilities, margins and global top." : absent.has(`block ${layer} ${Math.floor(token / data.block)}`) ? "This saved page does not hold this layer's probabilities." : "asking for the probabilities…";
-      return;
-    }
-    const chosen = Array.from({ length: data.slots }, (_, slot) => data.at(token, layer, slot)), mass = (list) => list.reduce((sum, e) => sum + probability[e], 0);
-    const instead = [...top].filter((e) => !chosen.includes(e)), lost = chosen.filter((e) => !top.has(e));
-    counterfactual.textContent = `Without groups, a top-${data.slots} would take ${instead.length ? `${instead.join(", ")} instead of ${lost.join(", ")}` : "the same experts"}: ${data.slots - instead.length} of ${data.slots} agree; probability ${percent(mass(chosen))} as chosen, ${percent(mass([...top]))} then. Uniform: ${percent(1 / data.experts)} an expert.`;
-  }
-  function drawBars(probability, token, layer, top, expert) {
-    const width = place.half, height = 132, floor = 98, gap = 7;
-    const context = bars.style.width === `${width}px` ? wipe(bars) : pen(bars, width, height), step = (width - 4 - gap * data.groups) / data.experts;
-    const most = Math.max(...probability, 3 / data.experts), y = (value) => floor - (value / most) * 74;
-    context.textAlign = "center";
-    for (let e = 0; e < data.experts; e++) {
-      const x = 2 + e * step + data.group(e) * gap, wins = data.slot(token, layer, e) >= 0;
-      context.globalAlpha = wins ? 1 : 0.5;
-      context.fillStyle = data.colours[e];
-      context.fillRect(x, y(probability[e]), step - 1, floor - y(probability[e]));
-      context.globalAlpha = 1;
-      context.fillStyle = theme.ink;
-      if (wins) {
-        context.strokeStyle = e === expert ? theme.mark : theme.ink;
-        context.lineWidth = e === expert ? 3 : 1.5;
-        context.strokeRect(x, y(probability[e]), step - 1, floor - y(probability[e]));
-        context.font = "bold 10px system-ui, sans-serif";
-        context.fillText(e, x + step / 2, y(probability[e]) - 13);
-      }
-      if (top.has(e)) { context.beginPath(); context.arc(x + step / 2 - 0.5, y(probability[e]) - 5, 2, 0, 7); context.fill(); }
-    }
-    context.fillStyle = theme.ink;
-    context.font = "10px system-ui, sans-serif";
-    for (let group = 0; group < data.groups && data.groups > 1; group++) context.fillText(step * data.size > 42 ? `group ${group}` : group, 2 + (group + 0.5) * data.size * step + group * gap, floor + 8);
-    context.setLineDash([3, 3]);
-    context.strokeStyle = theme.ink;
-    context.lineWidth = 1;
-    context.beginPath();
-    context.moveTo(0, y(1 / data.experts));
-    context.lineTo(width, y(1 / data.experts));
-    context.stroke();
-    context.setLineDash([]);
-    context.textAlign = "left";
-    context.fillText(`outlined: winner · dot: in the global top-${data.slots} · dashed: uniform ${percent(1 / data.experts)} · highest ${percent(most)}`, 2, height - 6);
-  }
-
-  let cardShown = "";
-  function showExpert(layer, expert) {
-    if (expert < 0) {
-      cardShown = "";
-      card.replaceChildren(element("p", "soft", "Move over the layers × experts or the map; click an expert to keep it."));
-      return;
-    }
-    const got = ofLayer(layer), version = `${layer} ${expert} ${got.tokens} ${data.count}`;
-    if (cardShown === version && card.counts === counts) return;
-    cardShown = version;
-    card.counts = counts;
-    const users = [];
-    for (let token = 0; token < data.count; token++) {
-      const slot = keep[token] ? data.slot(token, layer, expert) : -1;
-      if (slot >= 0) users.push({ token, weight: token < got.tokens && got.weights.length ? got.weights[token * data.slots + slot] : NaN });
-    }
-    const weighted = users.length > 0 && Number.isFinite(users[0].weight);
-    const ordered = weighted ? [...users].sort((a, b) => b.weight - a.weight || a.token - b.token) : users;
-    const parts = [element("p", "", "Layer ", element("b", "", String(layer)), ", expert ", swatch(expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${kept} tokens, ${percent(users.length / Math.max(1, kept))}. ${others() ? `Other tokens ${percent(sharedByOthers(layer, expert))}; ` : `Uniform routing: ${percent(chance())}, ${band[0]} to ${band[1]} uses; `}`, element("span", "beyond", beyond[layer * data.experts + expert] ? "beyond chance." : "not beyond chance."))];
-    const lists = element("div", "lists"), near = (start, end, owner) => { let text = ""; for (let t = Math.max(0, start); t < Math.min(data.count, end); t++) if (data.owner[t] === owner) text += data.pieces[t]; return text.replaceAll("<0x0A>", "⏎"); };
-    const context = ({ token }) => {
-      const button = element("button", "", near(token - 4, token, data.owner[token]), element("b", "", near(token, token + 1, data.owner[token])), near(token + 1, token + 5, data.owner[token]));
-      button.dataset.token = token;
-      return button;
-    };
-    lists.append(tableOf([weighted ? "weight" : "token", `its tokens, ${weighted ? "most weighted" : "first"} first`], ordered.slice(0, LIST).map((user) => [weighted ? user.weight.toFixed(3) : data.within(user.token), context(user)]), [1]));
-    const words = new Map(), all = new Map();
-    for (const { token } of users) words.set(data.pieces[token], (words.get(data.pieces[token]) || 0) + 1);
-    for (let token = 0; token < data.count; token++) if (keep[token] && words.has(data.pieces[token])) all.set(data.pieces[token], (all.get(data.pieces[token]) || 0) + 1);
-    lists.append(tableOf(["piece", "uses it"], [...words].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([piece, n]) => [quoted(piece), `${n} of ${all.get(piece)}`]), [0]));
-    if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "beyond"], byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), count[expert] < low || count[expert] > high ? element("span", "beyond", "yes") : "no"])));
-    lists.append(partnersOf(users, layer, expert));
-    parts.push(lists);
-    card.replaceChildren(...parts);
-  }
-  const track = (value) => {
-    const bar = element("i"), line = element("b"), node = element("span", "track", bar, line);
-    bar.style.width = `${100 * value}%`;
-    line.style.left = `${100 * chance()}%`;
-    return node;
-  };
-  function partnersOf(users, layer, expert) {
-    const together = new Uint32Array(data.experts), list = [];
-    for (const { token } of users) for (let slot = 0; slot < data.slots; slot++) together[data.at(token, layer, slot)]++;
-    for (let other = 0; other < data.experts; other++) {
-      const count = counts[layer * data.experts + other];
-      if (!count || (data.grouped ? data.group(other) === data.group(expert) : other === expert)) continue;
-      list.push({ other, count, together: together[other], lift: (together[other] * kept) / (users.length * count) });
-    }
-    const rows = list.map((row) => ({ ...row, marked: users.length > 0 && beyondOthers(row.together, row.count, users.length, kept, list.length) }));
-    rows.sort((a, b) => b.marked * (b.lift > 1) - a.marked * (a.lift > 1) || b.lift - a.lift || a.other - b.other);
-    return tableOf(["partner", "lift", "together", "beyond"], rows.slice(0, 6).map((row) => [expertButton(row.other, layer), Number.isFinite(row.lift) ? row.lift.toFixed(2) : "–", row.together, row.marked ? element("span", "beyond", "yes") : "no"]));
   }
 
   // -- tables of the panels ---------------------------------------------------------------------------------
@@ -974,8 +1018,7 @@ function render({ model, el }) {
   const put = (holder, head, rows, total, texts) => holder.replaceChildren(...(total > rows.length ? [element("p", "soft", `The first ${rows.length} of ${total} rows; view.table(…) gives all of them.`)] : []), tableOf(head, rows, texts));
   function tokenTable(holder) {
     const layer = model.get("layer"), group = model.get("group"), list = keptTokens(), got = ofLayer(layer);
-    const value = (number, digits) => (Number.isFinite(number) ? number.toFixed(digits) : "–");
-    put(holder, ["document", "token", "piece", "span", "phase", "surprisal, bits", `expert of group ${group}`, "margin", "entropy"], list.slice(0, ROWS).map((token) => [data.label(token), data.within(token), data.pieces[token], SPANS[data.kind[token]], data.decode[token] ? "decode" : "prefill", value(data.bits[token], 2), data.at(token, layer, group), value(marginOf(layer, token, group), 4), value(got.entropy?.[token], 4)]), list.length, [0, 2]);
+    put(holder, ["document", "token", "piece", "span", "phase", "surprisal, bits", `expert of group ${group}`, "margin", "entropy"], list.slice(0, ROWS).map((token) => [data.label(token), data.within(token), data.pieces[token], SPANS[data.kind[token]], data.decode[token] ? "decode" : "prefill", fixed(data.bits[token], 2), data.at(token, layer, group), fixed(marginOf(layer, token, group), 4), fixed(got.entropy?.[token], 4)]), list.length, [0, 2]);
   }
   function mapTable(holder) {
     const list = keptTokens().filter((token) => token >= from && token < from + shown()), rows = [];
@@ -984,8 +1027,21 @@ function render({ model, el }) {
   }
   function loadTable(holder) {
     const rows = [], first = model.get("layer"), order = [first, ...Array.from({ length: data.layers }, (_, n) => n).filter((n) => n !== first)];
-    for (const layer of order) for (let expert = 0; expert < data.experts && rows.length < ROWS; expert++) rows.push([layer, expert, data.group(expert), counts[layer * data.experts + expert], percent(share(layer, expert)), (share(layer, expert) / chance()).toFixed(2), kept < data.count ? percent(sharedByOthers(layer, expert)) : "–", beyond[layer * data.experts + expert] ? "yes" : "no"]);
+    for (const layer of order) for (let expert = 0; expert < data.experts && rows.length < ROWS; expert++) rows.push([layer, expert, data.group(expert), counts[layer * data.experts + expert], percent(share(layer, expert)), (share(layer, expert) / chance()).toFixed(2), kept < data.count ? percent(sharedByOthers(layer, expert)) : "–", isBeyond(layer, expert) ? "yes" : "no"]);
     put(holder, ["layer", "expert", "group", "count", "share", "load ratio", "others", "beyond chance"], rows, counts.length);
+  }
+
+  function expertTable(holder) {
+    const { layer, expert } = { layer: model.get("layer"), expert: model.get("expert") }, users = expert < 0 ? [] : byWeight(usersOf(layer, expert));
+    if (expert < 0) return holder.replaceChildren(element("p", "soft", "No expert is kept: click one."));
+    put(holder, ["document", "token", "piece", "weight"], users.slice(0, ROWS).map(({ token, weight }) => [data.label(token), data.within(token), data.pieces[token], fixed(weight, 4)]), users.length, [0, 2]);
+  }
+  function routerTable(holder) {
+    const layer = model.get("layer"), token = pinned(), probability = token < 0 ? null : probabilities(layer, token);
+    if (token < 0) return holder.replaceChildren(element("p", "soft", "No token is kept: click one."));
+    const top = probability ? globalTop(probability) : null;
+    const rows = Array.from({ length: data.experts }, (_, expert) => [data.group(expert), expert, probability ? percent(probability[expert], 2) : "–", fixed(data.scale(token, layer, expert), 3), yesNo(data.slot(token, layer, expert) >= 0), top ? yesNo(top.has(expert)) : "–"]);
+    put(holder, ["group", "expert", "probability", "router_scale", "winner", `global top-${data.slots}`], rows, rows.length);
   }
 
   // -- what changes, and when it is drawn: at most once a frame -----------------------------------------------
@@ -1026,9 +1082,12 @@ function render({ model, el }) {
     if (all || todo.has("filter") || todo.has("theme")) { drawLoad(); domainRows.layer = -1; cardShown = ""; }
     if (all || todo.has("filter") || todo.has("select")) drawRank();
     mark();
+    if (todo.has("select") && token >= 0) reveal(token);
+    else if (todo.has("filter") && token < 0) reveal(keep.indexOf(1));
+    else if (todo.has("more") && token < 0 && model.get("running")) reveal(data.count - 1);
     settle();
     if (todo.size > 1 || !todo.has("hover")) {
-      Object.values(tables).forEach((build) => build());
+      tables.forEach((build) => build());
       if (todo.has("select")) spoken.textContent = readout.textContent;
     }
   }
@@ -1133,14 +1192,20 @@ function render({ model, el }) {
   for (const name of ["change:domain", "change:span", "change:phase", "change:search", "change:compare"]) listen.push([name, () => schedule("filter")]);
   listen.push(["change:running", () => schedule("colour")]);
   for (const [name, call] of listen) model.on(name, call);
-  let width = 0;
-  const sizes = new ResizeObserver(() => {
-    if (Math.abs(root.clientWidth - width) < 2) return;
-    width = root.clientWidth;
+  // Only a finished layout is measured: while a theme is loaded, widths are passing ones.
+  const sizes = new ResizeObserver((entries) => {
+    let changed = false;
+    for (const { target, contentRect } of entries) {
+      const width = Math.floor(contentRect.width), before = widths.get(target) || 0;
+      if (!width || Math.abs(width - before) < 2) continue;
+      widths.set(target, width);
+      changed = true;
+    }
+    if (!changed) return;
     if (data?.count && shown() >= data.count) cell = 0;
     schedule("all");
   });
-  sizes.observe(root);
+  for (const node of [maps.body, loadLeft, details.body]) sizes.observe(node);
   // A notebook that draws only what is on screen blanks canvases that scroll away.
   const watcher = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) schedule("theme"); });
   watcher.observe(map.canvas);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from workbench.pangu import Pangu
 
 BLOCK = 256  # tokens whose probabilities are sent together
+PAUSE = 0.05  # seconds between two messages of a live view: no more than the eye can follow
 PAGE_BYTES = 8_000_000  # of details that a static page takes along
 
 
@@ -53,8 +56,9 @@ class RoutingView(View):
     domain, span, phase, search : str
         Filters of tokens: a label; "prompt", "thinking" or "answer"; "prefill" or "decode"; a text,
         or a regular expression between slashes. "all" and "" keep every token.
-    compare : "uniform" or "others"
-        Chance: uniform routing, or the tokens that the filters leave out.
+    compare : "others" or "uniform"
+        Chance: the tokens that the filters leave out (uniform routing where they leave out none),
+        or uniform routing.
     running : bool
         Whether a generation is filling the view.
     trace : Trace or None
@@ -78,7 +82,7 @@ class RoutingView(View):
     span = traitlets.Enum(["all", "prompt", "thinking", "answer"], "all").tag(sync=True)
     phase = traitlets.Enum(["all", "prefill", "decode"], "all").tag(sync=True)
     search = traitlets.Unicode("").tag(sync=True)
-    compare = traitlets.Enum(["uniform", "others"], "uniform").tag(sync=True)
+    compare = traitlets.Enum(["others", "uniform"], "others").tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
@@ -237,6 +241,7 @@ class RoutingView(View):
             "experts": routing.experts,
             "groups": routing.groups,
             "grouped": routing.grouped,
+            "obeyed_groups": routing.obeyed_groups,
             "block": BLOCK,
             "documents": [
                 {
@@ -276,6 +281,7 @@ class RoutingView(View):
         ----------
         panel
             "token": the winners of `token` in `layer` (of all tokens if none is selected);
+            "router": every expert before that token;
             "tokens": one row per token; "map": every choice; "load": uses of every expert beside
             chance; of `expert` in `layer`: "expert" (its tokens, most weighted first), "words"
             (its pieces), "partners" (experts chosen together with it) and "domains".
@@ -283,12 +289,14 @@ class RoutingView(View):
         Raises
         ------
         TraceError
-            For another name, or an expert's table while `expert` is -1.
+            For another name, an expert's table while `expert` is -1, or "router" while `token` is.
         """
         if panel not in tables.PANELS:
             raise TraceError(f"there is no table {panel!r}; expected one of {list(tables.PANELS)}.")
         if panel in ("expert", "words", "partners", "domains") and self.expert < 0:
             raise TraceError(f"table {panel!r} needs an expert; set view.expert, or click one.")
+        if panel == "router" and self.token < 0:
+            raise TraceError("table 'router' needs a token; set view.token, or click one.")
         return tables.PANELS[panel](self)
 
     @property
@@ -333,11 +341,30 @@ class RoutingView(View):
         self, pangu: Pangu, ids: list[int], max_new_tokens: int, sampling: Sampling | None
     ) -> None:
         waiting = [("prompt", pangu.tokenizer.pieces(ids), None)]
+        held: list[tuple[str, list[str], list[float] | None, dict[str, np.ndarray]]] = []
+        sent = -np.inf
 
         def on_step(step: Step, arrays: dict[str, np.ndarray]) -> None:
-            span, pieces, bits = waiting.pop()  # a token's routing comes with the step after it
-            self.append(pieces, arrays, span, bits)
+            nonlocal sent
+            held.append((*waiting.pop(), arrays))  # a token's routing comes with the step after it
             waiting.append((step.span, [step.piece], [-step.logprob / np.log(2)]))
+            if time.monotonic() - sent >= PAUSE:
+                send()
+                sent = time.monotonic()
+
+        def send() -> None:
+            for span, group in itertools.groupby(held, key=lambda token: token[0]):
+                _, pieces, bits, arrays = zip(*group, strict=True)
+                self.append(
+                    list(itertools.chain(*pieces)),
+                    {
+                        name: np.concatenate([part[name] for part in arrays], 1)
+                        for name in arrays[0]
+                    },
+                    span,
+                    None if bits[0] is None else list(itertools.chain(*bits)),
+                )
+            held.clear()
 
         try:
             trace = pangu.trace(ids, max_new_tokens, None, sampling=sampling, stop=self._stop, on_step=on_step)  # fmt: skip
@@ -348,6 +375,8 @@ class RoutingView(View):
             self._error = f"{type(error).__name__}: {error}"
             raise
         finally:
+            if self.trace is None:
+                send()  # what an error left
             self.running = False
             self.send(*self._everything())
 

@@ -1,6 +1,6 @@
-"""What chance alone would show: the bands and marks of the routing view.
+"""Counts that chance alone would show: exact tests of many cells that are looked at together.
 
-Both tests are exact, two-sided, and shared among all cells that are looked at together
+The routing view marks its cells by them, in Python and on the page. Both are exact, two-sided, and shared among all cells that are looked at together
 (Bonferroni): of a whole panel without any effect, at most `LEVEL` would mark a cell at all.
 Tokens of one text are not independent draws, so what is marked is a hint, not a proof.
 """
