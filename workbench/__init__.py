@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "workbench.pangu",
     "Pangu": "workbench.pangu",
-    "Sampling": "workbench.generation",
+    "Sampling": "workbench.sampling",
     "open_checkpoint": "workbench.checkpoint",
     "Trace": "workbench.trace",
     "trace_corpus": "workbench.corpus_recording",
@@ -54,12 +54,19 @@ _HOMES = {
     "RoutingView": "workbench.views",
     "AttentionView": "workbench.views",
     "Playground": "workbench.views",
+    "connect": "workbench.server",
+    "History": "workbench.history",
+    "Presets": "workbench.presets",
+    "PromptMatrix": "workbench.prompt_matrix",
+    "PromptMatrixView": "workbench.views",
     "WorkbenchError": "workbench.errors",
     "CheckpointError": "workbench.errors",
     "TokenizerError": "workbench.errors",
     "TraceError": "workbench.errors",
     "QuantizationError": "workbench.errors",
     "GenerationError": "workbench.errors",
+    "HistoryError": "workbench.errors",
+    "ServerError": "workbench.errors",
 }
 __all__ = list(_HOMES)
 
