@@ -496,7 +496,7 @@ def test_a_saved_notebook_does_not_hold_the_key(locked, tmp_path):
 
 
 def test_a_server_is_used_without_torch():
-    code = "import sys, workbench.server, workbench.history, workbench.presets\n"
+    code = "import sys, workbench.server, workbench.history, workbench.presets, workbench.prompt_matrix\n"
     code += "print(sorted({'torch', 'transformers', 'openai'} & sys.modules.keys()))"
     root = Path(__file__).parents[1]
     ran = subprocess.run(

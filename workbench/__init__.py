@@ -60,6 +60,7 @@ _HOMES = {
     "connect": "workbench.server",
     "History": "workbench.history",
     "Presets": "workbench.presets",
+    "PromptMatrix": "workbench.prompt_matrix",
     "WorkbenchError": "workbench.errors",
     "CheckpointError": "workbench.errors",
     "TokenizerError": "workbench.errors",

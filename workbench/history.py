@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -368,8 +368,9 @@ _WORDS = (
 )  # fmt: skip
 
 
-def _rounded(value: float) -> float:
-    return round(float(value), 6)
+def _rounded(value: float) -> float | None:
+    """Null for what JSON cannot hold: infinity, and NaN where nothing is known."""
+    return round(float(value), 6) if isfinite(value) else None
 
 
 def _known(value: float | None) -> float:
