@@ -19,7 +19,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "workbench.pangu",
     "Pangu": "workbench.pangu",
-    "Sampling": "workbench.generation",
+    "Sampling": "workbench.sampling",
+    "Prefixes": "workbench.prefixes",
+    "Recipe": "workbench.recipe",
+    "Branches": "workbench.branches",
     "open_checkpoint": "workbench.checkpoint",
     "Trace": "workbench.trace",
     "trace_corpus": "workbench.corpus_recording",

@@ -1,142 +1,35 @@
-"""What is recorded while a model runs, and how it becomes a Trace.
+"""How what was recorded while a model ran becomes a Trace.
 
-Plain forward hooks on modules that are there anyway; the model keeps its fused attention. Queries
-and keys are rotated here with the model's own cosines and sines.
+Queries and keys are rotated here with the model's own cosines and sines.
 """
 
 from __future__ import annotations
 
-import platform
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import cache, partial
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import rotate_half
 
 from workbench import generation
 from workbench.arguments import whole_number
-from workbench.errors import GenerationError, TraceError
-from workbench.generation import Sampling, Step
+from workbench.errors import TraceError
+from workbench.fingerprint import versions
+from workbench.recording import Recording, attention_layers, recording
+from workbench.sampling import Sampling, checked_sampling
+from workbench.steps import Step
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
+    from workbench.prefixes import Prefixes
 
 CHUNK = 256  # tokens whose vocabulary logits are held at once
 ROWS = 32  # on a CPU, tokens normalized at once: larger temporaries cost fresh pages every time
-
-
-@dataclass
-class Recording:
-    """Tensors as they came, [token, …] each, in lists over forward passes, by (name, layer)."""
-
-    parts: dict[tuple[str, int], list[torch.Tensor]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    router_scale: dict[int, list[float]] = field(default_factory=dict)  # by layer
-
-    def add(self, name: str, layer: int, tensor: torch.Tensor) -> None:
-        """Keep one tensor whose first axis is the token."""
-        self.parts[name, layer].append(tensor)
-
-    def joined(self, name: str, layer: int, first: int = 0) -> torch.Tensor:
-        """[token, …], forward passes joined, from the `first` one on."""
-        parts = self.parts[name, layer][first:]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def stacked(self, name: str, layers: Sequence[int], first: int = 0) -> torch.Tensor:
-        """[layer, token, …] on the CPU, of the forward passes from the `first` one on."""
-        return torch.stack([self.joined(name, layer, first).cpu() for layer in layers])
-
-    def require_tokens(self, count: int) -> None:
-        """Refuse a recording in which some module saw another number of tokens.
-
-        Raises
-        ------
-        TraceError
-            If something else ran the model, or a part of it, in between.
-        """
-        for (name, layer), parts in self.parts.items():
-            if (found := sum(map(len, parts))) != count:
-                raise TraceError(
-                    f"{name} of layer {layer} was recorded for {found} tokens and not for {count}: "
-                    "something else ran this model during the trace; trace again without it."
-                )
-
-
-@contextmanager
-def recording(
-    model: nn.Module, attention_layers: Sequence[int], progress: bool = False
-) -> Iterator[Recording]:
-    """Record every forward pass of a batch of one inside the block; the hooks go with it.
-
-    Only passes of the thread that records: a generation that runs in another one (a Playground, for
-    example) is not seen. With `progress`, a bar counts the layers of a pass that takes more than two
-    seconds.
-    """
-    record, handles, thread = Recording(), [], threading.get_ident()
-    bar = tqdm(
-        total=len(model.model.layers),
-        desc="tracing",
-        unit="layer",
-        delay=2,
-        leave=False,
-        disable=not progress,
-    )
-
-    def listen(module: nn.Module, hook: Callable[[Any, Any], None]) -> None:
-        def heard(_module: nn.Module, inputs: Any, output: Any) -> None:
-            if threading.get_ident() == thread:
-                hook(inputs, output)
-
-        handles.append(module.register_forward_hook(heard))
-
-    def on_rotation(_inputs: Any, output: Any) -> None:
-        for name, tensor in zip(("cosine", "sine"), output, strict=True):
-            record.add(name, 0, tensor[0])  # [token, head_dim]
-
-    def on_projection(name: str, layer: int, _inputs: Any, output: Any) -> None:
-        record.add(name, layer, output[0])  # [token, head * head_dim]; rotated when all is done
-
-    def on_router(layer: int, inputs: Any, output: Any) -> None:
-        if layer not in record.router_scale:  # here, while it is in memory for sure
-            record.router_scale[layer] = inputs[1][0].float().tolist()
-        for name, tensor in zip(
-            ("router_logits", "routing_weights", "selected_experts"), output, strict=True
-        ):
-            record.add(name, layer, tensor)
-
-    def on_norm(name: str, layer: int, _inputs: Any, output: Any) -> None:
-        record.add(name, layer, torch.linalg.vector_norm(output, dim=-1, dtype=torch.float32))
-
-    try:
-        listen(model.model.rotary_emb, on_rotation)
-        listen(model.model.norm, lambda _, output: record.add("hidden", 0, output[0]))
-        for index, layer in enumerate(model.model.layers):
-            if progress:
-                listen(layer, lambda *_: bar.update())
-            if index in attention_layers:
-                listen(layer.self_attn.q_proj, partial(on_projection, "query", index))
-                listen(layer.self_attn.k_proj, partial(on_projection, "key", index))
-            if hasattr(layer.mlp, "experts"):
-                listen(layer.mlp.gate, partial(on_router, index))
-                listen(layer.mlp.experts, partial(on_norm, "routed_norm", index))
-                listen(layer.mlp.shared_expert, partial(on_norm, "shared_norm", index))
-        yield record
-    finally:
-        for handle in handles:
-            handle.remove()
-        bar.close()
 
 
 def trace(
@@ -149,6 +42,10 @@ def trace(
     thinking: str = "slow",
     stop: threading.Event | None = None,
     on_step: Callable[[Step, dict[str, np.ndarray]], None] | None = None,
+    *,
+    stop_strings: str | Iterable[str] = (),
+    begun: Iterable[int | Step] = (),
+    prefixes: Prefixes | None = None,
 ) -> Trace:
     """Run a text once and keep what the model did.
 
@@ -171,6 +68,8 @@ def trace(
     on_step
         Called with every generated `Step` and the routing arrays [moe_layer, token, …] of the
         tokens that were run since the last call: first the prompt's, then one token's each.
+    stop_strings, begun, prefixes
+        For the generation; see `workbench.generation.stream`.
 
     Raises
     ------
@@ -180,11 +79,11 @@ def trace(
         For layers that are not there, a `top_k` below 1, a text longer than the context, or when
         something else ran the model during the trace.
     """
-    model, tokenizer, config = pangu.model, pangu.tokenizer, pangu.config
-    layers = _attention_layers(attention, config.num_hidden_layers)
+    model, config = pangu.model, pangu.config
+    layers = attention_layers(attention, config.num_hidden_layers)
     top_k = whole_number("top_k", top_k, TraceError, f"1 to {config.vocab_size}")
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, TraceError, "0 or more")
-    sampling = generation.checked_sampling(sampling, Sampling(temperature=0))
+    sampling = checked_sampling(sampling, Sampling.greedy())
     if not 1 <= top_k <= config.vocab_size:
         raise TraceError(f"top_k is {top_k}; expected 1 to {config.vocab_size}.")
     if max_new_tokens < 0:
@@ -195,36 +94,46 @@ def trace(
             f"the text has {len(ids)} tokens and the model's context is "
             f"{config.max_position_embeddings}; shorten it."
         )
-    prompt_length = len(ids)
     streaming = pangu.streaming  # has a bar of its own
-    progress = max_new_tokens == 0 and streaming is None
-    with torch.inference_mode(), recording(model, layers, progress) as record:
-        if max_new_tokens == 0:
+    if max_new_tokens == 0:
+        with (
+            pangu.turn.passes,
+            torch.inference_mode(),
+            recording(model, layers, progress=streaming is None) as record,
+        ):
             model.model(torch.tensor([ids], device=pangu.device), use_cache=False)
-        else:
-            cache = DynamicCache(config=config)
-            steps = generation.stream(
-                pangu, ids, max_new_tokens, sampling, stop, alternatives=1, cache=cache
-            )
-            new, passes = [], 0
-            with tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
-                for step in steps:
-                    new.append(step.token_id)
-                    if on_step is not None:
-                        on_step(step, _routing_arrays(record, config, passes))
-                    passes = len(new)
-                    if streaming is not None:
-                        bar.set_postfix_str(str(streaming), refresh=False)
-                    bar.update()
-            if not new:
-                raise GenerationError("stopped before the prompt was read; there is no trace.")
-            ids = ids + new  # the last one has not been run yet
-            model.model(
-                torch.tensor([ids[-1:]], device=pangu.device), past_key_values=cache, use_cache=True
-            )
-        record.require_tokens(len(ids))
+        return trace_of(pangu, record, layers, ids, len(ids), top_k, None)
+    steps = generation.stream(
+        pangu, ids, max_new_tokens, sampling, stop, alternatives=1, stop_strings=stop_strings,
+        begun=begun, prefixes=prefixes, record=layers,
+    )  # fmt: skip
+    passes = 0
+    with tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
+        for step in steps:
+            if on_step is not None:
+                on_step(step, steps.routing(passes))
+                passes = len(steps.generation.steps)
+            if streaming is not None:
+                bar.set_postfix_str(str(streaming), refresh=False)
+            bar.update()
+    return steps.trace(top_k)
+
+
+def trace_of(
+    pangu: Pangu,
+    record: Recording,
+    layers: list[int],
+    ids: list[int],
+    prompt_length: int,
+    top_k: int,
+    sampling: Sampling | None,
+) -> Trace:
+    """The Trace of tokens that all ran while they were recorded, with the queries of `layers`."""
+    tokenizer, config = pangu.tokenizer, pangu.config
+    record.require_tokens(len(ids))
+    with pangu.turn.passes, torch.inference_mode():
         arrays = _arrays(record, layers, config)
-        arrays |= _predictions(model.lm_head, record.joined("hidden", 0), ids, top_k)
+        arrays |= _predictions(pangu.model.lm_head, record.joined("hidden", 0), ids, top_k)
     arrays["token_ids"] = np.array(ids, dtype=np.int32)
     _check_groups(arrays, config)
     shown = _distinct(arrays["top_ids"], arrays["token_ids"])
@@ -243,8 +152,8 @@ def trace(
         "vocabulary": dict(zip(map(str, shown), tokenizer.pieces(shown), strict=True)),
         "special_ids": sorted(set(ids) & set(tokenizer.special_tokens.values())),
         "receipt": pangu.receipt.summary,
-        "sampling": asdict(sampling) if max_new_tokens else None,
-        "versions": dict(_versions()),
+        "sampling": None if sampling is None else sampling.as_dict(),
+        "versions": versions(),
     }  # fmt: skip
     return Trace(arrays, meta)
 
@@ -252,25 +161,8 @@ def trace(
 # -- inside -------------------------------------------------------------------------------------
 
 
-def _attention_layers(attention: str | Sequence[int] | None, num_layers: int) -> list[int]:
-    if attention is None:
-        return []
-    if isinstance(attention, str) and attention == "all":
-        return list(range(num_layers))
-    if isinstance(attention, str) or not isinstance(attention, Iterable):
-        raise TraceError(f'attention is {attention!r}; expected "all", a list of layers, or None.')
-    wanted = sorted(
-        {whole_number("a layer", layer, TraceError, "a whole number") for layer in attention}
-    )
-    if outside := [layer for layer in wanted if not 0 <= layer < num_layers]:
-        raise TraceError(
-            f"layer {outside[0]} is not there; the model has layers 0 to {num_layers - 1}."
-        )
-    return wanted
-
-
 def _arrays(record: Recording, layers: list[int], config: Any) -> dict[str, np.ndarray]:
-    arrays = _routing_arrays(record, config)
+    arrays = routing_arrays(record, config)
     for name in ("query", "key") if layers else ():
         values = torch.stack([_rotated(record, name, layer, config.head_dim) for layer in layers])
         narrow = values.dtype != torch.float32 and _fits_float16(values)
@@ -294,7 +186,7 @@ def _fits_float16(values: torch.Tensor) -> bool:
     return bool(-largest <= low) and bool(high <= largest)  # False for NaN as well
 
 
-def _routing_arrays(record: Recording, config: Any, first: int = 0) -> dict[str, np.ndarray]:
+def routing_arrays(record: Recording, config: Any, first: int = 0) -> dict[str, np.ndarray]:
     """[moe_layer, token, …] of the forward passes from the `first` one on; empty if dense."""
     arrays: dict[str, np.ndarray] = {}
     routed = sorted(layer for name, layer in record.parts if name == "router_logits")
@@ -353,12 +245,6 @@ def _distinct(*ids: np.ndarray) -> list[int]:
     for array in ids:
         seen[array] = True
     return np.flatnonzero(seen).tolist()
-
-
-@cache
-def _versions() -> dict[str, str]:
-    versions = {name: version(name) for name in ("torch", "transformers", "bitsandbytes")}
-    return versions | {"python": platform.python_version()}
 
 
 def _is_plain(value: Any) -> bool:

@@ -21,7 +21,6 @@ from tqdm.auto import tqdm
 from workbench.analysis import tallies
 from workbench.analysis.imbalance import BATCH
 from workbench.analysis.selection import token_mask
-from workbench.capture import recording
 from workbench.corpus import (
     FORMAT_VERSION,
     KIND,
@@ -32,6 +31,7 @@ from workbench.corpus import (
     read_totals,
 )
 from workbench.errors import TraceError
+from workbench.recording import recording
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _windows(
 def _read(pangu: Pangu, ids: np.ndarray, mask: np.ndarray) -> tuple[Trace, np.ndarray]:
     """Run one window; the trace has routing alone."""
     layers = range(pangu.config.num_hidden_layers)
-    with torch.inference_mode(), recording(pangu.model, []) as record:
+    with pangu.turn.passes, torch.inference_mode(), recording(pangu.model, []) as record:
         pangu.model.model(
             torch.tensor(ids[None].astype(np.int64), device=pangu.device), use_cache=False
         )

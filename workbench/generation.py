@@ -1,151 +1,33 @@
-"""Token by token: sampling, stopping, and what else the model would have said."""
+"""Token by token: reading, drawing, stopping, and what else the model would have said."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from math import inf, log
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    DynamicCache,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from torch import nn
+from transformers import DynamicCache
 
 from workbench.arguments import whole_number
 from workbench.errors import GenerationError
+from workbench.prefixes import Prefix, Prefixes, cache_bytes, first_of
+from workbench.recipe import Recipe
+from workbench.recording import Recording, attention_layers, recording
+from workbench.sampling import Drawn, Sampling, checked_sampling
+from workbench.steps import Alternative, Generation, Step
+from workbench.stop_strings import StopStrings, checked_stop_strings
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
+    from workbench.trace import Trace
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn. The defaults are those suggested for Pangu Pro MoE.
-
-    Attributes
-    ----------
-    temperature : float
-        0 takes the most probable token every time (greedy).
-    top_p : float
-        Keep the most probable tokens that together reach this probability; 1 keeps all.
-    top_k : int
-        Keep this many of the most probable tokens; 0 keeps all.
-    seed : int
-        From -2^63 to 2^64 - 1. The same seed, prompt, settings and machine give the same text.
-
-    Raises
-    ------
-    GenerationError
-        For a setting that is no number or out of range.
-    """
-
-    temperature: float = 0.6
-    top_p: float = 0.95
-    top_k: int = 50
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("temperature", "top_p"):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
-        for name in ("top_k", "seed"):
-            value = whole_number(name, getattr(self, name), GenerationError, "a whole number")
-            object.__setattr__(self, name, value)
-        if not self.temperature >= 0:
-            raise GenerationError(
-                f"temperature is {self.temperature}; expected 0 (greedy) or more."
-            )
-        if not 0 < self.top_p <= 1:
-            raise GenerationError(f"top_p is {self.top_p}; expected more than 0 and at most 1.")
-        if self.top_k < 0:
-            raise GenerationError(f"top_k is {self.top_k}; expected 0 (off) or more.")
-        if not -(2**63) <= self.seed < 2**64:
-            raise GenerationError(f"seed is {self.seed}; expected -2^63 to 2^64 - 1.")
-
-    def warpers(self) -> LogitsProcessorList:
-        """transformers' own processors in its own order: temperature, top-k, top-p."""
-        processors = LogitsProcessorList()
-        if self.temperature not in (0, 1):
-            processors.append(TemperatureLogitsWarper(float(self.temperature)))
-        if self.temperature and self.top_k:
-            processors.append(TopKLogitsWarper(self.top_k))
-        if self.temperature and self.top_p < 1:
-            processors.append(TopPLogitsWarper(float(self.top_p)))
-        return processors
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A token the model could have chosen.
-
-    `logprob` is the model's own (natural logarithm, before sampling settings); `kept` tells
-    whether the sampling settings left the token in the draw.
-    """
-
-    token_id: int
-    piece: str
-    logprob: float
-    kept: bool
-
-
-@dataclass(frozen=True)
-class Step:
-    """One generated token.
-
-    Attributes
-    ----------
-    token_id, piece
-        The token; `piece` is printable.
-    text : str
-        What became readable with this token; empty in the middle of a character.
-    logprob : float
-        The model's own, natural logarithm, before sampling settings.
-    alternatives : tuple of Alternative
-        The most probable tokens at this place, best first.
-    span : str
-        "thinking" or "answer".
-    """
-
-    token_id: int
-    piece: str
-    text: str
-    logprob: float
-    alternatives: tuple[Alternative, ...]
-    span: str
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A finished generation.
-
-    `token_ids` are prompt and answer; `finish_reason` is "eos", "length", "context" (the model's
-    context is full) or "stopped".
-    """
-
-    token_ids: tuple[int, ...]
-    prompt_length: int
-    steps: tuple[Step, ...]
-    finish_reason: str
-
-    @property
-    def text(self) -> str:
-        """The generated text, thinking included, special tokens left out."""
-        return "".join(step.text for step in self.steps)
-
-    @property
-    def answer(self) -> str:
-        """The generated text without its thinking."""
-        return "".join(step.text for step in self.steps if step.span == "answer").strip()
-
-    @property
-    def thinking(self) -> str:
-        """The text of the thinking span."""
-        return "".join(step.text for step in self.steps if step.span == "thinking").strip()
+__all__ = ["Alternative", "Generation", "Sampling", "Step", "Stream", "completed", "stream"]
 
 
 def stream(
@@ -155,8 +37,12 @@ def stream(
     sampling: Sampling | None = None,
     stop: threading.Event | None = None,
     alternatives: int = 10,
-    cache: DynamicCache | None = None,
-) -> Iterator[Step]:
+    stop_strings: str | Iterable[str] = (),
+    begun: Iterable[int | Step] = (),
+    prefixes: Prefixes | None = None,
+    record: bool | Sequence[int] = False,
+    recipe: Recipe | None = None,
+) -> Stream:
     """Generate token by token with a key-value cache.
 
     Parameters
@@ -164,23 +50,39 @@ def stream(
     token_ids
         The prompt.
     max_new_tokens
-        At most so many; fewer if the model ends its turn or its context is full.
+        At most so many tokens after `begun`; fewer if the model ends its turn or its context is
+        full.
     stop
-        When set, no further token is computed.
+        When set, nothing more is computed: a forward pass ends before its next layer.
     alternatives
         So many of the most probable tokens are told at every step.
-    cache
-        An empty cache, for a caller that goes on with it.
+    stop_strings
+        The answer ends where one of these comes in its text (thinking included, special tokens
+        left out), even in the middle of a token; what comes before it is kept.
+    begun
+        The start of the answer: tokens that are given and not drawn, of a branch; see
+        `Generation.begun`. They are run one by one, as they were when they were drawn, so that a
+        branch is the same whether its start is taken from `prefixes` or run again. Where a `Step`
+        stands, what it tells of its token is believed; of a bare id it is computed.
+    prefixes
+        Starts that ran before; this one is added to them.
+    record
+        What `Stream.trace` will hold: True for routing and all queries and keys, a list of layers
+        for the queries and keys of these, [] for the routing alone.
+    recipe
+        Goes into the `Generation`.
 
     Raises
     ------
     GenerationError
-        For an empty prompt, one that fills the context, a count below 1, or a setting of another
-        kind.
+        For an empty prompt, one that fills the context, a count below 1, a setting of another
+        kind, or while another thread generates with this model. While it runs, if memory ends.
     """
     sampling = checked_sampling(sampling, Sampling())
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, GenerationError, "1 or more")
     alternatives = whole_number("alternatives", alternatives, GenerationError, "0 or more")
+    stop_strings = checked_stop_strings(stop_strings)
+    given = _checked_begun(begun, pangu.config.vocab_size)
     context = pangu.config.max_position_embeddings
     if not token_ids:
         raise GenerationError("the prompt is empty; pass at least one token.")
@@ -188,98 +90,412 @@ def stream(
         raise GenerationError(
             f"the prompt has {len(token_ids)} tokens and the model's context is {context}; shorten it."
         )
+    if len(token_ids) + len(given) > context:
+        raise GenerationError(
+            f"prompt and begun answer have {len(token_ids) + len(given)} tokens and the model's "
+            f"context is {context}; shorten them."
+        )
     if max_new_tokens < 1:
         raise GenerationError(f"max_new_tokens is {max_new_tokens}; expected 1 or more.")
     if alternatives < 0:
         raise GenerationError(f"alternatives is {alternatives}; expected 0 or more.")
-    return _steps(
-        pangu, list(token_ids), min(max_new_tokens, context - len(token_ids)), sampling, stop,
-        alternatives, DynamicCache(config=pangu.config) if cache is None else cache,
+    size = pangu.config.vocab_size
+    if outside := [token for token, _ in sampling.logit_bias if token >= size]:
+        raise GenerationError(
+            f"logit_bias names token {outside[0]}, which is outside the vocabulary of {size}."
+        )
+    if prefixes is not None and prefixes.pangu is not pangu:
+        raise GenerationError(
+            f"these prefixes are of another model, {prefixes.pangu.name!r} (or of this one, loaded "
+            "another time); use Prefixes(pangu) of the model that generates."
+        )
+    layers = None
+    if record is not False:
+        layers = attention_layers(
+            "all" if record is True else record, pangu.config.num_hidden_layers
+        )
+    return Stream(
+        pangu, list(token_ids), max_new_tokens, sampling, stop, alternatives, stop_strings, given,
+        prefixes, layers, recipe,
     )  # fmt: skip
 
 
-def _steps(
-    pangu: Pangu,
-    token_ids: list[int],
-    count: int,
-    sampling: Sampling,
-    stop: threading.Event | None,
-    alternatives: int,
-    cache: DynamicCache,
-) -> Iterator[Step]:
-    tokenizer, device = pangu.tokenizer, pangu.device
-    warpers, drawer = sampling.warpers(), torch.Generator(device).manual_seed(sampling.seed)
-    ending = end_ids(pangu)
-    new_ids: list[int] = []
-    shown = 0  # characters given out
-    feed = token_ids
-    for _ in range(count):
-        if stop is not None and stop.is_set():
-            return
+class Stream(Iterator[Step]):
+    """A generation that goes on while one iterates over it; made by `Pangu.stream`.
+
+    Attributes
+    ----------
+    generation : Generation
+        What has come so far, at any time: also after an interruption in the middle of a token.
+    finish_reason : str or None
+        None while it goes on; see `Generation`.
+    token_ids : list of int
+        Prompt and answer so far; their number is what is used of the context.
+    cache_bytes : int
+        What the key-value cache takes now.
+    """
+
+    def __init__(
+        self,
+        pangu: Pangu,
+        prompt_ids: list[int],
+        max_new_tokens: int,
+        sampling: Sampling,
+        stop: threading.Event | None,
+        alternatives: int,
+        stop_strings: tuple[str, ...],
+        begun: tuple[int | Step, ...],
+        prefixes: Prefixes | None,
+        layers: list[int] | None,
+        recipe: Recipe | None,
+    ) -> None:
+        self.pangu, self.sampling, self.recipe = pangu, sampling, recipe
+        self.token_ids, self.prompt_length = prompt_ids, len(prompt_ids)
+        self.finish_reason: str | None = None
+        self._stop, self._num_alternatives = stop, alternatives
+        self._prefixes, self._begun = prefixes, begun
+        room = pangu.config.max_position_embeddings - len(prompt_ids) - len(begun)
+        self._count = min(max_new_tokens, room)
+        self._full = "length" if self._count == max_new_tokens else "context"
+        self._steps: list[Step] = []
+        self._words = _Words(pangu, prompt_ids, stop_strings)
+        self._processors = sampling.processors()
+        self._ending = end_ids(pangu)
+        self._cache = DynamicCache(config=pangu.config)
+        self._ran = 0  # of token_ids: they are in the cache
+        self._logits: torch.Tensor | None = None  # [1, vocabulary] after all that ran
+        self._prompt_logits: torch.Tensor | None = None
+        self._layers = layers
+        self._record = None if layers is None else Recording()
+        pangu.turn.take(self)
+
+    def __next__(self) -> Step:
+        if self.finish_reason is not None:
+            raise StopIteration
+        self.pangu.turn.take(self)
+        started = time.perf_counter()
+        try:
+            step = self._advance()
+        except _StoppedError:
+            self._finish("stopped")
+            raise StopIteration from None
+        except (MemoryError, RuntimeError) as error:
+            self.pangu.turn.leave(self)
+            if not _is_out_of_memory(error):
+                raise
+            raise GenerationError(
+                f"memory is full after {len(self.token_ids)} tokens, whose key-value cache takes "
+                f"{self.cache_bytes / 1e9:.2f} GB. Shorten the prompt or max_new_tokens, clear "
+                'prefixes, or load the model with fewer bits or with memory="…".'
+            ) from error
+        except BaseException:
+            self.pangu.turn.leave(self)
+            raise
+        if step is None:
+            raise StopIteration
+        step = replace(step, seconds=time.perf_counter() - started)
+        self._steps[-1] = step
+        return step
+
+    @property
+    def generation(self) -> Generation:
+        """What has come so far."""
+        return Generation(
+            tuple(self.token_ids), self.prompt_length, tuple(self._steps),
+            self.finish_reason or "stopped", self._words.stops.found, self._words.stops.held,
+            self.recipe,
+        )  # fmt: skip
+
+    @property
+    def cache_bytes(self) -> int:
+        """What the key-value cache takes now."""
+        return cache_bytes(self._cache)
+
+    def close(self) -> None:
+        """End it here; another thread may generate then."""
+        if self.finish_reason is None:
+            self._finish("stopped")
+
+    def routing(self, first: int = 0) -> dict[str, Any]:
+        """Routing arrays [moe_layer, token, …] of the forward passes from the `first` one on.
+
+        The first pass read the prompt, every later one a token. Empty for a dense model.
+        """
+        from workbench.capture import routing_arrays
+
+        return routing_arrays(self._recorded(), self.pangu.config, first)
+
+    def trace(self, top_k: int = 10) -> Trace:
+        """What the model did until now, as a Trace; runs the last token, which has not been run.
+
+        Raises
+        ------
+        TraceError
+            Unless `record` was given.
+        GenerationError
+            If it was stopped before the prompt was read.
+        """
+        from workbench.capture import trace_of
+
+        record = self._recorded()
+        if self._ran == 0:
+            raise GenerationError("stopped before the prompt was read; there is no trace.")
+        self._stop = None
+        self._run_all()
+        return trace_of(
+            self.pangu,
+            record,
+            self._layers,
+            self.token_ids,
+            self.prompt_length,
+            top_k,
+            self.sampling,
+        )
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _recorded(self) -> Recording:
+        from workbench.errors import TraceError
+
+        if self._record is None:
+            raise TraceError(
+                "this generation was not recorded; generate with record=True, or trace its tokens: "
+                "pangu.trace(generation.token_ids)."
+            )
+        return self._record
+
+    def _advance(self) -> Step | None:
+        """Go on by one new token; None when it is finished."""
+        while len(self._steps) < len(self._begun):
+            self._give(self._begun[len(self._steps)])
+        place = len(self._steps)
+        if self._begun and place == len(self._begun) and (reason := self._ended()):
+            return self._finish(reason)
+        if place - len(self._begun) == self._count:
+            return self._finish(self._full)
+        logits = self._run_all()
         with torch.inference_mode():
-            logits = (
-                pangu.model(
-                    torch.tensor([feed], device=device),
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
+            step = self._described(logits, place, None)
+        self._append(step, last=place + 1 - len(self._begun) == self._count)
+        if reason := self._ended():
+            self._finish(reason)
+        elif place + 1 - len(self._begun) == self._count:
+            self._finish(self._full)
+        return self._steps[-1]
+
+    def _give(self, item: int | Step) -> None:
+        """Take one token of the begun answer."""
+        place = len(self._steps)
+        if not isinstance(item, Step):
+            logits = self._run_all()
+            with torch.inference_mode():
+                item = self._described(logits, place, item)
+        self._append(item, last=False)
+        if self._words.stops.found is not None and place + 1 < len(self._begun):
+            raise GenerationError(
+                f"the begun answer holds the stop string {self._words.stops.found!r} at token "
+                f"{place}, and goes on; let it end there or leave the stop string out."
+            )
+
+    def _append(self, step: Step, last: bool) -> None:
+        token = step.token_id
+        text, span = self._words.push(token, last or token in self._ending)
+        self._steps.append(replace(step, text=text, span=span))
+        self.token_ids.append(token)
+        self._logits = None
+
+    def _ended(self) -> str | None:
+        """Why the last token ends the answer, if it does."""
+        if self._words.stops.found is not None:
+            return "stop_string"
+        return "eos" if self._steps[-1].token_id in self._ending else None
+
+    def _finish(self, reason: str) -> None:
+        self.finish_reason = reason
+        self.pangu.turn.leave(self)
+        if self._prefixes is not None and self._prompt_logits is not None:
+            ran = self._ran - self.prompt_length
+            self._prefixes.add(
+                Prefix(
+                    tuple(self.token_ids[: self.prompt_length]),
+                    tuple(self.token_ids[self.prompt_length : self._ran]),
+                    first_of(self._cache, self._ran),
+                    self._prompt_logits,
+                    None if self._record is None else self._record.first(1 + ran),
+                    tuple(self._layers or ()),
                 )
-                .logits[:, -1]
-                .float()
-            )  # [1, vocabulary]
-            logprobs = logits.log_softmax(-1)[0]
-            scores = warpers(torch.tensor([token_ids + new_ids], device=device), logits)
-            if sampling.temperature == 0:
-                token = int(scores.argmax())
-            else:
-                token = int(torch.multinomial(scores.softmax(-1), 1, generator=drawer))
-            top = logprobs.topk(min(alternatives, len(logprobs)))
-        new_ids.append(token)
-        readable = tokenizer.decode(new_ids, skip_special=True, starts_text=False)
-        # A character whose bytes are not all there yet decodes to U+FFFD at the end: wait for it.
-        complete = readable.rstrip("\ufffd") if token not in ending else readable
-        ranked = top.indices.tolist()
-        yield Step(
+            )
+
+    def _run_all(self) -> torch.Tensor:
+        """Run what has not been run; the logits [1, vocabulary] for the next token."""
+        if self._ran == 0:
+            self._take_prefix()
+        if self._ran == 0:
+            self._prompt_logits = self._run(self.prompt_length)
+        while self._ran < len(self.token_ids):
+            self._run(1)
+        assert self._logits is not None
+        return self._logits
+
+    def _take_prefix(self) -> None:
+        """Begin with what ran before, if it did."""
+        if self._prefixes is None:
+            return
+        answer = self.token_ids[self.prompt_length :]
+        prefix = self._prefixes.longest(self.token_ids[: self.prompt_length], answer, self._layers)
+        if prefix is None:
+            return
+        shared = prefix.shared(answer)
+        if shared and shared == len(answer):
+            shared -= 1  # the last one is run again, for its logits
+        self._cache = first_of(prefix.cache, self.prompt_length + shared)
+        self._ran = self.prompt_length + shared
+        self._prompt_logits = self._logits = prefix.prompt_logits
+        if self._record is not None:
+            assert prefix.record is not None
+            self._record = prefix.record.first(1 + shared)
+
+    def _run(self, count: int) -> torch.Tensor:
+        """One forward pass over the next tokens; interrupted, it leaves no mark."""
+        model = self.pangu.model
+        ids = torch.tensor(
+            [self.token_ids[self._ran : self._ran + count]], device=self.pangu.device
+        )
+        with self.pangu.turn.passes, torch.inference_mode(), ExitStack() as hooks:
+            hooks.enter_context(_stoppable(model, self._stop))
+            if self._record is not None:
+                hooks.enter_context(recording(model, self._layers or (), record=self._record))
+            try:
+                output = model(ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+                self._logits = output.logits[:, -1].float()
+                self._ran += count
+            except BaseException:
+                self._forget_half_a_pass()
+                raise
+        return self._logits
+
+    def _forget_half_a_pass(self) -> None:
+        if self._ran == 0:
+            self._cache = DynamicCache(config=self.pangu.config)
+        else:
+            self._cache = first_of(self._cache, self._ran)
+        if self._record is not None:
+            self._record.cut(1 + self._ran - self.prompt_length if self._ran else 0)
+
+    def _described(self, logits: torch.Tensor, place: int, token: int | None) -> Step:
+        """The step that draws a token, or takes the one that is given; text and span come later."""
+        logprobs = logits[0].log_softmax(-1)
+        entropy_bits = float(torch.special.entr(logprobs.exp()).sum()) / log(2)
+        if entropy_bits != entropy_bits:
+            raise GenerationError(
+                f"the model gives NaN after {len(self.token_ids)} tokens; its weights are damaged, or "
+                "its numbers left the range of their type. Load it with other bits."
+            )
+        seen = torch.tensor([self.token_ids], device=logits.device)
+        scores = self._processors(seen, logits)[0]
+        drawn = self.sampling.draw(scores, place)
+        token = drawn.token_id if token is None else token
+        others = self._others(logprobs, scores, (drawn.token_id, token))
+        pieces = self.pangu.tokenizer.pieces([token, *others])
+        return Step(
             token_id=token,
-            piece=tokenizer.pieces([token])[0],
-            text=complete[shown:],
+            piece=pieces[0],
+            text="",
             logprob=float(logprobs[token]),
             alternatives=tuple(
-                Alternative(
-                    other,
-                    piece,
-                    float(logprobs[other]),
-                    bool(torch.isfinite(scores[0, other]))
-                    if sampling.temperature
-                    else other == token,
-                )
-                for other, piece in zip(ranked, tokenizer.pieces(ranked), strict=True)
+                _alternative(other, piece, logprob, drawn)
+                for (other, logprob), piece in zip(others.items(), pieces[1:], strict=True)
             ),
-            span=tokenizer.spans(token_ids + new_ids, len(token_ids))[-1]["kind"],
+            span="",
+            drawn_logprob=drawn.logprob(token),
+            entropy_bits=entropy_bits,
         )
-        shown = max(shown, len(complete))
-        if token in ending:
-            return
-        feed = [token]
+
+    def _others(
+        self, logprobs: torch.Tensor, scores: torch.Tensor, always: Iterable[int]
+    ) -> dict[int, float]:
+        """Token id → the model's own log-probability, of those that are told."""
+        count = min(self._num_alternatives, len(logprobs))
+        if count == 0:
+            return {}
+        top = logprobs.topk(count)
+        found = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+        lifted = scores.topk(count).indices.tolist() if self.sampling.reorders else ()
+        for token in (*lifted, *always):
+            if token not in found:
+                found[token] = float(logprobs[token])
+        return found
 
 
-def checked_sampling(sampling: Sampling | None, otherwise: Sampling) -> Sampling:
-    """`sampling`, or `otherwise` where it is None; GenerationError for anything else."""
-    if sampling is None:
-        return otherwise
-    if not isinstance(sampling, Sampling):
-        raise GenerationError(
-            f"sampling is {sampling!r}; expected workbench.Sampling(...) or None."
+class _Words:
+    """Text and span of tokens as they come."""
+
+    def __init__(self, pangu: Pangu, prompt_ids: list[int], stop_strings: tuple[str, ...]) -> None:
+        tokenizer = pangu.tokenizer
+        self.stops = StopStrings(stop_strings)
+        self._decoder = tokenizer.decoder(skip_special=True, starts_text=False)
+        self._opening, self._closing = tokenizer.thinking_start_id, tokenizer.thinking_end_id
+        self._thinking = False
+        for token in prompt_ids:
+            self._span(token)
+
+    def push(self, token: int, last: bool) -> tuple[str, str]:
+        """What can be shown, and the span."""
+        text = self.stops.push(self._decoder.push(token))
+        return text + (self.stops.rest() if last else ""), self._span(token)
+
+    def _span(self, token: int) -> str:
+        """As `PanguTokenizer.spans`: both ends of a thinking span belong to it."""
+        self._thinking = self._thinking or token == self._opening
+        span = "thinking" if self._thinking else "answer"
+        if token == self._closing:
+            self._thinking = False
+        return span
+
+
+class _StoppedError(Exception):
+    """Raised inside a forward pass."""
+
+
+@contextmanager
+def _stoppable(model: nn.Module, stop: threading.Event | None) -> Iterator[None]:
+    """Let a forward pass end before its next layer when `stop` is set."""
+    if stop is None:
+        yield
+        return
+    thread = threading.get_ident()
+
+    def check(*_: Any) -> None:
+        if stop.is_set() and threading.get_ident() == thread:
+            raise _StoppedError
+
+    check()
+    handles = [layer.register_forward_pre_hook(check) for layer in model.model.layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def completed(steps: Stream) -> Generation:
+    """Run a stream to its end.
+
+    An interruption, and a GenerationError while it runs, carry what was generated until then as
+    `generation`.
+    """
+    try:
+        for _ in steps:
+            pass
+    except (KeyboardInterrupt, GenerationError) as error:
+        steps.close()
+        error.generation = steps.generation
+        error.add_note(
+            f"{len(error.generation.steps)} tokens were generated until then: "
+            "import sys; sys.last_value.generation"
         )
-    return sampling
-
-
-def _number(name: str, value: float) -> float:
-    if type(value) in (int, float):
-        return value
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return float(value)
-    raise GenerationError(f"{name} is {value!r}; expected a number.")
+        raise
+    return steps.generation
 
 
 def end_ids(pangu: Pangu) -> set[int]:
@@ -287,18 +503,6 @@ def end_ids(pangu: Pangu) -> set[int]:
     configured = pangu.model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return {pangu.tokenizer.eos_token_id, *(token for token in ids if token is not None)}
-
-
-def generate(
-    pangu: Pangu,
-    token_ids: Sequence[int],
-    max_new_tokens: int = 128,
-    sampling: Sampling | None = None,
-    stop: threading.Event | None = None,
-) -> Generation:
-    """Run `stream` to its end."""
-    steps = tuple(stream(pangu, token_ids, max_new_tokens, sampling, stop))
-    return finished(pangu, token_ids, steps, max_new_tokens)
 
 
 def finished(
@@ -315,3 +519,33 @@ def finished(
     else:
         reason = "stopped"
     return Generation(all_ids, len(token_ids), steps, reason)
+
+
+def _alternative(token: int, piece: str, logprob: float, drawn: Drawn) -> Alternative:
+    drawn_logprob = drawn.logprob(token)
+    return Alternative(token, piece, logprob, drawn_logprob > -inf, drawn_logprob)
+
+
+def _checked_begun(begun: Iterable[int | Step], vocab_size: int) -> tuple[int | Step, ...]:
+    expected = "expected steps or token ids of an answer"
+    if isinstance(begun, str) or not isinstance(begun, Iterable):
+        raise GenerationError(f"begun is {begun!r}; {expected}.")
+    found = tuple(
+        item if isinstance(item, Step) else whole_number("an item of begun", item, GenerationError, expected)
+        for item in begun
+    )  # fmt: skip
+    for item in found:
+        token = item.token_id if isinstance(item, Step) else item
+        if not 0 <= token < vocab_size:
+            raise GenerationError(
+                f"begun holds token {token}, which is outside the vocabulary of {vocab_size}."
+            )
+    return found
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ended: of a GPU, of Python, or of torch's allocator on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error)
+    return "not enough memory" in said or "can't allocate memory" in said

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,17 @@ from workbench import capture, conversion, generation
 from workbench.arguments import whole_number
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.errors import QuantizationError, TokenizerError
-from workbench.generation import Generation, Sampling, Step
+from workbench.fingerprint import fingerprint, versions
+from workbench.generation import Generation, Sampling, Step, Stream
 from workbench.loading import Filler, load_model
 from workbench.models import PanguTokenizer
 from workbench.models.tokenization_pangu import require_vocabulary
 from workbench.plan import Plan, choose_bits, make_plan, require_fit, with_memory
+from workbench.prefixes import Prefixes
 from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
+from workbench.recipe import Recipe
 from workbench.streaming import Streaming
+from workbench.turn import Turn
 
 if TYPE_CHECKING:
     from workbench.trace import Trace
@@ -47,6 +51,10 @@ class Pangu:
         "nf4" or "fp4" at 4 bits.
     streaming : Streaming or None
         Which weights are in memory, where they stay on disk: `held_bytes`, `hit_rate`.
+    fingerprint : str
+        Of the checkpoint's files; see `workbench.fingerprint.fingerprint`.
+    turn : Turn
+        One thread at a time generates.
     """
 
     model: Any
@@ -56,6 +64,8 @@ class Pangu:
     checkpoint: Checkpoint
     quant_type: str
     streaming: Streaming | None = None
+    fingerprint: str = ""
+    turn: Turn = field(default_factory=Turn)
 
     @property
     def name(self) -> str:
@@ -133,11 +143,13 @@ class Pangu:
         thinking: str = "slow",
         stop: threading.Event | None = None,
         on_step: Callable[[Step, dict[str, np.ndarray]], None] | None = None,
+        **settings: Any,
     ) -> Trace:
         """Run a text once and keep what the model did; see `workbench.capture.trace`."""
         return capture.trace(
-            self, prompt, max_new_tokens, attention, top_k, sampling, thinking, stop, on_step
-        )
+            self, prompt, max_new_tokens, attention, top_k, sampling, thinking, stop, on_step,
+            **settings,
+        )  # fmt: skip
 
     def stream(
         self,
@@ -147,10 +159,33 @@ class Pangu:
         thinking: str = "slow",
         stop: threading.Event | None = None,
         alternatives: int = 10,
-    ) -> Iterator[Step]:
-        """Generate token by token; see `workbench.generation.stream`."""
+        *,
+        stop_strings: str | Iterable[str] = (),
+        begun: Iterable[int | Step] = (),
+        prefixes: Prefixes | None = None,
+        record: bool | Sequence[int] = False,
+    ) -> Stream:
+        """Generate token by token; see `workbench.generation.stream`.
+
+        >>> stream = pangu.stream("To be", sampling=wb.Sampling(seed=3))
+        >>> for step in stream:
+        ...     print(step.text, end="")
+        >>> stream.generation.finish_reason
+        """
         ids = self.encode(prompt, thinking)
-        return generation.stream(self, ids, max_new_tokens, sampling, stop, alternatives)
+        sampling = generation.checked_sampling(sampling, Sampling())
+        stop_strings, begun = generation.checked_stop_strings(stop_strings), tuple(begun)
+        steps = generation.stream(
+            self, ids, max_new_tokens, sampling, stop, alternatives, stop_strings, begun, prefixes,
+            record,
+        )  # fmt: skip
+        steps.recipe = Recipe(
+            self.name, self.fingerprint, self.bits, self.quant_type, self.plan.device,
+            _as_given(prompt, ids), tuple(ids), thinking, sampling, int(max_new_tokens),
+            stop_strings, tuple(item.token_id if isinstance(item, Step) else int(item) for item in begun),
+            versions(),
+        )  # fmt: skip
+        return steps
 
     def generate(
         self,
@@ -159,10 +194,17 @@ class Pangu:
         sampling: Sampling | None = None,
         thinking: str = "slow",
         stop: threading.Event | None = None,
+        alternatives: int = 10,
+        **settings: Any,
     ) -> Generation:
-        """Generate to the end of the answer, or to `max_new_tokens`."""
-        ids = self.encode(prompt, thinking)
-        return generation.generate(self, ids, max_new_tokens, sampling, stop)
+        """Generate to the end of the answer, or to `max_new_tokens`; settings as for `stream`.
+
+        An interruption, and a GenerationError while it runs, carry what was generated until then:
+        `sys.last_value.generation` in a notebook.
+        """
+        return generation.completed(
+            self.stream(prompt, max_new_tokens, sampling, thinking, stop, alternatives, **settings)
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write the checkpoint at these bits, in transformers' layout.
@@ -230,9 +272,22 @@ def load(
         model = load_model(checkpoint, bits, plan.device, quant_type)
         in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
         receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
-        return Pangu(model, tokenizer, receipt, plan, checkpoint, stored)
+        return Pangu(
+            model, tokenizer, receipt, plan, checkpoint, stored, None, fingerprint(checkpoint.path)
+        )
     filler = Filler(checkpoint, bits, plan.device, quant_type, packed=True)
     streaming = Streaming(filler, plan.memory_bytes)
     receipt = make_streamed_receipt(streaming, bits, plan.device, checkpoint.name)
     streaming.load_kept()
-    return Pangu(filler.model, tokenizer, receipt, plan, checkpoint, stored, streaming)
+    return Pangu(
+        filler.model, tokenizer, receipt, plan, checkpoint, stored, streaming,
+        fingerprint(checkpoint.path),
+    )  # fmt: skip
+
+
+def _as_given(prompt: Prompt, ids: list[int]) -> Any:
+    """A prompt as a recipe keeps it: text and messages as they are, ids as plain numbers."""
+    if isinstance(prompt, str):
+        return prompt
+    messages = tuple(dict(item) for item in prompt if isinstance(item, dict))
+    return messages or tuple(ids)

@@ -139,6 +139,10 @@ class PanguTokenizer:
         """
         return "".join(text for text, _ in self._walk(ids, skip_special, starts_text))
 
+    def decoder(self, skip_special: bool = False, starts_text: bool = True) -> TextDecoder:
+        """The same for tokens that come one by one."""
+        return TextDecoder(self, skip_special, starts_text)
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """One printable piece per token: bytes as "<0xE4>", special tokens by name, "▁" as " ".
 
@@ -379,34 +383,10 @@ class PanguTokenizer:
         self, ids: Iterable[int], skip_special: bool, starts_text: bool
     ) -> Iterable[tuple[str, int]]:
         """Texts in order, each with the number of tokens that make it up."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        waiting = 0  # byte tokens of a character that is not complete
-        starts = starts_text  # the next text has a space in front that `encode` put there
-        size = self._model.get_piece_size()
+        decoder = self.decoder(skip_special, starts_text)
         for token in self._checked(ids):
-            if token in self._byte_values:
-                waiting += 1
-                text = decoder.decode(self._byte_values[token])
-                if text:
-                    yield text, waiting
-                    waiting = 0
-                starts = False
-                continue
-            if waiting:
-                yield decoder.decode(b"", final=True), waiting
-                decoder.reset()
-                waiting = 0
-            text = self._piece(token)
-            if token in self._special_names or token >= size:
-                yield "" if skip_special else text, 1
-                starts = starts or token in self._special_names
-                continue
-            if starts and text.startswith(" "):
-                text = text[1:]
-            starts = False
-            yield text, 1
-        if waiting:
-            yield decoder.decode(b"", final=True), waiting
+            yield from decoder.texts(token)
+        yield from decoder.rest()
 
     @staticmethod
     def _checked(ids: Iterable[int]) -> Iterator[int]:
@@ -420,6 +400,58 @@ class PanguTokenizer:
             if number < 0:
                 raise TokenizerError(f"token id {number} is negative; ids are counted from 0.")
             yield number
+
+
+class TextDecoder:
+    """The text of tokens one by one, as they come; what `PanguTokenizer.decode` gives for all.
+
+    Parameters
+    ----------
+    tokenizer
+    skip_special, starts_text
+        As for `PanguTokenizer.decode`.
+    """
+
+    def __init__(self, tokenizer: PanguTokenizer, skip_special: bool, starts_text: bool) -> None:
+        self._tokenizer, self._skip_special = tokenizer, skip_special
+        self._starts = starts_text  # the next text has a space in front that `encode` put there
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._waiting = 0  # byte tokens of a character that is not complete
+        self._size = tokenizer._model.get_piece_size()
+
+    def push(self, token: int) -> str:
+        """What becomes readable with this token: nothing in the middle of a character."""
+        return "".join(text for text, _ in self.texts(token))
+
+    def texts(self, token: int) -> Iterator[tuple[str, int]]:
+        """The same in parts, each with the number of tokens that make it up."""
+        tokenizer = self._tokenizer
+        if token in tokenizer._byte_values:
+            self._waiting += 1
+            self._starts = False
+            text = self._utf8.decode(tokenizer._byte_values[token])
+            if text:
+                yield text, self._waiting
+                self._waiting = 0
+            return
+        yield from self.rest()
+        text = tokenizer._piece(token)
+        if token in tokenizer._special_names or token >= self._size:
+            yield "" if self._skip_special else text, 1
+            self._starts = self._starts or token in tokenizer._special_names
+            return
+        if self._starts and text.startswith(" "):
+            text = text[1:]
+        self._starts = False
+        yield text, 1
+
+    def rest(self) -> Iterator[tuple[str, int]]:
+        """A character that stays incomplete, as U+FFFD."""
+        if self._waiting:
+            text, tokens = self._utf8.decode(b"", final=True), self._waiting
+            self._utf8.reset()
+            self._waiting = 0
+            yield text, tokens
 
 
 def require_vocabulary(tokenizer: PanguTokenizer, vocab_size: int) -> None:

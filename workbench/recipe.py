@@ -1,0 +1,141 @@
+"""Everything that it takes to generate the same text again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.errors import GenerationError
+from workbench.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that it takes to generate the same text again, on the same machine.
+
+    Attributes
+    ----------
+    checkpoint : str
+        What the checkpoint was called when it was loaded.
+    fingerprint : str
+        Of its files; see `workbench.fingerprint.fingerprint`.
+    bits, quant_type, device
+        How it was loaded. With `memory=` the results are the same, so it stands nowhere here.
+    prompt : str, tuple of int, or tuple of dict
+        As it was given: a text, token ids, or messages.
+    prompt_ids : tuple of int
+        What the model read.
+    thinking : str
+        "slow", "fast" or "auto", for messages.
+    sampling : Sampling
+    max_new_tokens : int
+    stop_strings : tuple of str
+    begun : tuple of int
+        Tokens of the answer that were given and not drawn.
+    versions : dict of str to str
+        workbench, torch, transformers, bitsandbytes, numpy, python, processor.
+    """
+
+    checkpoint: str
+    fingerprint: str
+    bits: int
+    quant_type: str
+    device: str
+    prompt: str | tuple[int, ...] | tuple[dict[str, str], ...]
+    prompt_ids: tuple[int, ...]
+    thinking: str = "slow"
+    sampling: Sampling = field(default_factory=Sampling)
+    max_new_tokens: int = 128
+    stop_strings: tuple[str, ...] = ()
+    begun: tuple[int, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def system(self) -> str | None:
+        """The system message, if the prompt is a conversation that begins with one."""
+        first = self.prompt[0] if self.prompt and not isinstance(self.prompt, str) else None
+        if isinstance(first, dict) and first.get("role") == "system":
+            return first.get("content")
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        prompt = self.prompt if isinstance(self.prompt, str) else list(self.prompt)
+        return {
+            **vars(self),
+            "prompt": prompt,
+            "prompt_ids": list(self.prompt_ids),
+            "sampling": self.sampling.as_dict(),
+            "stop_strings": list(self.stop_strings),
+            "begun": list(self.begun),
+            "versions": dict(self.versions),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe that `as_dict` was called on.
+
+        Raises
+        ------
+        GenerationError
+            If the values are no recipe.
+        """
+        try:
+            prompt = values["prompt"]
+            return cls(
+                **{
+                    **values,
+                    "prompt": prompt if isinstance(prompt, str) else tuple(prompt),
+                    "prompt_ids": tuple(values["prompt_ids"]),
+                    "sampling": Sampling(**values["sampling"]),
+                    "stop_strings": tuple(values["stop_strings"]),
+                    "begun": tuple(values["begun"]),
+                    "versions": dict(values["versions"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise GenerationError(
+                f"this is no recipe ({error!r}); expected what Recipe.as_dict gives."
+            ) from error
+
+    def to_python(self, text: str | None = None) -> str:
+        """A cell that generates the same again.
+
+        Parameters
+        ----------
+        text
+            What came out. If given, the cell compares, and says so if it is not the same.
+        """
+        load = [repr(self.checkpoint), f"bits={self.bits}"]
+        load += [f"device={self.device!r}"]
+        if self.bits == 4 and self.quant_type != "nf4":
+            load.append(f"quant_type={self.quant_type!r}")
+        prompt = self.prompt if isinstance(self.prompt, str) else list(self.prompt)
+        arguments = [f"prompt={prompt!r}", f"max_new_tokens={self.max_new_tokens}"]
+        arguments.append(f"sampling=wb.{self.sampling!r}")
+        if self.thinking != "slow":
+            arguments.append(f"thinking={self.thinking!r}")
+        if self.stop_strings:
+            arguments.append(f"stop_strings={self.stop_strings!r}")
+        if self.begun:
+            arguments.append(f"begun={list(self.begun)!r}")
+        lines = [
+            "import workbench as wb",
+            "",
+            f"pangu = wb.load({', '.join(load)})",
+            f"assert pangu.fingerprint == {self.fingerprint!r}, 'these are other weights'",
+            "generation = pangu.generate(",
+            *(f"    {argument}," for argument in arguments),
+            ")",
+            "print(generation.text)",
+        ]
+        if text is not None:
+            made = ", ".join(f"{name} {value}" for name, value in self.versions.items())
+            lines += [
+                f"expected = {text!r}",
+                "assert generation.text == expected, (",
+                f"    {'the text differs; it was made with ' + made!r}",
+                ")",
+            ]
+        return "\n".join(lines) + "\n"

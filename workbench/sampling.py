@@ -1,0 +1,226 @@
+"""How the next token is drawn: settings, transformers' filters, and one random number a place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from math import inf, isfinite
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.arguments import whole_number
+from workbench.errors import GenerationError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. The defaults are those suggested for Pangu Pro MoE.
+
+    Attributes
+    ----------
+    temperature : float
+        0 takes the most probable token every time (greedy): `top_p`, `top_k`, `min_p` and `seed`
+        then change nothing.
+    top_p : float
+        Keep the most probable tokens that together reach this probability; 1 keeps all.
+    top_k : int
+        Keep this many of the most probable tokens; 0 keeps all.
+    seed : int
+        From -2^63 to 2^64 - 1. The same seed, prompt, settings and machine give the same text.
+    min_p : float
+        Drop tokens less probable than this share of the most probable one's probability; 0 keeps
+        all.
+    repetition_penalty : float
+        Above 1, tokens that occurred become less probable: their logit is divided by it if it is
+        positive and multiplied if it is negative (transformers' rule, arXiv 1909.05858). As in
+        transformers the tokens of the prompt count as well. 1 is off.
+    logit_bias : tuple of (int, float)
+        What is added to the logits of some token ids; a mapping or pairs, kept sorted. -100 bans
+        a token.
+
+    Raises
+    ------
+    GenerationError
+        For a setting that is no number or out of range.
+    """
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    top_k: int = 50
+    seed: int = 0
+    min_p: float = field(default=0.0, kw_only=True)
+    repetition_penalty: float = field(default=1.0, kw_only=True)
+    logit_bias: tuple[tuple[int, float], ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        for name in ("top_k", "seed"):
+            value = whole_number(name, getattr(self, name), GenerationError, "a whole number")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "logit_bias", _pairs(self.logit_bias))
+        if not 0 <= self.temperature < inf:
+            raise GenerationError(
+                f"temperature is {self.temperature}; expected 0 (greedy) or more."
+            )
+        if not 0 < self.top_p <= 1:
+            raise GenerationError(f"top_p is {self.top_p}; expected more than 0 and at most 1.")
+        if self.top_k < 0:
+            raise GenerationError(f"top_k is {self.top_k}; expected 0 (off) or more.")
+        if not 0 <= self.min_p <= 1:
+            raise GenerationError(f"min_p is {self.min_p}; expected 0 (off) to 1.")
+        if not 0 < self.repetition_penalty < inf:
+            raise GenerationError(
+                f"repetition_penalty is {self.repetition_penalty}; expected more than 0 (1 is off)."
+            )
+        if not -(2**63) <= self.seed < 2**64:
+            raise GenerationError(f"seed is {self.seed}; expected -2^63 to 2^64 - 1.")
+
+    @classmethod
+    def greedy(cls, **settings: Any) -> Sampling:
+        """The most probable token every time."""
+        return cls(**{"temperature": 0.0, **settings})
+
+    @property
+    def reorders(self) -> bool:
+        """Whether tokens may change places: a bias or a penalty is set."""
+        return bool(self.logit_bias) or self.repetition_penalty != 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `Sampling(**values)` gives the same again."""
+        return {**asdict(self), "logit_bias": [list(pair) for pair in self.logit_bias]}
+
+    def uniform(self, place: int) -> float:
+        """The random number in [0, 1) that draws the token at this place of the answer.
+
+        The first 53 bits of NumPy's Philox generator, whose key is the seed and whose counter is
+        the place: no place depends on another one, so that a branch needs no replay.
+        """
+        generator = np.random.Philox(key=self.seed % 2**128, counter=place)
+        return (int(generator.random_raw()) >> 11) * 2.0**-53
+
+    def processors(self) -> Any:
+        """transformers' own processors in its order.
+
+        Bias, repetition penalty; and unless greedy temperature, top-k, top-p, min-p.
+        """
+        from transformers import generation as filters
+
+        found = filters.LogitsProcessorList()
+        if self.logit_bias:
+            found.append(
+                filters.SequenceBiasLogitsProcessor(
+                    {(token,): float(bias) for token, bias in self.logit_bias}
+                )
+            )
+        if self.repetition_penalty != 1:
+            found.append(filters.RepetitionPenaltyLogitsProcessor(float(self.repetition_penalty)))
+        if self.temperature == 0:
+            return found
+        if self.temperature != 1:
+            found.append(filters.TemperatureLogitsWarper(float(self.temperature)))
+        if self.top_k:
+            found.append(filters.TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            found.append(filters.TopPLogitsWarper(float(self.top_p)))
+        if self.min_p:
+            found.append(filters.MinPLogitsWarper(float(self.min_p)))
+        return found
+
+    def draw(self, scores: torch.Tensor, place: int) -> Drawn:
+        """The token at this place of the answer, and what it was drawn from.
+
+        It is the first, in the order of ids, up to which the probabilities add up to more than
+        `uniform(place)`, in float64; if greedy the largest score, of equal ones the first.
+
+        Parameters
+        ----------
+        scores
+            [vocabulary] after `processors`; -inf where a token was dropped.
+        place
+            Of the answer's tokens, from 0.
+        """
+        if self.temperature == 0:
+            token = int(scores.argmax())
+            return Drawn(token, np.array([token]), np.zeros(1))
+        ids = scores.isfinite().nonzero()[:, 0]
+        kept = scores[ids].double().cpu().numpy()
+        kept -= kept.max()
+        cumulative = np.exp(kept).cumsum()
+        index = int(cumulative.searchsorted(self.uniform(place) * cumulative[-1], "right"))
+        index = min(index, len(kept) - 1)  # the product may round up to the last sum
+        ids = ids.cpu().numpy()
+        return Drawn(int(ids[index]), ids, kept - np.log(cumulative[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A token and what it was drawn from.
+
+    Attributes
+    ----------
+    token_id : int
+    kept_ids : numpy.ndarray
+        Ids of the tokens that were left in the draw, ascending; of a greedy one the token alone.
+    kept_logprobs : numpy.ndarray
+        Natural logarithms of their probabilities there, float64.
+    """
+
+    token_id: int
+    kept_ids: np.ndarray
+    kept_logprobs: np.ndarray
+
+    def logprob(self, token: int) -> float:
+        """Of any token; -inf if it was not left in the draw."""
+        index = int(self.kept_ids.searchsorted(token))
+        if index < len(self.kept_ids) and self.kept_ids[index] == token:
+            return float(self.kept_logprobs[index])
+        return -inf
+
+
+def checked_sampling(sampling: Sampling | None, otherwise: Sampling) -> Sampling:
+    """`sampling`, or `otherwise` where it is None; GenerationError for anything else."""
+    if sampling is None:
+        return otherwise
+    if not isinstance(sampling, Sampling):
+        raise GenerationError(
+            f"sampling is {sampling!r}; expected workbench.Sampling(...) or None."
+        )
+    return sampling
+
+
+def _number(name: str, value: float) -> float:
+    if type(value) in (int, float):
+        return value
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    raise GenerationError(f"{name} is {value!r}; expected a number.")
+
+
+def _pairs(given: Any) -> tuple[tuple[int, float], ...]:
+    """Token id and bias, sorted by id."""
+    expected = "expected a mapping or pairs of token id and bias, such as {45892: -100}"
+    if isinstance(given, Mapping):
+        given = given.items()
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise GenerationError(f"logit_bias is {given!r}; {expected}.")
+    found: dict[int, float] = {}
+    for pair in given:
+        if isinstance(pair, str) or not isinstance(pair, Iterable) or len(pair := tuple(pair)) != 2:
+            raise GenerationError(f"logit_bias holds {pair!r}; {expected}.")
+        token = whole_number("a token id of logit_bias", pair[0], GenerationError, "a whole number")
+        bias = _number(f"the bias of token {token}", pair[1])
+        if token < 0 or not isfinite(bias):
+            raise GenerationError(
+                f"logit_bias holds {token}: {bias}; expected an id from 0 on and a finite number "
+                "(-100 bans a token)."
+            )
+        if token in found:
+            raise GenerationError(f"logit_bias holds token {token} twice; expected it once.")
+        found[token] = bias
+    return tuple(sorted(found.items()))

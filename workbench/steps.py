@@ -1,0 +1,224 @@
+"""What a generation is made of: steps with alternatives. Plain values, read without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from workbench.errors import GenerationError
+from workbench.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token the model could have chosen.
+
+    Attributes
+    ----------
+    token_id, piece
+        The token; `piece` is printable.
+    logprob : float
+        The model's own, natural logarithm, before sampling settings.
+    kept : bool
+        Whether the sampling settings left the token in the draw.
+    drawn_logprob : float
+        After the sampling settings: of what the token was drawn from. -inf if it was not kept.
+    """
+
+    token_id: int
+    piece: str
+    logprob: float
+    kept: bool
+    drawn_logprob: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Step:
+    """One generated token.
+
+    Attributes
+    ----------
+    token_id, piece
+        The token; `piece` is printable.
+    text : str
+        What became readable with this token: empty in the middle of a character and where a stop
+        string may have begun.
+    logprob : float
+        The model's own, natural logarithm, before sampling settings.
+    alternatives : tuple of Alternative
+        The most probable tokens at this place, best first; then those that a bias or a penalty
+        lifted among the most probable, and the token itself, unless they stand there already.
+    span : str
+        "thinking" or "answer".
+    drawn_logprob : float
+        After the sampling settings; -inf for a token that was given and could not have been drawn.
+    entropy_bits : float
+        Of the model's own distribution at this place, before sampling settings, base 2.
+    seconds : float
+        What the token took; counts for no comparison of two steps.
+    """
+
+    token_id: int
+    piece: str
+    text: str
+    logprob: float
+    alternatives: tuple[Alternative, ...]
+    span: str
+    drawn_logprob: float = math.nan
+    entropy_bits: float = math.nan
+    seconds: float = field(default=0.0, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a logarithm of 0, and what is unknown, become None."""
+        return {
+            **_plain(self),
+            "alternatives": [_plain(other) for other in self.alternatives],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Step:
+        """The step that `as_dict` was called on."""
+        others = tuple(
+            Alternative(**{**other, "drawn_logprob": _number(other["drawn_logprob"], -math.inf)})
+            for other in values["alternatives"]
+        )
+        drawn = _number(values["drawn_logprob"], -math.inf)
+        entropy = _number(values["entropy_bits"], math.nan)
+        return cls(
+            **{**values, "alternatives": others, "drawn_logprob": drawn, "entropy_bits": entropy}
+        )
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was generated, finished or not.
+
+    Attributes
+    ----------
+    token_ids : tuple of int
+        Prompt and answer.
+    prompt_length : int
+        Tokens of the prompt.
+    steps : tuple of Step
+        The answer; of a branch the shared steps come first.
+    finish_reason : str
+        "eos", "length", "context" (the model's context is full), "stop_string" or "stopped".
+    stop_string : str or None
+        The one that ended it; the text before it is kept, and the token that completed it is the
+        last step.
+    tail : str
+        Text of the last steps that was held back because a stop string might have begun.
+    recipe : Recipe or None
+        Everything that it takes to generate the same again; counts for no comparison.
+    """
+
+    token_ids: tuple[int, ...]
+    prompt_length: int
+    steps: tuple[Step, ...]
+    finish_reason: str
+    stop_string: str | None = None
+    tail: str = ""
+    recipe: Recipe | None = field(default=None, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The generated text, thinking included, special tokens left out."""
+        return "".join(step.text for step in self.steps) + self.tail
+
+    @property
+    def answer(self) -> str:
+        """The generated text without its thinking."""
+        return self._span("answer")
+
+    @property
+    def thinking(self) -> str:
+        """The text of the thinking span."""
+        return self._span("thinking")
+
+    def begun(self, place: int, token_id: int | None = None) -> tuple[Step | int, ...]:
+        """The start of a branch, for `begun=` of `Pangu.stream`.
+
+        Parameters
+        ----------
+        place
+            The step where the branch leaves this answer, from 0; all before it are shared.
+        token_id
+            What stands there instead; None leaves the place to be drawn again.
+
+        Raises
+        ------
+        GenerationError
+            For a place that is not there.
+        """
+        if not 0 <= place <= len(self.steps) or (token_id is not None and place == len(self.steps)):
+            raise GenerationError(
+                f"step {place} is not there; the answer has steps 0 to {len(self.steps) - 1}."
+            )
+        shared = self.steps[:place]
+        if token_id is None:
+            return shared
+        return (*shared, _chosen(self.steps[place], token_id))
+
+    def to_python(self) -> str:
+        """A cell that generates this again and says so if the text is not the same."""
+        if self.recipe is None:
+            raise GenerationError("this generation carries no recipe, so it cannot be repeated.")
+        return self.recipe.to_python(self.text)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "token_ids": list(self.token_ids),
+            "prompt_length": self.prompt_length,
+            "steps": [step.as_dict() for step in self.steps],
+            "finish_reason": self.finish_reason,
+            "stop_string": self.stop_string,
+            "tail": self.tail,
+            "recipe": None if self.recipe is None else self.recipe.as_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Generation:
+        """The generation that `as_dict` was called on."""
+        recipe = values["recipe"]
+        return cls(
+            **{
+                **values,
+                "token_ids": tuple(values["token_ids"]),
+                "steps": tuple(Step.from_dict(step) for step in values["steps"]),
+                "recipe": None if recipe is None else Recipe.from_dict(recipe),
+            }
+        )
+
+    def _span(self, kind: str) -> str:
+        text = "".join(step.text for step in self.steps if step.span == kind)
+        if self.steps and self.steps[-1].span == kind:
+            text += self.tail
+        return text.strip()
+
+
+def _chosen(step: Step, token_id: int) -> Step | int:
+    """The step as it is with another token; the bare id where nothing is known of that token."""
+    for other in step.alternatives:
+        if other.token_id == token_id:
+            return replace(
+                step,
+                token_id=token_id,
+                piece=other.piece,
+                logprob=other.logprob,
+                drawn_logprob=other.drawn_logprob,
+            )
+    return token_id
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in vars(part).items()
+    }
+
+
+def _number(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
