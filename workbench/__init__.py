@@ -57,12 +57,20 @@ _HOMES = {
     "RoutingView": "workbench.views",
     "AttentionView": "workbench.views",
     "Playground": "workbench.views",
+    "ComparisonView": "workbench.views",
+    "connect": "workbench.server",
+    "History": "workbench.history",
+    "Presets": "workbench.presets",
+    "PromptMatrix": "workbench.prompt_matrix",
+    "PromptMatrixView": "workbench.views",
     "WorkbenchError": "workbench.errors",
     "CheckpointError": "workbench.errors",
     "TokenizerError": "workbench.errors",
     "TraceError": "workbench.errors",
     "QuantizationError": "workbench.errors",
     "GenerationError": "workbench.errors",
+    "HistoryError": "workbench.errors",
+    "ServerError": "workbench.errors",
 }
 __all__ = list(_HOMES)
 

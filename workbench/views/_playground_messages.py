@@ -130,7 +130,7 @@ def generation_of(entry: Entry) -> Generation:
     GenerationError
         If its recipe is damaged.
     """
-    recipe = Recipe.from_json(entry.recipe)
+    recipe = Recipe.from_dict(entry.recipe)
     tokens = entry.tokens
     rows = zip(
         tokens["ids"],

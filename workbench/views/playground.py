@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workbench.recipe import Recipe
     from workbench.steps import Generation, Step
     from workbench.trace import Trace
+    from workbench.views.comparison_view import ComparisonView
 
 SAMPLING = ("temperature", "top_p", "top_k", "seed", "min_p", "repetition_penalty", "logit_bias")
 RECORD_BYTES = 2**29  # of queries and keys, for routing and attention of what is on screen
@@ -264,6 +265,30 @@ class Playground(GeneratingView):
                 setattr(self, name, value)
         self.branches.add(generation, name=entry.time[5:16].replace("T", " "))
         self._show_current()
+
+    def compare(self, columns: Any = None) -> ComparisonView:
+        """What is asked under several settings, side by side; by default these and greedy.
+
+        Parameters
+        ----------
+        columns
+            See `ComparisonView`.
+        """
+        from workbench.views.comparison_view import ComparisonView
+
+        if columns is None:
+            now = {name: getattr(self, name) for name in SAMPLING if name != "seed"}
+            now["thinking"] = self.thinking
+            columns = {"these settings": now, "greedy": {**now, "temperature": 0.0}}
+        return ComparisonView(
+            self.pangu,
+            self.text if self.mode == "raw" else self.conversation,
+            columns,
+            mode=self.mode,
+            seed=self.seed,
+            max_new_tokens=self.max_new_tokens,
+            stop_strings=self.stop_strings,
+        )
 
     def wait(self, timeout: float | None = None) -> Generation | None:
         """Wait for the generation that is running and return it; an interrupt stops it.
@@ -615,7 +640,7 @@ class Playground(GeneratingView):
 
             stream, self._stream = self._stream, None
             self.trace = (
-                stream.trace() if stream else trace_generation(self.pangu, generation, self._stop)
+                stream.trace() if stream else trace_generation(self.pangu, generation)
             )
         self._status.pop("doing", None)
         place = generation.prompt_length + max(self.token, 0)
