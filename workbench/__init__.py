@@ -57,6 +57,7 @@ _HOMES = {
     "RoutingView": "workbench.views",
     "AttentionView": "workbench.views",
     "Playground": "workbench.views",
+    "ComparisonView": "workbench.views",
     "connect": "workbench.server",
     "History": "workbench.history",
     "Presets": "workbench.presets",
