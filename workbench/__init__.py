@@ -54,6 +54,7 @@ _HOMES = {
     "token_mask": "workbench.analysis",
     "uniform_imbalance": "workbench.analysis",
     "vocabulary_specialisation": "workbench.analysis",
+    "PromptMatrixView": "workbench.views",
     "RoutingView": "workbench.views",
     "AttentionView": "workbench.views",
     "Playground": "workbench.views",

@@ -151,6 +151,8 @@ class PromptMatrix:
     cells : tuple of Cell
     stale : list of dict
         Lines of the file that belong to another template, setting or model; they stay there.
+    watchers : list of functions
+        Called as `on_news` of `run` is, for every run, and for ratings and notes.
 
     Raises
     ------
@@ -190,6 +192,7 @@ class PromptMatrix:
         self.models = _checked_models(models)
         self.cells = tuple(self._make_cells())
         self.stale: list[dict[str, Any]] = []
+        self.watchers: list[News] = []
         self._results: dict[str, Result] = {}
         self._journal = None if path is None else Journal(path)
         self._lock = threading.Lock()
@@ -240,11 +243,12 @@ class PromptMatrix:
             raise GenerationError("this matrix is running already; stop it first or wait.")
         try:
             missing = [cell for cell in self.cells if self.result(cell).state != "done"]
+            on_news = self._news(on_news)
             with tqdm(total=len(missing), unit="cell", disable=not progress) as bar:
                 for name in self.models:
                     todo = [cell for cell in missing if cell.model == name]
                     if todo and not (stop is not None and stop.is_set()):
-                        self._run_model(name, todo, stop, on_news or _nobody, bar)
+                        self._run_model(name, todo, stop, on_news, bar)
         finally:
             self._lock.release()
         return self.table()
@@ -264,7 +268,7 @@ class PromptMatrix:
         mark = checked_mark(rating, note)
         if self._journal is not None:
             self._journal.append({"kind": "mark", "key": cell.key, **mark})
-        self._results[cell.key] = replace(result, **_marks(mark))
+        self._tell(cell, replace(result, **_marks(mark)), self._news(None))
 
     def table(self) -> pd.DataFrame:
         """One row per cell, in order.
@@ -402,7 +406,7 @@ class PromptMatrix:
             if stream is not None:
                 stream.close()
             if self.result(cell).state == "running":  # interrupted
-                self._results.pop(cell.key)
+                self._tell(cell, Result(), on_news)
 
     def _keep(self, cell: Cell, generation: Generation, seconds: float, on_news: News) -> None:
         result = Result(
@@ -424,6 +428,15 @@ class PromptMatrix:
             )
         self._tell(cell, result, on_news)
 
+    def _news(self, on_news: News | None) -> News:
+        """Calls all who want to hear."""
+
+        def tell(cell: Cell, result: Result, step: Step | None) -> None:
+            for call in [*self.watchers, *([] if on_news is None else [on_news])]:
+                call(cell, result, step)
+
+        return tell
+
     def _tell(self, cell: Cell, result: Result, on_news: News) -> None:
         self._results[cell.key] = result
         on_news(cell, result, None)
@@ -432,10 +445,6 @@ class PromptMatrix:
 def column_of(variable: str) -> str:
     """The name of a variable's column in `PromptMatrix.table`."""
     return f"{{{{{variable}}}}}" if variable in COLUMNS else variable
-
-
-def _nobody(_cell: Cell, _result: Result, _step: Step | None) -> None:
-    """Hears the news when nobody else does."""
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:

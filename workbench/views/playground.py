@@ -366,7 +366,9 @@ class Playground(GeneratingView):
         elif kind == "save_preset":
             self.save_preset(question["name"])
         elif kind == "python":
-            code = self.generation.to_python() if self.generation else "# Nothing was generated yet."
+            code = (
+                self.generation.to_python() if self.generation else "# Nothing was generated yet."
+            )
             note = "It checks the weights, generates the same text, and says so if it differs."
             return {"kind": "python", "code": code, "note": note}, []
         elif kind == "history":
@@ -639,9 +641,7 @@ class Playground(GeneratingView):
             from workbench.capture import trace_generation
 
             stream, self._stream = self._stream, None
-            self.trace = (
-                stream.trace() if stream else trace_generation(self.pangu, generation)
-            )
+            self.trace = stream.trace() if stream else trace_generation(self.pangu, generation)
         self._status.pop("doing", None)
         place = generation.prompt_length + max(self.token, 0)
         if self.panel == "routing":
