@@ -244,7 +244,7 @@ def test_what_is_missing_is_said_in_a_sentence(server):
     )
     plain(server)
     assert "extensions=True" in connect(server.url).missing("top_k")
-    with pytest.raises(GenerationError, match="no feature 'routes'; there are .*routing"):
+    with pytest.raises(GenerationError, match=r"no feature 'routes'; there are .*routing"):
         pangu.missing("routes")
     with pytest.raises(GenerationError, match="cannot be recorded"):
         pangu.stream(ASK, record=True)
@@ -421,7 +421,7 @@ def test_the_key_of_the_environment_opens_the_server(locked, monkeypatch):
     assert pangu.generate(ASK).text == "4"
     assert locked.requests[-1]["authorization"] == f"Bearer {KEY}"
     monkeypatch.delenv("PANGU_TEST_KEY")
-    with pytest.raises(ServerError, match="wants a key, and none was sent .*set PANGU_TEST_KEY"):
+    with pytest.raises(ServerError, match=r"wants a key, and none was sent .*set PANGU_TEST_KEY"):
         pangu.generate(ASK)
 
 
@@ -478,8 +478,8 @@ def test_a_saved_notebook_does_not_hold_the_key(locked, tmp_path):
 
     locked.chunks = [chat("4", [entry("4", -0.5)]), END]
     cells = [
-        "import workbench as wb\npangu = wb.connect(%r, api_key_env='PANGU_TEST_KEY')\npangu"
-        % locked.url,
+        f"import workbench as wb\npangu = wb.connect({locked.url!r}, api_key_env='PANGU_TEST_KEY')",
+        "pangu",
         "generation = pangu.generate([{'role': 'user', 'content': '2 + 2'}])\nprint(generation)",
         "wb.History('h.jsonl').add(generation)",
         "vars(pangu)",
@@ -503,3 +503,16 @@ def test_a_server_is_used_without_torch():
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "[]"
+
+
+def test_copied_python_asks_the_same_server_again(server, capsys):
+    server.chunks = [chat("4", [entry("4", -0.5)]), END]
+    generation = connect(server.url).generate(ASK, sampling=wb.Sampling(seed=7))
+    first = server.requests[-1]
+    cell = generation.to_python()
+    exec(cell, {})
+    assert server.requests[-1] == first
+    assert capsys.readouterr().out == "4\n"
+    server.chunks = [chat("5", [entry("5", -0.5)]), END]
+    exec(cell, {})
+    assert "The text differs" in capsys.readouterr().out

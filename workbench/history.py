@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,32 @@ class Entry:
     seconds: float | None = None
     rating: int | None = None
     note: str = ""
+
+    def generation(self) -> Generation:
+        """The generation as it was, as far as it was kept: without `drawn_logprob` and times."""
+        from workbench.recipe import Recipe
+        from workbench.steps import Alternative, Generation, Step
+
+        names = ("ids", "pieces", "texts", "logprobs", "spans", "entropy_bits", "alternatives")
+        columns = [self.tokens.get(name) or [None] * self.num_tokens for name in names]
+        steps = tuple(
+            Step(
+                token,
+                piece,
+                text,
+                _known(logprob),
+                tuple(Alternative(i, p, _known(v), True, nan) for i, p, v in others or ()),
+                span,
+                entropy_bits=_known(entropy),
+            )
+            for token, piece, text, logprob, span, entropy, others in zip(*columns, strict=True)
+        )
+        shown = "".join(step.text for step in steps)
+        recipe = Recipe.from_dict(self.recipe) if self.recipe else None
+        prompt = recipe.prompt_ids if recipe else ()
+        ids = (*prompt, *(step.token_id for step in steps))
+        tail = self.text.removeprefix(shown)  # what a stop string had held back
+        return Generation(ids, len(prompt), steps, self.finish_reason, None, tail, recipe)
 
     @property
     def num_tokens(self) -> int:
@@ -284,7 +311,7 @@ def token_columns(steps: Sequence[Step], alternatives: int = 0) -> dict[str, lis
         "texts": [step.text for step in steps],
         "pieces": [step.piece for step in steps],
         "logprobs": [_rounded(step.logprob) for step in steps],
-        "entropy_bits": [_rounded(getattr(step, "entropy_bits", None)) for step in steps],
+        "entropy_bits": [_rounded(step.entropy_bits) for step in steps],
         "spans": [step.span for step in steps],
     }
     if alternatives:
@@ -336,38 +363,36 @@ _COLUMNS = [
     "id", "time", "model", "prompt", "text", "tokens", "logprob_mean", "finish_reason", "seconds",
     "rating", "note", "recipe",
 ]  # fmt: skip
+_WORDS = (
+    "id", "time", "model", "prompt", "text", "thinking", "answer", "finish_reason", "note",
+)  # fmt: skip
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 6)
+def _rounded(value: float) -> float | None:
+    """Null for what JSON cannot hold: infinity, and NaN where nothing is known."""
+    return round(float(value), 6) if isfinite(value) else None
+
+
+def _known(value: float | None) -> float:
+    return nan if value is None else value
 
 
 def _line(entry: Entry) -> dict[str, Any]:
     """What a person looks for first, first."""
-    names = ("id", "time", "model", "prompt", "text", "finish_reason", "rating", "note", "seconds")
-    return {name: getattr(entry, name) for name in names} | {
-        "recipe": entry.recipe,
-        "tokens": entry.tokens,
-    }
+    names = (*_WORDS, "rating", "seconds", "recipe", "tokens")
+    return {name: getattr(entry, name) for name in names}
 
 
 def _entry(record: Mapping[str, Any]) -> Entry:
-    tokens = record.get("tokens") or {}
-    spans = list(zip(tokens.get("spans", []), tokens.get("texts", []), strict=False))
+    """A line that somebody else wrote may hold anything."""
+    tokens, recipe = record.get("tokens"), record.get("recipe")
+    words = {name: str(record.get(name) or "") for name in _WORDS}
     return Entry(
-        id=record["id"],
-        time=str(record.get("time", "")),
-        model=str(record.get("model", "")),
-        prompt=str(record.get("prompt", "")),
-        text=str(record.get("text", "")),
-        answer="".join(text for span, text in spans if span == "answer").strip(),
-        thinking="".join(text for span, text in spans if span == "thinking").strip(),
-        finish_reason=str(record.get("finish_reason", "")),
-        recipe=record.get("recipe") or {},
-        tokens=tokens,
+        **words,
+        recipe=recipe if isinstance(recipe, dict) else {},
+        tokens=tokens if isinstance(tokens, dict) else {},
         seconds=record.get("seconds"),
         rating=record.get("rating"),
-        note=record.get("note") or "",
     )
 
 

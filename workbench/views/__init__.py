@@ -11,12 +11,14 @@ from workbench.views.paper_figures import (
     specialisation_bars,
 )
 from workbench.views.playground import Playground
+from workbench.views.prompt_matrix_view import PromptMatrixView
 from workbench.views.routing_view import RoutingView
 
 __all__ = [
     "AttentionView",
     "ComparisonView",
     "Playground",
+    "PromptMatrixView",
     "RoutingView",
     "attention_heatmap",
     "coactivation_maps",
