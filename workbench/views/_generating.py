@@ -191,10 +191,10 @@ class News:
         """Keep a step; send if it is time."""
         now = time.perf_counter()
         if self._first is None:
-            self._first, self._sent = now, 0.0
+            self._first = now
         self.count += 1
         self._new.append(step)
-        if now - self._sent >= self._pause:
+        if now - self._sent >= self._pause or self.count == 1:
             self.flush(status())
 
     def give(self, steps: list[dict[str, Any]]) -> None:

@@ -41,8 +41,11 @@ body[data-jp-theme-light=false] .pw-compare { --other: #ffa040; }
 .pw-compare .fields { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 8px; }
 .pw-compare .field { display: flex; flex-direction: column; font-size: 11.5px; color: var(--soft); }
 .pw-compare .field > * { color: var(--ink); width: 100%; }
+.pw-compare .key { margin-top: 6px; }
+.pw-compare summary { cursor: pointer; }
 .pw-compare .wide { grid-column: 1 / -1; }
 .pw-compare .said { font-size: 14px; line-height: 1.8; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; border-top: 1px solid var(--line); padding-top: 6px; min-height: 4em; max-height: 50vh; overflow: auto; flex: 1; }
+.pw-compare .token.turning { unicode-bidi: isolate; }
 .pw-compare .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 8px; margin-bottom: 6px; }
 .pw-compare .token.quiet { font-size: 10px; color: var(--soft); font-family: var(--jp-code-font-family, monospace); }
 .pw-compare .token.other { background: color-mix(in srgb, var(--other) 24%, transparent); text-decoration: underline wavy var(--other); text-underline-offset: 4px; }
@@ -104,7 +107,7 @@ function render({ model, el }) {
     set({ columns: [...all, { ...all.at(-1), label: `column ${count}` }] });
   });
   const summary = element("span", "soft"), grid = element("div", "columns");
-  const key = element("div", "soft small", "The framed column is what the others are compared with. ≠ stands where a column first differs from it; underlined tokens are not in it.");
+  const key = element("div", "soft small key", "The framed column is what the others are compared with. ≠ stands where a column first differs from it; underlined tokens are not in it.");
   note.hidden = true;
   note.setAttribute("role", "alert");
   summary.setAttribute("role", "status");
@@ -125,10 +128,11 @@ function render({ model, el }) {
     control.addEventListener("change", () => call(control.value));
     return control;
   };
+  const opened = new Set(); // columns whose further settings are shown
   function drawColumns() {
     const settings = model.get("columns"), kept = columns.map((column) => column.steps);
     columns = settings.map((column, place) => {
-      const name = element("input"), fields = element("div", "fields"), said = element("div", "said"), status = element("div", "soft small");
+      const name = element("input"), fields = element("div", "fields"), rest = element("div", "fields"), said = element("div", "said"), status = element("div", "soft small");
       name.value = column.label;
       name.setAttribute("aria-label", `label of column ${place + 1}`);
       name.addEventListener("change", () => {
@@ -142,8 +146,11 @@ function render({ model, el }) {
         const input = element("input"), label = setting.replace("_", setting === "repetition_penalty" ? " " : "-");
         Object.assign(input, { type: "number", step, min: 0, value: column[setting] });
         input.addEventListener("change", () => { if (input.value !== "") change(place, { [setting]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) }); });
-        fields.append(field(label, input, `${label} of ${column.label}`));
+        (setting === "temperature" ? fields : rest).append(field(label, input, `${label} of ${column.label}`));
       }
+      const more = element("details", "", element("summary", "soft small", "more settings"), rest);
+      more.open = opened.has(place);
+      more.addEventListener("toggle", () => opened[more.open ? "add" : "delete"](place));
       const base = button("compare with", `compare the others with ${column.label}`, () => set({ reference: place }), "small");
       const drop = button("×", `remove ${column.label}`, () => {
         const left = model.get("columns").filter((_, n) => n !== place);
@@ -154,8 +161,8 @@ function render({ model, el }) {
         set({ columns: left });
       }, "small");
       drop.disabled = settings.length < 2;
-      const box = element("div", "column", element("div", "head", name, base, drop), fields, said, status);
-      return { box, said, status, base, inputs: [name, ...fields.querySelectorAll("input, select"), drop], steps: [], tokens: [], stretch: null };
+      const box = element("div", "column", element("div", "head", name, base, drop), fields, more, said, status);
+      return { box, said, status, base, inputs: [name, ...box.querySelectorAll(".fields input, .fields select"), drop], steps: [], tokens: [], stretch: null };
     });
     grid.replaceChildren(...columns.map((column) => column.box));
     columns.forEach((column, place) => append(column, kept[place] || []));
@@ -171,6 +178,7 @@ function render({ model, el }) {
         said.append(column.stretch);
       }
       const node = element("span", step.text ? "token" : "token quiet", step.text || step.piece);
+      if (/[\u202a-\u202e\u2066-\u2069]/.test(node.textContent)) node.classList.add("turning"); // keep the direction of what follows
       node.title = step.logprob === null ? step.piece : `“${step.piece}” ${(100 * Math.exp(step.logprob)).toFixed(1)} %`;
       column.stretch.append(node);
       column.steps.push(step);

@@ -88,7 +88,7 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .two { display: grid; grid-template-columns: minmax(0, 1fr) 230px; gap: 0 16px; margin-top: 10px; }
 .pw-play .two.alone { grid-template-columns: minmax(0, 1fr); }
 @container (max-width: 700px) { .pw-play .two { grid-template-columns: minmax(0, 1fr); } .pw-play .says { grid-template-columns: minmax(0, 1fr); gap: 2px; } .pw-play .says > .who { text-align: left; } }
-.pw-play .output { border: 1px solid var(--line); border-radius: 6px; min-height: 11em; box-sizing: border-box; max-height: 60vh; overflow: auto; padding: 10px 12px; margin-top: 6px; position: relative; }
+.pw-play .output { border: 1px solid var(--line); border-radius: 6px; min-height: 13em; box-sizing: border-box; max-height: 60vh; overflow: auto; padding: 10px 12px; margin-top: 6px; position: relative; }
 .pw-play .said { font-size: 15px; line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .pw-play .said:empty::before { content: attr(data-empty); color: var(--soft); font-size: 13px; }
 .pw-play .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 10px; margin: 2px 0 8px; font-size: 14px; }
@@ -97,7 +97,8 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .token { border-radius: 3px; cursor: pointer; padding: 2px 0 1px; border-bottom: 0 solid var(--warm); }
 .pw-play .token.quiet { font: 10.5px/1 var(--code); color: var(--soft); padding: 0 2px; }
 .pw-play .token.breaks::before { content: "⏎"; font-size: 11px; color: var(--soft); opacity: .6; }
-.pw-play .token.given { text-decoration: underline dotted; text-underline-offset: 5px; }
+.pw-play .token.turning { unicode-bidi: isolate; }
+.pw-play .token.given, .pw-play .legend .given { text-decoration: underline dotted; text-underline-offset: 5px; }
 .pw-play .c1 { background: color-mix(in srgb, var(--warm) 12%, transparent); border-bottom: 1px dotted var(--warm); }
 .pw-play .c2 { background: color-mix(in srgb, var(--warm) 26%, transparent); border-bottom: 1px solid var(--warm); }
 .pw-play .c3 { background: color-mix(in srgb, var(--warm) 42%, transparent); border-bottom: 2px solid var(--warm); }
@@ -106,17 +107,19 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .token[aria-selected=true] { box-shadow: 0 0 0 2px var(--mark); }
 .pw-play .legend span { padding: 0 6px; border-radius: 3px; margin-right: 3px; white-space: nowrap; }
 .pw-play .caret::after { content: "▍"; color: var(--mark); }
-.pw-play .popover { position: absolute; z-index: 10; background: var(--jp-layout-color1, light-dark(#fff, #1d2024)); border: 1px solid var(--line); border-radius: 6px; box-shadow: 0 4px 18px #0005; padding: 8px 10px; max-width: min(430px, 100%); box-sizing: border-box; }
+.pw-play .popover { position: absolute; z-index: 10; background: var(--jp-layout-color1, light-dark(#fff, #1d2024)); border: 1px solid var(--line); border-radius: 6px; box-shadow: 0 4px 18px #0005; padding: 8px 10px; max-width: min(450px, 100%); box-sizing: border-box; }
 .pw-play .popover p { margin: 0 0 4px; }
 .pw-play .popover table { border-collapse: collapse; width: 100%; }
 .pw-play .popover th { font-weight: 500; color: var(--soft); text-align: right; font-size: 11.5px; padding: 0 6px; }
 .pw-play .popover td { padding: 0 6px; text-align: right; white-space: nowrap; }
-.pw-play .popover th:first-child, .pw-play .popover td:first-child { text-align: left; padding-left: 0; max-width: 190px; }
+.pw-play .popover th:first-child, .pw-play .popover td:first-child { text-align: left; padding-left: 0; max-width: 150px; }
+.pw-play .popover th, .pw-play .popover td { white-space: nowrap; }
 .pw-play .popover td button { text-align: left; border-color: transparent; padding: 0 6px; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: pre; font-family: var(--code); font-size: 12.5px; unicode-bidi: isolate; }
 .pw-play .popover td button:hover:not(:disabled) { border-color: var(--mark); }
 .pw-play .popover tr.chosen td { font-weight: 700; }
+.pw-play .popover tr.chosen button:disabled { opacity: 1; }
 .pw-play .popover tr.cut td { color: var(--soft); }
-.pw-play .bar { display: inline-block; position: relative; width: 70px; height: 9px; background: var(--shade); vertical-align: 0; }
+.pw-play .bar { display: inline-block; position: relative; width: 54px; height: 9px; background: var(--shade); vertical-align: 0; }
 .pw-play .bar i { position: absolute; inset: 0 auto 0 0; background: color-mix(in srgb, var(--mark) 40%, transparent); }
 .pw-play .bar b { position: absolute; inset: 3px auto 3px 0; background: var(--mark); }
 .pw-play .popover form { display: flex; gap: 6px; margin-top: 6px; }
@@ -148,6 +151,9 @@ const CLASSES = {
   surprisal: [[-Infinity, "under 0.5 bits"], [0.5, "0.5–1"], [1, "1–2"], [2, "2–4"], [4, "4 or more"]],
   entropy: [[-Infinity, "under 0.5 bits"], [0.5, "0.5–1"], [1, "1–2"], [2, "2–4"], [4, "4 or more"]],
 };
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g; // controls, also of direction
+const TURNS = /[\u202a-\u202e\u2066-\u2069]/; // characters that turn the direction of what follows
+const BRIEF = 5; // alternatives shown while hovering; a click shows all
 const PANELS = ["routing", "attention", "compare", "python", "history"];
 const LABELS = { routing: "Routing", attention: "Attention", compare: "Compare", python: "Copy as Python", history: "History" };
 
@@ -178,7 +184,7 @@ const percent = (logprob) => {
 const whole = (number) => Number(number).toLocaleString("en-US");
 const shorten = (text, length) => ([...text].length > length ? `${[...text].slice(0, length).join("")}…` : text);
 /** A piece as one can see it: quoted, white space by name. */
-const visible = (piece) => (/^[\s\u200b-\u200f\u202a-\u202e\u2066-\u2069]*$/.test(piece) ? JSON.stringify(piece).replace(/[\u0080-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`) : `“${piece}”`);
+const visible = (piece) => `“${piece.replace(UNSEEN, (c) => ({ "\n": "\\n", "\t": "\\t" })[c] || `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)}”`;
 const escaped = (text) => text.replace(/\\/g, "\\\\").replace(/\n/g, "\\n").replace(/\t/g, "\\t");
 const unescaped = (text) => text.replace(/\\(\\|n|t)/g, (_, c) => ({ "\\": "\\", n: "\n", t: "\t" })[c]);
 
@@ -420,14 +426,14 @@ function render({ model, el, host, signal }) {
   let tokens = [], stretch = null, here = -1; // token elements, the stretch that is written, the token with the keyboard
   function classOf(step) {
     const name = model.get("colour");
-    if (name === "none") return 0;
+    if (name === "none") return 0; // no colour
     const bits = BITS_OF[name](step);
     return bits === null ? 0 : CLASSES[name].findLastIndex(([start]) => bits >= start);
   }
   function drawLegend() {
     const name = model.get("colour");
     colour.value = name;
-    legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))));
+    legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))), ...(steps.some((step) => step.given) ? [element("span", "given", "chosen by you")] : []));
   }
   function recolour() {
     drawLegend();
@@ -458,6 +464,7 @@ function render({ model, el, host, signal }) {
       if (!step.text) node.classList.add("quiet");
       if (step.text.includes("\n")) node.classList.add("breaks");
       if (step.given) node.classList.add("given");
+      if (TURNS.test(node.textContent)) node.classList.add("turning");
       const n = classOf(step);
       if (n) node.classList.add(`c${n}`);
       node.tabIndex = -1;
@@ -496,15 +503,16 @@ function render({ model, el, host, signal }) {
   let open = -1, held = false, leaving = 0; // token of the popover; whether a click keeps it
   function explain(place, hold) {
     clearTimeout(leaving);
-    if (open === place && !popover.hidden) { held = held || hold; return; }
+    if (open === place && held === hold && !popover.hidden) return;
     const step = steps[place], node = tokens[place], busy = model.get("running"), cannot = model.get("mode") === "chat" ? state.missing.chat_branches : "";
     tokens[open]?.classList.remove("looked");
     node.classList.add("looked");
     [open, held] = [place, hold];
     const bits = (value) => (value === null ? "unknown" : `${value.toFixed(2)} bits`);
-    const facts = element("p", "", element("b", "piece", visible(step.piece)), ` ${percent(step.logprob)}`, element("span", "soft", ` · surprisal ${bits(surprisal(step))} · entropy ${bits(step.entropy)} · token ${place}, id ${step.id}`));
+    const facts = element("p", "", element("b", "piece", visible(step.piece)), ` ${percent(step.logprob)}`, element("div", "small soft", `surprisal ${bits(surprisal(step))} · entropy ${bits(step.entropy)} · token ${place}, id ${step.id}`));
     const body = element("tbody");
-    for (const [id, piece, logprob, drawn, kept] of step.others) {
+    const listed = hold ? step.others : step.others.filter(([id], n) => n < BRIEF || id === step.id);
+    for (const [id, piece, logprob, drawn, kept] of listed) {
       const chosen = id === step.id, pick = button(visible(piece), "", () => branch({ place, token: id }));
       pick.disabled = busy || chosen || Boolean(cannot);
       pick.title = cannot || (chosen ? "this is the token that came" : "branch: go on from here with this token");
@@ -520,8 +528,8 @@ function render({ model, el, host, signal }) {
     own.placeholder = "or write what should stand here";
     own.setAttribute("aria-label", "text to go on with from here");
     form.addEventListener("submit", (event) => { event.preventDefault(); if (own.value) branch({ place, text: own.value }); });
-    form.hidden = busy || Boolean(cannot);
-    const hint = element("p", "small soft", cannot || (busy ? "Branch from here once the generation has ended, or stop it." : "Choose one to branch from here."));
+    form.hidden = busy || Boolean(cannot) || !hold;
+    const hint = element("p", "small soft", cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? "Choose one to branch from here." : "Choose one to branch from here; a click on the token shows more."));
     popover.replaceChildren(facts, step.others.length ? table : element("p", "soft", "The alternatives of this token were not kept."), hint, form);
     popover.hidden = false;
     const home = root.getBoundingClientRect(), boxes = node.getClientRects(), box = boxes[boxes.length - 1] || home;

@@ -132,14 +132,16 @@ class Playground(GeneratingView):
         self._templating = False  # `text` follows the conversation just now
         if "text" in settings:
             settings = {"mode": "raw", **settings}
+        if settings.get("preset"):
+            settings = {**self._preset_settings(settings["preset"]), **settings}
         super().__init__(prompt=prompt, **settings)
         self.observe(self._template, list(CONVERSATION))
-        self.observe(self._text_changed, "text")
-        self.observe(self._bias_changed, "logit_bias")
-        self.observe(self._preset_chosen, "preset")
-        self.observe(self._setting_changed, [*SAMPLING, "max_new_tokens"])
-        self.observe(self._panel_changed, "panel")
-        self.observe(self._token_changed, "token")
+        self.observe(self._follow_text, "text")
+        self.observe(self._tell_bias, "logit_bias")
+        self.observe(self._use_preset, "preset")
+        self.observe(self._leave_preset, [name for name in SAMPLING if name != "seed"])
+        self.observe(self._open_panel, "panel")
+        self.observe(self._select_inside, "token")
         self._template()
 
     # -- from Python ----------------------------------------------------------------------------
@@ -201,6 +203,7 @@ class Playground(GeneratingView):
         GenerationError
             If a generation is running, or there is no such token.
         """
+        self._require_idle()
         current = self.branches.current
         if current is None:
             raise GenerationError("there is no answer to branch from; generate one first.")
@@ -437,7 +440,13 @@ class Playground(GeneratingView):
             generation = stream.generation
             if len(self._shown) < len(generation.steps):
                 self._give(news, generation.steps[len(self._shown) :])
-            self._status = {**self._progress(news, stream), "seconds": news.seconds}
+            self._status = {
+                **self._progress(news, stream),
+                "seconds": news.seconds,
+                "reason": reason(generation),
+                "finish": generation.finish_reason,
+                "tail": generation.tail,
+            }
             news.flush(self._status)
             if generation.steps:
                 self._keep(generation, parent, at, news.seconds)
@@ -452,11 +461,6 @@ class Playground(GeneratingView):
     def _keep(self, generation: Generation, parent: int | None, at: int, seconds: float) -> None:
         """Into the tree, the history, and as the end to the page."""
         branch = self.branches.add(generation, parent, at)
-        self._status |= {
-            "reason": reason(generation),
-            "finish": generation.finish_reason,
-            "tail": generation.tail,
-        }
         self._statuses[branch.id] = self._status
         if self.history is not None:
             self.history.add(generation, generation.recipe, seconds=seconds)
@@ -550,7 +554,7 @@ class Playground(GeneratingView):
             self._templating = False
         self.send({"kind": "count", "count": self._count()})
 
-    def _text_changed(self, _change: Any) -> None:
+    def _follow_text(self, _change: Any) -> None:
         if not self._templating:
             self.mode = "raw"
             self.send({"kind": "count", "count": self._count()})
@@ -578,7 +582,7 @@ class Playground(GeneratingView):
             for token, piece, (_, value) in zip(ids, pieces, self.logit_bias, strict=True)
         ]
 
-    def _bias_changed(self, _change: Any) -> None:
+    def _tell_bias(self, _change: Any) -> None:
         self.send({"kind": "bias", "bias": self._bias()})
 
     def _add_bias(self, text: str, value: float) -> None:
@@ -598,28 +602,28 @@ class Playground(GeneratingView):
         self.send({"kind": "presets", "presets": self.presets.names()})
         self.preset = name
 
-    def _preset_chosen(self, _change: Any) -> None:
+    def _use_preset(self, _change: Any) -> None:
         if not self.preset:
             return
-        if self.preset not in self.presets:
-            raise GenerationError(
-                f"there is no preset {self.preset!r}; there are {', '.join(self.presets.names())}."
-            )
-        wanted = self.presets[self.preset].sampling.as_dict()
-        wanted["seed"] = self.seed  # a preset says how to draw, not with which numbers
         self._presetting = True
         with self.hold_trait_notifications():
-            for name, value in wanted.items():
+            for name, value in self._preset_settings(self.preset).items():
                 setattr(self, name, value)
         self._presetting = False
 
-    def _setting_changed(self, change: Any) -> None:
-        if not self._presetting and self.preset and change["name"] != "seed":
+    def _preset_settings(self, name: str) -> dict[str, Any]:
+        """All but the seed: a preset says how to draw, not with which numbers."""
+        settings = self.presets[name].sampling.as_dict()
+        del settings["seed"]
+        return settings
+
+    def _leave_preset(self, _change: Any) -> None:
+        if not self._presetting and self.preset:
             self.preset = ""
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _panel_changed(self, _change: Any) -> None:
+    def _open_panel(self, _change: Any) -> None:
         """Make the widget that the panel shows; routing and attention read the text once."""
         if self.inside is not None:
             self.inside.close()
@@ -652,16 +656,16 @@ class Playground(GeneratingView):
             from workbench.views.attention_view import AttentionView
 
             inside = AttentionView(self.trace, token=place)
-        inside.observe(self._inside_token_changed, "token")
+        inside.observe(self._select_outside, "token")
         self.inside = inside
 
-    def _inside_token_changed(self, change: Any) -> None:
+    def _select_outside(self, change: Any) -> None:
         """The token that was clicked inside is selected outside, if it is of the answer."""
         place = change["new"] - self.branches.current.generation.prompt_length
         if 0 <= place < len(self._shown):
             self.token = place
 
-    def _token_changed(self, _change: Any) -> None:
+    def _select_inside(self, _change: Any) -> None:
         if self.token >= 0 and self.panel in ("routing", "attention") and self.inside is not None:
             self.inside.token = self.branches.current.generation.prompt_length + self.token
 
