@@ -54,15 +54,23 @@ _HOMES = {
     "token_mask": "workbench.analysis",
     "uniform_imbalance": "workbench.analysis",
     "vocabulary_specialisation": "workbench.analysis",
+    "PromptMatrixView": "workbench.views",
     "RoutingView": "workbench.views",
     "AttentionView": "workbench.views",
     "Playground": "workbench.views",
+    "ComparisonView": "workbench.views",
+    "connect": "workbench.server",
+    "History": "workbench.history",
+    "Presets": "workbench.presets",
+    "PromptMatrix": "workbench.prompt_matrix",
     "WorkbenchError": "workbench.errors",
     "CheckpointError": "workbench.errors",
     "TokenizerError": "workbench.errors",
     "TraceError": "workbench.errors",
     "QuantizationError": "workbench.errors",
     "GenerationError": "workbench.errors",
+    "HistoryError": "workbench.errors",
+    "ServerError": "workbench.errors",
 }
 __all__ = list(_HOMES)
 

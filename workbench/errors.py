@@ -26,3 +26,16 @@ class TraceError(WorkbenchError):
 
 class GenerationError(WorkbenchError):
     """Sampling settings or a prompt that cannot be used for generation."""
+
+
+class HistoryError(WorkbenchError):
+    """A history, preset or prompt matrix that cannot be written, read, or does not hold what was asked."""
+
+
+class ServerError(WorkbenchError):
+    """A server that cannot be reached, refuses, or breaks off.
+
+    `generation` holds what came before, where it happened in an answer.
+    """
+
+    generation = None

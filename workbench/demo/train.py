@@ -29,6 +29,7 @@ from torch.nn.functional import grouped_mm
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from workbench.conversation import ROLES
 from workbench.demo import corpus
 from workbench.models import (
     PanguEmbeddedConfig,
@@ -37,7 +38,7 @@ from workbench.models import (
     PanguProMoEForCausalLM,
     PanguTokenizer,
 )
-from workbench.models.chat_template import CHAT_TEMPLATE, ROLES
+from workbench.models.chat_template import CHAT_TEMPLATE
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 VOCABULARY = 6144

@@ -21,8 +21,9 @@ import sentencepiece
 from google.protobuf.message import DecodeError
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from workbench.conversation import checked_turns
 from workbench.errors import TokenizerError
-from workbench.models.chat_template import checked_turns, render
+from workbench.models.chat_template import render
 
 SPACE = "▁"  # how SentencePiece writes a space
 MARK = "\udc80"  # half of a character: no text that can be encoded holds it

@@ -1,6 +1,7 @@
 """Widgets and figures: every picture is a function of a trace, the playground of a loaded model."""
 
 from workbench.views.attention_view import AttentionView
+from workbench.views.comparison_view import ComparisonView
 from workbench.views.figures import attention_heatmap, expert_load_bars, routing_heatmap
 from workbench.views.paper_figures import (
     coactivation_maps,
@@ -10,11 +11,14 @@ from workbench.views.paper_figures import (
     specialisation_bars,
 )
 from workbench.views.playground import Playground
+from workbench.views.prompt_matrix_view import PromptMatrixView
 from workbench.views.routing_view import RoutingView
 
 __all__ = [
     "AttentionView",
+    "ComparisonView",
     "Playground",
+    "PromptMatrixView",
     "RoutingView",
     "attention_heatmap",
     "coactivation_maps",

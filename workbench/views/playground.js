@@ -1,205 +1,785 @@
 /**
- * Prompt, settings, streamed text; every generated token tells what else could have come.
+ * The playground: a conversation or a text, settings, the streamed answer with what else could have
+ * come, its branches, and what happened inside. Sections stand in the order of the screen.
  *
  * @typedef Model
- * @property {string} prompt
- * @property {"chat"|"raw"} mode
+ * @property {"chat"|"raw"} mode    whether the conversation or `text` is read
+ * @property {string} system        the system prompt
+ * @property {{role: string, content: string}[]} turns  earlier turns of the conversation
+ * @property {string} prompt        its last user turn
+ * @property {string} text          what the model reads, special tokens by name; an edit makes mode raw
  * @property {"slow"|"fast"|"auto"} thinking
+ * @property {string} preset        name of the settings that are chosen, "" for one's own
  * @property {number} temperature
  * @property {number} top_p
  * @property {number} top_k
- * @property {number} seed
+ * @property {number} min_p
+ * @property {number} repetition_penalty
+ * @property {[number, number][]} logit_bias  token id, what is added to its logit
+ * @property {string[]} stop_strings
  * @property {number} max_new_tokens
+ * @property {number} seed
+ * @property {"none"|"probability"|"entropy"|"surprisal"} colour  of the tokens
+ * @property {boolean} folded       whether thinking is folded
+ * @property {number} token         selected token of the generation, -1 for none
+ * @property {""|"routing"|"attention"|"compare"|"python"|"history"} panel  what is open below
+ * @property {string|null} inside   reference of the widget in the panel
  * @property {boolean} running
  *
- * Messages to Python: {kind: "want"}, {kind: "generate"}, {kind: "stop"}.
- * Messages from Python: {kind: "replay", model, messages}, {kind: "start"},
- * {kind: "step", piece, text, logprob, span, alternatives: [{piece, logprob, kept, chosen}]},
- * {kind: "end", reason, tokens, seconds}, {kind: "error", text}.
+ * Messages to Python: {kind}: hello, want, bye, generate, stop, follow_up, undo, redo, python, history;
+ * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
+ * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
+ * {kind: "restore", entry}; {kind: "export", format}.
+ * Messages from Python: {kind: "state", title, missing, presets, count, context, bias, steps} and
+ * with what {kind: "tree", nodes, current, undo, redo, status, error} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
+ * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
+ * {kind: "count", count}; {kind: "bias", bias: [[id, piece, value]]}; {kind: "presets", presets};
+ * {kind: "python", code, note}; {kind: "history", entries, file, note}; {kind: "file", name, content};
+ * {kind: "status", status}; {kind: "note", text, bad}.
  */
 
 const CSS = `
-.pw-play { color: var(--jp-ui-font-color1, #1f1f1f); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 4px; max-width: 900px; position: relative; }
-.pw-play textarea { width: 100%; box-sizing: border-box; min-height: 4.5em; resize: vertical; font: inherit; padding: 6px; color: inherit; background: var(--jp-layout-color0, #fff); border: 1px solid var(--jp-border-color1, #bbb); border-radius: 4px; }
-.pw-play .row { display: flex; gap: 12px; flex-wrap: wrap; align-items: center; margin: 6px 0; }
-.pw-play input { width: 5em; color: inherit; background: var(--jp-layout-color0, #fff); border: 1px solid var(--jp-border-color1, #bbb); border-radius: 3px; padding: 2px 4px; }
-.pw-play button.act { padding: 4px 14px; border-radius: 4px; border: 1px solid var(--jp-brand-color1, #1976d2); cursor: pointer; font: inherit; }
-.pw-play button.go { background: var(--jp-brand-color1, #1976d2); color: #fff; }
-.pw-play button.halt { background: transparent; color: inherit; }
+:root:has(> body > main > .pw-play) { color-scheme: light dark; }
+.pw-play { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --shade: var(--jp-layout-color2, light-dark(#f2f2f2, #24282d)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); --warm: light-dark(#f57c00, #ffa040); --code: var(--jp-code-font-family, ui-monospace, monospace);
+  container-type: inline-size; position: relative; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 8px 10px; max-width: 1200px; font-variant-numeric: tabular-nums; }
+body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
+.pw-play [hidden] { display: none !important; }
+.pw-play .row { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: center; }
+.pw-play .push { margin-left: auto; }
+.pw-play .title { font-size: 15px; font-weight: 600; }
+.pw-play .soft { color: var(--soft); }
+.pw-play .small { font-size: 11.5px; }
+.pw-play .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.pw-play :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
+.pw-play input, .pw-play select, .pw-play textarea { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 3px 6px; box-sizing: border-box; min-width: 0; }
+.pw-play textarea { width: 100%; resize: vertical; field-sizing: content; max-height: 40vh; overflow-wrap: anywhere; padding: 5px 8px; display: block; }
+.pw-play button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 4px; padding: 2px 10px; cursor: pointer; }
+.pw-play button:hover:not(:disabled) { background: var(--shade); }
 .pw-play button:disabled { opacity: .45; cursor: default; }
-.pw-play .output { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px; padding: 8px; min-height: 4em; line-height: 1.8; }
-.pw-play .step { border-radius: 2px; cursor: help; }
-.pw-play .step:hover, .pw-play .step:focus { background: var(--jp-layout-color3, #ddd); outline: none; }
-.pw-play .step.thinking { border-bottom: 2px dotted currentColor; opacity: .8; font-style: italic; }
-.pw-play .step.quiet { font-size: 10px; opacity: .6; }
-.pw-play .label { font-size: 11px; border: 1px solid currentColor; border-radius: 8px; padding: 0 6px; margin-right: 4px; opacity: .75; }
-.pw-play .status { min-height: 1.5em; color: var(--jp-ui-font-color2, #616161); }
-.pw-play .error { color: var(--jp-error-color1, #b71c1c); font-weight: bold; }
-.pw-play .popover { position: absolute; z-index: 10; background: var(--jp-layout-color1, #fff); border: 1px solid var(--jp-border-color1, #999); border-radius: 4px; box-shadow: 0 2px 8px #0004; padding: 6px 8px; pointer-events: none; }
-.pw-play .popover td { padding: 0 8px 0 0; white-space: pre; font-variant-numeric: tabular-nums; }
-.pw-play .meter { display: inline-block; height: 8px; background: var(--jp-brand-color1, #1976d2); }
+.pw-play button.bare { border-color: transparent; padding: 2px 6px; }
+.pw-play button[aria-pressed=true] { border-color: var(--mark); box-shadow: inset 0 -2px var(--mark); }
+.pw-play button.go { background: var(--mark); border-color: var(--mark); color: var(--jp-ui-inverse-font-color1, light-dark(#fff, #000)); font-weight: 600; padding: 5px 18px; }
+.pw-play button.go:hover:not(:disabled) { background: var(--mark); filter: brightness(1.1); }
+.pw-play button.halt { padding: 5px 14px; }
+
+.pw-play .says { display: grid; grid-template-columns: 6.4em minmax(0, 1fr); gap: 6px 10px; margin-top: 8px; align-items: start; }
+.pw-play .says > .who { text-align: right; padding-top: 5px; color: var(--soft); }
+.pw-play .says select { padding: 3px 0; width: 100%; }
+.pw-play .turn { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 4px; align-items: start; }
+.pw-play .ask textarea { min-height: 3.6em; font-size: 14px; }
+.pw-play .reads textarea { font: 12px/1.5 var(--code); background: var(--shade); min-height: 2.6em; max-height: 12em; }
+.pw-play .raw .reads textarea { background: var(--paper); font-size: 13px; min-height: 6em; max-height: 40vh; }
+.pw-play .note { border-left: 3px solid var(--mark); padding: 3px 10px; margin: 6px 0 0; overflow-wrap: anywhere; white-space: pre-wrap; }
+.pw-play .note.bad { border-color: var(--jp-error-color1, #d32f2f); font-weight: 600; }
+
+.pw-play .settings { margin-top: 10px; border-top: 1px solid var(--line); padding-top: 8px; }
+.pw-play .fields { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: 8px 12px; align-items: end; }
+.pw-play .field { display: flex; flex-direction: column; gap: 2px; font-size: 12px; color: var(--soft); }
+.pw-play .field > input, .pw-play .field > select, .pw-play .field > textarea { color: var(--ink); font-size: 13px; width: 100%; }
+.pw-play .more { margin-top: 8px; }
+.pw-play .lists { display: grid; grid-template-columns: repeat(auto-fit, minmax(250px, 1fr)); gap: 10px 18px; margin-top: 8px; align-items: start; }
+.pw-play .chip { display: inline-flex; align-items: center; gap: 4px; border: 1px solid var(--line); border-radius: 10px; padding: 0 2px 0 8px; margin: 2px 4px 2px 0; max-width: 100%; overflow-wrap: anywhere; }
+.pw-play code, .pw-play .piece { font-family: var(--code); font-size: 12px; white-space: pre-wrap; unicode-bidi: isolate; overflow-wrap: anywhere; }
+
+.pw-play .run { margin-top: 10px; }
+.pw-play .meter { display: inline-block; width: 64px; height: 6px; border-radius: 3px; background: var(--shade); box-shadow: inset 0 0 0 1px var(--line); overflow: hidden; vertical-align: 1px; }
+.pw-play .meter i { display: block; height: 100%; background: var(--mark); }
+
+.pw-play .two { display: grid; grid-template-columns: minmax(0, 1fr) 230px; gap: 0 16px; margin-top: 10px; }
+.pw-play .two.alone { grid-template-columns: minmax(0, 1fr); }
+@container (max-width: 700px) { .pw-play .two { grid-template-columns: minmax(0, 1fr); } .pw-play .says { grid-template-columns: minmax(0, 1fr); gap: 2px; } .pw-play .says > .who { text-align: left; } }
+.pw-play .output { border: 1px solid var(--line); border-radius: 6px; min-height: 13em; box-sizing: border-box; max-height: 60vh; overflow: auto; padding: 10px 12px; margin-top: 6px; position: relative; }
+.pw-play .said { font-size: 15px; line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
+.pw-play .said:empty::before { content: attr(data-empty); color: var(--soft); font-size: 13px; }
+.pw-play .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 10px; margin: 2px 0 8px; font-size: 14px; }
+.pw-play .stretch > button { display: block; font-size: 11.5px; line-height: 1.5; padding: 0 8px; border-radius: 9px; white-space: normal; }
+.pw-play .stretch.folded .token { display: none; }
+.pw-play .token { border-radius: 3px; cursor: pointer; padding: 2px 0 1px; border-bottom: 0 solid var(--warm); }
+.pw-play .token.quiet { font: 10.5px/1 var(--code); color: var(--soft); padding: 0 2px; }
+.pw-play .token.breaks::before { content: "⏎"; font-size: 11px; color: var(--soft); opacity: .6; }
+.pw-play .token.turning { unicode-bidi: isolate; }
+.pw-play .token.given, .pw-play .legend .given { text-decoration: underline dotted; text-underline-offset: 5px; }
+.pw-play .c1 { background: color-mix(in srgb, var(--warm) 12%, transparent); border-bottom: 1px dotted var(--warm); }
+.pw-play .c2 { background: color-mix(in srgb, var(--warm) 26%, transparent); border-bottom: 1px solid var(--warm); }
+.pw-play .c3 { background: color-mix(in srgb, var(--warm) 42%, transparent); border-bottom: 2px solid var(--warm); }
+.pw-play .c4 { background: color-mix(in srgb, var(--warm) 62%, transparent); border-bottom: 3px double var(--ink); }
+.pw-play .token:hover, .pw-play .token.looked { box-shadow: 0 0 0 1.5px var(--ink); }
+.pw-play .token[aria-selected=true] { box-shadow: 0 0 0 2px var(--mark); }
+.pw-play .legend span { padding: 0 6px; border-radius: 3px; margin-right: 3px; white-space: nowrap; }
+.pw-play .caret::after { content: "▍"; color: var(--mark); }
+.pw-play .popover { position: absolute; z-index: 10; background: var(--jp-layout-color1, light-dark(#fff, #1d2024)); border: 1px solid var(--line); border-radius: 6px; box-shadow: 0 4px 18px #0005; padding: 8px 10px; max-width: min(450px, 100%); box-sizing: border-box; }
+.pw-play .popover p { margin: 0 0 4px; }
+.pw-play .popover table { border-collapse: collapse; width: 100%; }
+.pw-play .popover th { font-weight: 500; color: var(--soft); text-align: right; font-size: 11.5px; padding: 0 6px; }
+.pw-play .popover td { padding: 0 6px; text-align: right; white-space: nowrap; }
+.pw-play .popover th:first-child, .pw-play .popover td:first-child { text-align: left; padding-left: 0; max-width: 150px; }
+.pw-play .popover th, .pw-play .popover td { white-space: nowrap; }
+.pw-play .popover td button { text-align: left; border-color: transparent; padding: 0 6px; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: pre; font-family: var(--code); font-size: 12.5px; unicode-bidi: isolate; }
+.pw-play .popover td button:hover:not(:disabled) { border-color: var(--mark); }
+.pw-play .popover tr.chosen td { font-weight: 700; }
+.pw-play .popover tr.chosen button:disabled { opacity: 1; }
+.pw-play .popover tr.cut td { color: var(--soft); }
+.pw-play .bar { display: inline-block; position: relative; width: 54px; height: 9px; background: var(--shade); vertical-align: 0; }
+.pw-play .bar i { position: absolute; inset: 0 auto 0 0; background: color-mix(in srgb, var(--mark) 40%, transparent); }
+.pw-play .bar b { position: absolute; inset: 3px auto 3px 0; background: var(--mark); }
+.pw-play .popover form { display: flex; gap: 6px; margin-top: 6px; }
+.pw-play .popover form input { flex: 1; }
+
+.pw-play .tree { min-width: 0; }
+.pw-play .tree ul { list-style: none; margin: 6px 0 0; padding: 0; max-height: 50vh; overflow: auto; }
+.pw-play .tree li { display: grid; grid-template-columns: minmax(0, 1fr) auto auto; align-items: center; padding-left: calc(var(--depth) * 12px); }
+.pw-play .tree li .name { text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; border-color: transparent; padding: 2px 6px; }
+.pw-play .tree li.current .name { border-color: var(--mark); font-weight: 600; }
+.pw-play .tree .icon { border-color: transparent; padding: 1px 5px; color: var(--soft); }
+.pw-play .tree .branchmark { color: var(--soft); }
+
+.pw-play .panels { margin-top: 12px; border-top: 1px solid var(--line); padding-top: 8px; }
+.pw-play .panel { margin-top: 8px; min-width: 0; }
+.pw-play .panel textarea.code { font: 12px/1.5 var(--code); background: var(--shade); max-height: 24em; white-space: pre; overflow: auto; }
+.pw-play .panel table { border-collapse: collapse; width: 100%; table-layout: fixed; }
+.pw-play .panel th, .pw-play .panel td { text-align: left; padding: 3px 8px 3px 0; border-bottom: 1px solid var(--line); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.pw-play .panel th { font-weight: 500; color: var(--soft); }
+.pw-play .panel td button { text-align: left; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; border-color: transparent; padding: 0 4px; color: var(--mark); }
+.pw-play .scroll { max-height: 22em; overflow: auto; }
 `;
 
-const element = (tag, className, text) => {
+const surprisal = (step) => (step.logprob === null ? null : Math.abs(step.logprob / Math.LN2));
+const BITS_OF = { probability: surprisal, surprisal, entropy: (step) => step.entropy };
+// Where a class of colour begins, in bits, and how the legend says so.
+const CLASSES = {
+  probability: [[-Infinity, "90 % or more"], [0.152, "50–90 %"], [1, "20–50 %"], [2.322, "5–20 %"], [4.322, "under 5 %"]],
+  surprisal: [[-Infinity, "under 0.5 bits"], [0.5, "0.5–1"], [1, "1–2"], [2, "2–4"], [4, "4 or more"]],
+  entropy: [[-Infinity, "under 0.5 bits"], [0.5, "0.5–1"], [1, "1–2"], [2, "2–4"], [4, "4 or more"]],
+};
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g; // controls, also of direction
+const TURNS = /[\u202a-\u202e\u2066-\u2069]/; // characters that turn the direction of what follows
+const BRIEF = 5; // alternatives shown while hovering; a click shows all
+const PANELS = ["routing", "attention", "compare", "python", "history"];
+const LABELS = { routing: "Routing", attention: "Attention", compare: "Compare", python: "Copy as Python", history: "History" };
+
+// -- small tools --------------------------------------------------------------------------------------
+
+const element = (tag, className, ...content) => {
   const node = document.createElement(tag);
   if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
+  node.append(...content.filter((part) => part !== undefined && part !== null));
   return node;
 };
-const REASONS = { eos: "the model ended its turn", length: "token limit reached", context: "the model's context is full", stopped: "stopped" };
+const button = (text, label, call, className = "") => {
+  const node = element("button", className, text);
+  node.type = "button";
+  if (label) node.setAttribute("aria-label", label), node.title = label;
+  node.addEventListener("click", call);
+  return node;
+};
+const labelled = (text, control) => {
+  control.setAttribute("aria-label", text); // a select's own label would hold all its options
+  return element("label", "field", element("span", "", text), control);
+};
+const percent = (logprob) => {
+  if (logprob === null || logprob === undefined) return "–";
+  const share = 100 * Math.exp(logprob);
+  return share > 0 && share < 0.05 ? "< 0.1 %" : `${share.toFixed(1)} %`;
+};
+const whole = (number) => Number(number).toLocaleString("en-US");
+const shorten = (text, length) => ([...text].length > length ? `${[...text].slice(0, length).join("")}…` : text);
+/** A piece as one can see it: quoted, white space by name. */
+const visible = (piece) => `“${piece.replace(UNSEEN, (c) => ({ "\n": "\\n", "\t": "\\t" })[c] || `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)}”`;
+const escaped = (text) => text.replace(/\\/g, "\\\\").replace(/\n/g, "\\n").replace(/\t/g, "\\t");
+const unescaped = (text) => text.replace(/\\(\\|n|t)/g, (_, c) => ({ "\\": "\\", n: "\n", t: "\t" })[c]);
 
-function render({ model, el }) {
+function render({ model, el, host, signal }) {
   const root = element("div", "pw-play");
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
   root.append(element("style", "", CSS));
   el.append(root);
-  const title = element("b", "title", "Playground");
-  const area = document.createElement("textarea");
-  area.setAttribute("aria-label", "prompt");
-  area.placeholder = "Type a prompt. Ctrl+Enter generates, Escape stops.";
-  const settings = element("div", "row");
-  const choice = (label, options, read, write, on) => {
-    const holder = element("label", "", `${label} `);
-    const select = document.createElement("select");
-    for (const option of options) select.append(new Option(option, option));
-    const refresh = () => { select.value = read(); };
-    select.addEventListener("change", () => { write(select.value); model.save_changes(); });
-    on(refresh);
-    refresh();
-    holder.append(select);
-    settings.append(holder);
-  };
-  const number = (label, step, read, write, on) => {
-    const holder = element("label", "", `${label} `);
-    const input = document.createElement("input");
-    input.type = "number";
-    input.step = step;
-    const refresh = () => { input.value = read(); };
-    input.addEventListener("change", () => { if (input.value !== "" && Number.isFinite(Number(input.value))) write(Number(input.value)); else refresh(); model.save_changes(); });
-    on(refresh);
-    refresh();
-    holder.append(input);
-    settings.append(holder);
-  };
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
-  choice("mode", ["chat", "raw"], () => model.get("mode"), (v) => model.set("mode", v), (call) => on("change:mode", call));
-  choice("thinking", ["slow", "fast", "auto"], () => model.get("thinking"), (v) => model.set("thinking", v), (call) => on("change:thinking", call));
-  number("temperature", 0.1, () => model.get("temperature"), (v) => model.set("temperature", v), (call) => on("change:temperature", call));
-  number("top-p", 0.05, () => model.get("top_p"), (v) => model.set("top_p", v), (call) => on("change:top_p", call));
-  number("top-k", 1, () => model.get("top_k"), (v) => model.set("top_k", Math.round(v)), (call) => on("change:top_k", call));
-  number("seed", 1, () => model.get("seed"), (v) => model.set("seed", Math.round(v)), (call) => on("change:seed", call));
-  number("tokens", 1, () => model.get("max_new_tokens"), (v) => model.set("max_new_tokens", Math.round(v)), (call) => on("change:max_new_tokens", call));
-  const buttons = element("div", "row");
-  const go = element("button", "act go", "Generate");
-  const halt = element("button", "act halt", "Stop");
-  const status = element("span", "status");
-  status.setAttribute("role", "status");
-  buttons.append(go, halt, status);
-  const output = element("div", "output");
-  output.setAttribute("aria-label", "generated text; hover a token or move to it with Tab for its alternatives");
-  const popover = element("div", "popover");
-  popover.hidden = true;
-  root.append(title, area, settings, buttons, output, popover);
-  let count = 0, lastSpan = "", began = 0;
+  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  const send = (kind, more) => model.send({ kind, ...more });
+  let state = { missing: {}, presets: [], nodes: [], bias: [], current: null, context: 0, count: null }, steps = [];
 
-  const percent = (logprob) => `${(100 * Math.exp(logprob)).toFixed(1)} %`;
-  function explain(node, step) {
-    const table = element("table");
-    for (const other of step.alternatives) {
-      const row = element("tr");
-      const bar = element("td");
-      const meter = element("span", "meter");
-      meter.style.width = `${Math.max(1, 90 * Math.exp(other.logprob))}px`;
-      bar.append(meter);
-      row.append(element("td", "", JSON.stringify(other.piece)), element("td", "", percent(other.logprob)), bar,
-        element("td", "", other.chosen ? "chosen" : other.kept ? "" : "cut by sampling"));
-      table.append(row);
-    }
-    popover.replaceChildren(element("div", "", `${JSON.stringify(step.piece)}: ${percent(step.logprob)} before sampling settings`), table);
-    popover.hidden = false;
-    const box = node.getBoundingClientRect(), home = root.getBoundingClientRect();
-    popover.style.left = `${Math.max(0, Math.min(box.left - home.left, home.width - popover.offsetWidth))}px`;
-    popover.style.top = `${box.bottom - home.top + 4}px`;
-  }
-  const hide = () => { popover.hidden = true; };
+  // -- title ------------------------------------------------------------------------------------------
 
-  function add(step) {
-    if (step.span !== lastSpan) {
-      output.append(element("span", "label", step.span));
-      lastSpan = step.span;
-    }
-    const node = element("span", `step ${step.span}`, step.text || step.piece);
-    if (!step.text) node.classList.add("quiet");
-    node.tabIndex = 0;
-    for (const name of ["mouseenter", "focus"]) node.addEventListener(name, () => explain(node, step));
-    for (const name of ["mouseleave", "blur"]) node.addEventListener(name, hide);
-    output.append(node);
-    count += 1;
+  const title = element("span", "title", "Playground"), about = element("span", "soft");
+  const mode = element("select"), thinking = element("select");
+  for (const [name, text] of [["chat", "conversation"], ["raw", "raw text"]]) mode.append(new Option(text, name));
+  for (const [name, text] of [["slow", "slow: think first"], ["fast", "fast: answer at once"], ["auto", "adaptive"]]) thinking.append(new Option(text, name));
+  mode.setAttribute("aria-label", "mode");
+  thinking.setAttribute("aria-label", "thinking");
+  mode.addEventListener("change", () => { sendTyped(); set({ mode: mode.value }); });
+  thinking.addEventListener("change", () => { sendTyped(); set({ thinking: thinking.value }); });
+  const thinkingLabel = element("label", "soft", "thinking ", thinking);
+  root.append(element("div", "row", title, about, element("span", "push"), element("label", "soft", "mode ", mode), thinkingLabel));
+
+  // -- what is asked ------------------------------------------------------------------------------------
+
+  const typing = new Map(); // what was typed and not sent yet: trait → its text area
+  let timer = 0;
+  /** Send what is typed to Python, so that the templated text follows. */
+  function sendTyped() {
+    clearTimeout(timer);
+    const values = {};
+    for (const [name, read] of typing) values[name] = read();
+    typing.clear();
+    if (Object.keys(values).length) set(values);
   }
-  function hear(message) {
-    if (message.kind === "replay") {
-      title.textContent = `Playground: ${message.model}`;
-      clear();
-      message.messages.forEach(hear);
-      root.dataset.ready = "true";
-    } else if (message.kind === "start") {
-      clear();
-      began = performance.now();
-      root.dataset.state = "running";
-      status.textContent = "reading the prompt…";
-    } else if (message.kind === "step") {
-      add(message);
-      status.textContent = `${count} tokens, ${(count / Math.max(1e-3, (performance.now() - began) / 1000)).toFixed(1)} a second`;
-    } else if (message.kind === "end") {
-      status.textContent = `${message.tokens} tokens in ${message.seconds.toFixed(1)} s (${(message.tokens / Math.max(1e-3, message.seconds)).toFixed(1)} a second): ${REASONS[message.reason]}`;
-      root.dataset.state = message.reason;
-    } else if (message.kind === "error") {
-      status.textContent = message.text;
-      status.classList.add("error");
-      root.dataset.state = "error";
-    }
-  }
-  function clear() {
-    output.replaceChildren();
-    hide();
-    status.textContent = "";
-    status.classList.remove("error");
-    count = 0;
-    lastSpan = "";
-  }
-  const state = () => {
-    go.disabled = model.get("running");
-    halt.disabled = !model.get("running");
+  const typed = (area, name, read) => {
+    area.addEventListener("input", () => {
+      typing.set(name, read);
+      clearTimeout(timer);
+      timer = setTimeout(sendTyped, 250);
+    });
+    area.addEventListener("change", sendTyped);
   };
+  const writer = (label, placeholder, rows = 1) => {
+    const area = element("textarea");
+    area.rows = rows;
+    area.placeholder = placeholder;
+    area.spellcheck = false;
+    area.dir = "auto";
+    area.setAttribute("aria-label", label);
+    return area;
+  };
+  const says = element("div", "says");
+  const systemArea = writer("system prompt", "no system prompt"), area = writer("prompt", "Ask something. Ctrl+Enter generates, Escape stops.", 2), textArea = writer("what the model reads", "the text that the model goes on with", 2);
+  typed(systemArea, "system", () => systemArea.value);
+  typed(area, "prompt", () => area.value);
+  typed(textArea, "text", () => textArea.value);
+  const turnHolder = element("div");
+  turnHolder.style.display = "contents";
+  let turnParts = []; // per earlier turn: its role's select and its text area
+  const turnsNow = () => turnParts.map(({ role, words }) => ({ role: role.value, content: words.value }));
+  function drawTurns() {
+    const turns = model.get("turns");
+    if (JSON.stringify(turns) === JSON.stringify(turnsNow())) return;
+    turnParts = turns.map((turn, place) => {
+      const role = element("select"), words = writer(`turn ${place + 1}`, "");
+      for (const name of ["user", "assistant", "tool", "function"]) role.append(new Option(name, name));
+      role.value = turn.role;
+      role.setAttribute("aria-label", `role of turn ${place + 1}`);
+      words.value = turn.content;
+      typed(words, "turns", turnsNow);
+      role.addEventListener("change", () => set({ turns: turnsNow() }));
+      const drop = button("×", `remove turn ${place + 1}`, () => set({ turns: turnsNow().filter((_, n) => n !== place) }), "bare");
+      return { role, words, cells: [element("div", "who", role), element("div", "turn", words, drop)] };
+    });
+    turnHolder.replaceChildren(...turnParts.flatMap((part) => part.cells));
+  }
+  const addTurn = button("+ turn", "add an earlier turn to the conversation", () => {
+    const turns = turnsNow();
+    set({ turns: [...turns, { role: turns.at(-1)?.role === "user" ? "assistant" : "user", content: "" }] });
+    turnParts.at(-1)?.words.focus();
+  }, "bare small soft");
+  const readsWho = element("div", "who", "the model reads"), readsNote = element("div", "small soft");
+  const ask = element("div", "ask", area), reads = element("div", "reads", textArea, readsNote);
+  const chatOnly = [element("div", "who", "system"), systemArea, turnHolder, element("div", "who", "user"), ask];
+  says.append(...chatOnly.slice(0, 3), ...chatOnly.slice(3), readsWho, reads);
+  root.append(says);
+  function drawAsk() {
+    const raw = model.get("mode") === "raw";
+    for (const part of [chatOnly[0], systemArea, chatOnly[3], ask]) part.hidden = raw;
+    turnHolder.style.display = raw ? "none" : "contents";
+    addTurn.hidden = thinkingLabel.hidden = raw;
+    says.classList.toggle("raw", raw);
+    mode.value = model.get("mode");
+    thinking.value = model.get("thinking");
+    for (const [part, name] of [[systemArea, "system"], [area, "prompt"], [textArea, "text"]])
+      if (!typing.has(name) && part.value !== model.get(name)) part.value = model.get(name);
+    if (!typing.has("turns")) drawTurns();
+    const tokens = state.count === null ? "" : `${whole(state.count)} tokens. `;
+    const why = state.missing.text && !raw ? state.missing.text : raw ? "Raw text: names such as [unused9] are special tokens; the conversation does not count." : "An edit here switches to raw text.";
+    textArea.readOnly = Boolean(state.missing.text && !raw);
+    const back = raw ? button("back to the conversation", "", () => set({ mode: "chat" }), "bare small") : null;
+    readsNote.replaceChildren(`${tokens}${why}`, ...(raw ? [" ", back] : [" ", addTurn]));
+  }
+
+  // -- settings -----------------------------------------------------------------------------------------
+
+  const refreshers = {}; // trait → what shows it
+  const numberField = (name, label, step, low, high, help) => {
+    const input = element("input");
+    Object.assign(input, { type: "number", step, min: low, max: high, title: help });
+    const show = () => { input.value = model.get(name); };
+    input.addEventListener("change", () => {
+      const value = Number(input.value);
+      if (input.value === "" || !Number.isFinite(value)) return show();
+      set({ [name]: step >= 1 ? Math.round(value) : value });
+      show();
+    });
+    refreshers[name] = show;
+    return labelled(label, input);
+  };
+  const preset = element("select");
+  preset.addEventListener("change", () => set({ preset: preset.value }));
+  refreshers.preset = () => {
+    preset.replaceChildren(new Option("own settings", ""), ...state.presets.map((name) => new Option(name, name)));
+    preset.value = model.get("preset");
+  };
+  const moreToggle = button("more settings ▸", "", () => openMore(more.hidden), "bare small");
+  const fields = element("div", "fields", labelled("preset", preset),
+    numberField("temperature", "temperature", 0.1, 0, undefined, "0 takes the most probable token every time"),
+    numberField("max_new_tokens", "max tokens", 1, 1, undefined, "at most so many new tokens"),
+    numberField("seed", "seed", 1, undefined, undefined, "the same seed, prompt and settings give the same text"), moreToggle);
+  const stops = writer("stop strings, one a line", "one a line; \\n is a new line"), biasList = element("div"), biasForm = element("form", "row");
+  stops.addEventListener("change", () => set({ stop_strings: stops.value.split("\n").filter(Boolean).map(unescaped) }));
+  refreshers.stop_strings = () => { stops.value = model.get("stop_strings").map(escaped).join("\n"); };
+  const biasText = element("input"), biasValue = element("input"), biasAdd = element("button", "", "add");
+  biasText.size = 10;
+  biasText.placeholder = "text or token id";
+  biasText.setAttribute("aria-label", "token to bias: its text or its id");
+  Object.assign(biasValue, { type: "number", step: 1, value: "-100" });
+  biasValue.style.width = "5.5em";
+  biasValue.setAttribute("aria-label", "what is added to its logit");
+  biasForm.append(biasText, biasValue, biasAdd);
+  biasForm.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (biasText.value) send("bias", { text: biasText.value, value: Number(biasValue.value) });
+    biasText.value = "";
+  });
+  function drawBias() {
+    biasList.replaceChildren(...state.bias.map(([id, piece, value]) => element("span", "chip", element("span", "piece", visible(piece)), ` ${value > 0 ? "+" : ""}${value}`,
+      button("×", `no bias for ${piece}`, () => set({ logit_bias: model.get("logit_bias").filter(([other]) => other !== id) }), "bare"))));
+  }
+  const presetName = element("input"), presetForm = element("form", "row"), presetSave = element("button", "", "save");
+  presetName.size = 14;
+  presetName.placeholder = "name";
+  presetName.setAttribute("aria-label", "name of a preset of one's own");
+  presetForm.append(presetName, presetSave);
+  presetForm.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (presetName.value.trim()) send("save_preset", { name: presetName.value.trim() });
+    presetName.value = "";
+  });
+  const group = (text, ...parts) => element("div", "", element("div", "small soft", text), ...parts);
+  const more = element("div", "more", element("div", "fields",
+    numberField("top_p", "top-p", 0.05, 0, 1, "keep the most probable tokens that together reach this probability; 1 keeps all"),
+    numberField("top_k", "top-k", 1, 0, undefined, "keep so many of the most probable tokens; 0 keeps all"),
+    numberField("min_p", "min-p", 0.01, 0, 1, "keep tokens at least this share as probable as the best; 0 keeps all"),
+    numberField("repetition_penalty", "repetition penalty", 0.05, 0, undefined, "above 1 makes tokens that were there less probable; 1 is off")),
+  element("div", "lists", group("stop strings", stops), group("logit bias", biasList, biasForm), group("save these settings as a preset", presetForm)));
+  more.hidden = true;
+  function openMore(open) {
+    more.hidden = !open;
+    moreToggle.textContent = open ? "fewer settings ▾" : "more settings ▸";
+    moreToggle.setAttribute("aria-expanded", String(open));
+  }
+  openMore(false);
+  root.append(element("div", "settings", fields, more));
+
+  // -- run ----------------------------------------------------------------------------------------------
+
+  const go = button("Generate", "", generate, "go"), halt = button("Stop", "", () => send("stop"), "halt"), follow = button("Continue the conversation", "", () => send("follow_up"));
+  const status = element("span", "soft status"), used = element("span", "soft"), meter = element("span", "meter", element("i")), note = element("div", "note"), spoken = element("div", "spoken");
+  go.title = "Ctrl+Enter";
+  halt.title = "Escape";
+  meter.setAttribute("role", "img");
+  note.hidden = true;
+  note.setAttribute("role", "alert");
+  spoken.setAttribute("aria-live", "polite");
+  root.append(element("div", "row run", go, halt, follow, status, used), note, spoken);
   function generate() {
     if (model.get("running")) return;
-    model.set("prompt", area.value);
-    model.save_changes();
-    model.send({ kind: "generate" });
+    sendTyped();
+    send("generate");
   }
-  const stop = () => model.send({ kind: "stop" });
-  go.addEventListener("click", generate);
-  halt.addEventListener("click", stop);
+  function say(text, bad) {
+    note.textContent = text || "";
+    note.hidden = !text;
+    note.classList.toggle("bad", Boolean(bad));
+  }
+  /** Tokens, speed, context and memory; at the end also why it ended. */
+  function drawStatus() {
+    const now = state.status || {}, running = model.get("running"), parts = [];
+    go.disabled = running;
+    halt.disabled = !running;
+    follow.disabled = running || !steps.length;
+    said.classList.toggle("caret", running);
+    if (now.tokens) parts.push(`${whole(now.tokens)} new tokens${now.seconds ? ` in ${now.seconds.toFixed(1)} s` : ""}`);
+    if (now.tokens && now.speed) parts.push(`${now.speed.toFixed(1)} tokens/s`);
+    if (now.memory_gb) parts.push(`memory ${now.memory_gb.toFixed(2)} GB`);
+    if (now.doing) parts.unshift(now.doing);
+    if (now.reason && !running) parts.push(now.reason);
+    status.textContent = parts.join(" · ");
+    used.hidden = !now.used;
+    used.replaceChildren(state.context ? `context ${whole(now.used || 0)} of ${whole(state.context)} ` : `context ${whole(now.used || 0)} tokens`, ...(state.context ? [meter] : []));
+    meter.firstChild.style.width = `${Math.min(100, (100 * (now.used || 0)) / (state.context || 1))}%`;
+    meter.setAttribute("aria-label", `context used: ${now.used || 0} of ${state.context} tokens`);
+    root.dataset.state = running ? "running" : state.error ? "error" : now.finish || "";
+    root.dataset.tokens = steps.length;
+  }
+
+  // -- output -------------------------------------------------------------------------------------------
+
+  const colour = element("select"), legend = element("span", "legend small soft"), fold = element("input"), foldLabel = element("label", "soft", fold, " fold thinking");
+  for (const name of ["none", "probability", "entropy", "surprisal"]) colour.append(new Option(name, name));
+  colour.setAttribute("aria-label", "colour");
+  colour.addEventListener("change", () => set({ colour: colour.value }));
+  fold.type = "checkbox";
+  fold.addEventListener("change", () => set({ folded: fold.checked }));
+  const output = element("div", "output"), said = element("div", "said");
+  said.dataset.empty = "The answer comes here, token by token. Point at a token, or move through them with the arrow keys, to see what else could have come.";
+  said.setAttribute("role", "listbox");
+  said.setAttribute("aria-label", "generated tokens; arrow keys move, Enter opens a token's alternatives");
+  said.tabIndex = 0;
+  output.append(said);
+  let tokens = [], stretch = null, here = -1; // token elements, the stretch that is written, the token with the keyboard
+  function classOf(step) {
+    const name = model.get("colour");
+    if (name === "none") return 0; // no colour
+    const bits = BITS_OF[name](step);
+    return bits === null ? 0 : CLASSES[name].findLastIndex(([start]) => bits >= start);
+  }
+  function drawLegend() {
+    const name = model.get("colour");
+    colour.value = name;
+    legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))), ...(steps.some((step) => step.given) ? [element("span", "given", "chosen by you")] : []));
+  }
+  function recolour() {
+    drawLegend();
+    tokens.forEach((node, place) => { node.classList.remove("c1", "c2", "c3", "c4"); const n = classOf(steps[place]); if (n) node.classList.add(`c${n}`); });
+  }
+  function drawFold() {
+    const folded = model.get("folded");
+    fold.checked = folded;
+    foldLabel.hidden = !said.querySelector(".stretch.thinking");
+    for (const part of said.querySelectorAll(".stretch.thinking")) {
+      const count = part.querySelectorAll(".token").length;
+      part.classList.toggle("folded", folded);
+      part.firstChild.textContent = `thinking, ${count} token${count === 1 ? "" : "s"} ${folded ? "▸" : "▾"}`;
+      part.firstChild.setAttribute("aria-expanded", String(!folded));
+    }
+  }
+  /** Write steps that are new; everything goes through textContent. */
+  function append(fresh) {
+    const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 30;
+    for (const step of fresh) {
+      if (stretch?.dataset.span !== step.span) {
+        stretch = element("span", `stretch ${step.span}`);
+        stretch.dataset.span = step.span;
+        if (step.span === "thinking") stretch.append(button("thinking", "", () => set({ folded: !model.get("folded") })));
+        said.append(stretch);
+      }
+      const node = element("span", "token", step.text || step.piece);
+      if (!step.text) node.classList.add("quiet");
+      if (step.text.includes("\n")) node.classList.add("breaks");
+      if (step.given) node.classList.add("given");
+      if (TURNS.test(node.textContent)) node.classList.add("turning");
+      const n = classOf(step);
+      if (n) node.classList.add(`c${n}`);
+      node.tabIndex = -1;
+      node.setAttribute("role", "option");
+      node.dataset.place = steps.length;
+      steps.push(step);
+      tokens.push(node);
+      stretch.append(node);
+    }
+    drawFold();
+    if (atEnd) output.scrollTop = output.scrollHeight;
+  }
+  /** Text at the end that belongs to no token: a stop string might have begun there. */
+  function drawTail() {
+    said.querySelector(".tail")?.remove();
+    if (state.status?.tail) said.append(element("span", "tail", state.status.tail));
+  }
+  function rewrite(fresh) {
+    said.replaceChildren();
+    [steps, tokens, stretch, here] = [[], [], null, -1];
+    close();
+    append(fresh);
+    drawSelected();
+  }
+  function drawSelected() {
+    const selected = model.get("token");
+    tokens.forEach((node, place) => node.setAttribute("aria-selected", String(place === selected)));
+  }
+
+  // -- what else could have come: the popover -----------------------------------------------------------
+
+  const popover = element("div", "popover");
+  popover.hidden = true;
+  popover.setAttribute("role", "dialog");
+  popover.setAttribute("aria-label", "what else could have come");
+  let open = -1, held = false, leaving = 0; // token of the popover; whether a click keeps it
+  function explain(place, hold) {
+    clearTimeout(leaving);
+    if (open === place && held === hold && !popover.hidden) return;
+    const step = steps[place], node = tokens[place], busy = model.get("running"), cannot = model.get("mode") === "chat" ? state.missing.chat_branches : "";
+    tokens[open]?.classList.remove("looked");
+    node.classList.add("looked");
+    [open, held] = [place, hold];
+    const bits = (value) => (value === null ? "unknown" : `${value.toFixed(2)} bits`);
+    const facts = element("p", "", element("b", "piece", visible(step.piece)), ` ${percent(step.logprob)}`, element("div", "small soft", `surprisal ${bits(surprisal(step))} · entropy ${bits(step.entropy)} · token ${place}, id ${step.id}`));
+    const body = element("tbody");
+    const listed = hold ? step.others : step.others.filter(([id], n) => n < BRIEF || id === step.id);
+    for (const [id, piece, logprob, drawn, kept] of listed) {
+      const chosen = id === step.id, pick = button(visible(piece), "", () => branch({ place, token: id }));
+      pick.disabled = busy || chosen || Boolean(cannot);
+      pick.title = cannot || (chosen ? "this is the token that came" : "branch: go on from here with this token");
+      const bar = element("span", "bar", element("i"), element("b"));
+      bar.children[0].style.width = `${100 * Math.exp(logprob)}%`;
+      bar.children[1].style.width = `${drawn === null ? 0 : 100 * Math.exp(drawn)}%`;
+      const row = element("tr", chosen ? "chosen" : kept ? "" : "cut", element("td", "", pick), element("td", "", percent(logprob)), element("td", "", kept ? percent(drawn) : "cut"), element("td", "", bar), element("td", "", chosen ? "chosen" : ""));
+      body.append(row);
+    }
+    const head = element("tr", "", ...["instead", "before filters", "after", "", ""].map((text) => element("th", "", text)));
+    const table = element("table", "", element("thead", "", head), body);
+    const own = element("input"), form = element("form", "", own, element("button", "", "branch"));
+    own.placeholder = "or write what should stand here";
+    own.setAttribute("aria-label", "text to go on with from here");
+    form.addEventListener("submit", (event) => { event.preventDefault(); if (own.value) branch({ place, text: own.value }); });
+    form.hidden = busy || Boolean(cannot) || !hold;
+    const hint = element("p", "small soft", cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? "Choose one to branch from here." : "Choose one to branch from here; a click on the token shows more."));
+    popover.replaceChildren(facts, step.others.length ? table : element("p", "soft", "The alternatives of this token were not kept."), hint, form);
+    popover.hidden = false;
+    const home = root.getBoundingClientRect(), boxes = node.getClientRects(), box = boxes[boxes.length - 1] || home;
+    popover.style.left = `${Math.max(4, Math.min(box.left - home.left, home.width - popover.offsetWidth - 4))}px`;
+    const below = box.bottom - home.top + 3, above = box.top - home.top - popover.offsetHeight - 3;
+    popover.style.top = `${below + popover.offsetHeight > home.height && above > 0 ? above : below}px`; // a cell cuts off what hangs out
+  }
+  function close() {
+    clearTimeout(leaving);
+    tokens[open]?.classList.remove("looked");
+    popover.hidden = true;
+    [open, held] = [-1, false];
+  }
+  function branch(question) {
+    if (model.get("running")) return;
+    close();
+    send("branch", question);
+  }
+  const leave = () => { if (!held) { clearTimeout(leaving); leaving = setTimeout(close, 220); } };
+  const placeOf = (event) => Number(event.target.closest?.(".token")?.dataset.place ?? -1);
+  said.addEventListener("pointerover", (event) => { const place = placeOf(event); if (place >= 0 && !held) explain(place, false); else if (place < 0) leave(); });
+  said.addEventListener("pointerleave", leave);
+  popover.addEventListener("pointerenter", () => clearTimeout(leaving));
+  popover.addEventListener("pointerleave", leave);
+  said.addEventListener("click", (event) => {
+    const place = placeOf(event);
+    if (place < 0) return;
+    set({ token: place });
+    close();
+    explain(place, true);
+    move(place, false);
+  });
+  root.addEventListener("pointerdown", (event) => { if (held && !popover.contains(event.target) && !said.contains(event.target)) close(); });
+  /** Take the keyboard to a token. */
+  function move(place, show = true) {
+    if (!tokens.length) return;
+    if (tokens[here]) tokens[here].tabIndex = -1;
+    here = Math.max(0, Math.min(tokens.length - 1, place));
+    if (tokens[here].closest(".folded")) set({ folded: false });
+    tokens[here].tabIndex = 0;
+    tokens[here].focus({ preventScroll: false });
+    if (show) { close(); explain(here, false); }
+  }
+  said.addEventListener("keydown", (event) => {
+    const from = here < 0 ? -1 : here, to = { ArrowRight: from + 1, ArrowLeft: from - 1, Home: 0, End: tokens.length - 1 }[event.key];
+    if (event.target.closest("button")) return;
+    if (to !== undefined) move(to);
+    else if ((event.key === "Enter" && !event.ctrlKey && !event.metaKey) || event.key === " " || event.key === "ArrowDown") {
+      if (here < 0) move(0);
+      set({ token: here });
+      explain(here, true);
+      (popover.querySelector("td button:not(:disabled)") || popover.querySelector("input"))?.focus();
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  said.addEventListener("focusin", (event) => { const place = placeOf(event); if (place >= 0 && popover.hidden && event.target.matches(":focus-visible")) explain(place, false); });
+  popover.addEventListener("keydown", (event) => {
+    const all = [...popover.querySelectorAll("button:not(:disabled), input")], at = all.indexOf(document.activeElement);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step === undefined) return;
+    all[Math.max(0, Math.min(all.length - 1, at + step))]?.focus();
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  // -- branches -----------------------------------------------------------------------------------------
+
+  const treeList = element("ul"), back = button("undo", "undo the last change to the branches", () => send("undo"), "small"), forth = button("redo", "redo", () => send("redo"), "small");
+  const tree = element("div", "tree", element("div", "row", element("b", "", "Branches"), back, forth), treeList);
+  const two = element("div", "two alone", element("div", "", element("div", "row", element("label", "soft", "colour ", colour), legend, foldLabel), output), tree);
+  root.append(two, popover);
+  function drawTree() {
+    const { nodes } = state, busy = model.get("running");
+    tree.hidden = !nodes.length && !state.undo && !state.redo;
+    two.classList.toggle("alone", tree.hidden);
+    back.disabled = busy || !state.undo;
+    forth.disabled = busy || !state.redo;
+    treeList.replaceChildren(...nodes.map((node) => {
+      const label = `${node.name}${node.at === null ? "" : `, from token ${node.at}`}: ${node.preview}`;
+      const name = button(node.name, label, () => send("show", { node: node.id }), "name");
+      const rename = button("✎", `rename ${node.name}`, () => {
+        const input = element("input");
+        input.value = node.name;
+        input.setAttribute("aria-label", "name of the branch");
+        let left = false;
+        const done = (keep) => { if (left) return; left = true; if (keep && input.value.trim() && input.value !== node.name) send("rename", { node: node.id, name: input.value.trim() }); else input.replaceWith(name); };
+        input.addEventListener("keydown", (event) => { if (["Enter", "Escape"].includes(event.key)) { event.stopPropagation(); done(event.key === "Enter"); } });
+        input.addEventListener("blur", () => done(true));
+        name.replaceWith(input);
+        input.select();
+      }, "icon"), drop = button("×", `remove ${node.name} and its branches`, () => send("remove", { node: node.id }), "icon");
+      for (const part of [name, rename, drop]) part.disabled = busy;
+      const item = element("li", node.id === state.current ? "current" : "", name, rename, drop);
+      if (node.id === state.current) name.setAttribute("aria-current", "true");
+      item.style.setProperty("--depth", node.depth);
+      return item;
+    }));
+  }
+
+  // -- what is open below: inside, compared, as Python, earlier -------------------------------------------
+
+  const bar = element("div", "row"), panel = element("div", "panel"), panelButtons = {};
+  for (const name of PANELS) {
+    panelButtons[name] = button(LABELS[name], "", () => { sendTyped(); set({ panel: model.get("panel") === name ? "" : name }); });
+    bar.append(panelButtons[name]);
+  }
+  const panelNote = element("div", "small soft"), holder = element("div");
+  root.append(element("div", "panels", bar, panelNote, panel));
+  panel.append(holder);
+  let shown = null, drawing = null; // the reference that is drawn, what ends its view
+  function drawPanels() {
+    const wanted = model.get("panel"), reasons = [];
+    for (const name of PANELS) {
+      const why = state.missing[name];
+      panelButtons[name].disabled = Boolean(why) || (["routing", "attention", "python"].includes(name) && !steps.length);
+      panelButtons[name].title = why || "";
+      panelButtons[name].setAttribute("aria-pressed", String(wanted === name));
+      if (why && !reasons.includes(why)) reasons.push(why);
+    }
+    panelNote.textContent = reasons.join(" ");
+    const inside = ["routing", "attention", "compare"].includes(wanted) ? model.get("inside") : null;
+    if (inside !== shown || !inside) {
+      drawing?.abort();
+      shown = inside;
+      if (inside || ["", "routing", "attention", "compare"].includes(wanted)) holder.replaceChildren();
+      if (inside && host) drawInside(inside);
+    }
+  }
+  async function drawInside(reference) {
+    drawing = new AbortController();
+    const child = await host.getWidget(reference), place = element("div");
+    if (reference !== shown) return;
+    holder.replaceChildren(place);
+    await child.render({ el: place, signal: drawing.signal });
+  }
+  function drawPython({ code, note: words }) {
+    const box = element("textarea", "code"), done = element("span", "soft small");
+    box.value = code;
+    box.readOnly = true;
+    box.rows = Math.min(24, code.split("\n").length);
+    box.setAttribute("aria-label", "Python that makes this text again");
+    const copy = button("copy", "copy the code", async () => {
+      box.select();
+      let copied = false;
+      if (navigator.clipboard) copied = await navigator.clipboard.writeText(code).then(() => true, () => false); // not over http
+      copied = copied || document.execCommand("copy");
+      done.textContent = copied ? "copied" : "This page may not use the clipboard: the code is selected, press Ctrl+C.";
+    });
+    holder.replaceChildren(element("div", "row", copy, done, element("span", "soft small", words || "")), box);
+  }
+  function drawHistory({ entries, file, note: words }) {
+    const head = element("tr", "", ...["when", "prompt", "text", "settings"].map((text) => element("th", "", text)));
+    const rows = entries.map((entry) => element("tr", "", element("td", "", button(entry.when, `restore prompt, settings and text of ${entry.when}`, () => send("restore", { entry: entry.id }))), element("td", "", entry.prompt), element("td", "", entry.text), element("td", "soft", entry.settings)));
+    const table = element("table", "", element("thead", "", head), element("tbody", "", ...rows));
+    const exports = ["jsonl", "html"].map((format) => button(`export ${format.toUpperCase()}`, "", () => send("export", { format }), "small"));
+    for (const part of exports) part.disabled = !entries.length;
+    holder.replaceChildren(element("div", "row", element("span", "soft small", words || `${entries.length} of ${file}; a click on the time restores prompt, settings and text.`), element("span", "push"), ...exports), element("div", "scroll", table));
+  }
+  function saveFile({ name, content }) {
+    const link = document.createElement("a"), address = URL.createObjectURL(new Blob([content]));
+    Object.assign(link, { href: address, download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  }
+
+  // -- hearing Python and the keyboard --------------------------------------------------------------------
+
+  function hear(message) {
+    const { kind } = message;
+    if (kind === "state") {
+      const fresh = message.steps;
+      state = { ...message, steps: undefined };
+      title.textContent = state.title;
+      about.textContent = state.about || "";
+      rewrite(fresh);
+      drawAll();
+      root.dataset.ready = "true";
+    } else if (kind === "steps") {
+      if (message.from > steps.length) return send("want"); // something was missed
+      append(message.steps.slice(steps.length - message.from));
+      state.status = message.status;
+      drawStatus();
+    } else if (kind === "count") { state.count = message.count; drawAsk(); }
+    else if (kind === "bias") { state.bias = message.bias; drawBias(); }
+    else if (kind === "presets") { state.presets = message.presets; refreshers.preset(); }
+    else if (kind === "tree") {
+      Object.assign(state, message);
+      drawTail();
+      drawStatus();
+      drawTree();
+      drawPanels();
+      say(state.error, true);
+      spoken.textContent = state.error || state.status.reason || "ended";
+      drawOpen();
+    } else if (kind === "status") { state.status = message.status; drawStatus(); }
+    else if (kind === "note") say(message.text, message.bad);
+    else if (kind === "python" && model.get("panel") === "python") drawPython(message);
+    else if (kind === "history" && model.get("panel") === "history") drawHistory(message);
+    else if (kind === "file") saveFile(message);
+  }
+  function drawAll() {
+    drawAsk();
+    drawTail();
+    say(state.error, true);
+    for (const refresh of Object.values(refreshers)) refresh();
+    drawBias();
+    drawStatus();
+    recolour();
+    drawFold();
+    drawTree();
+    drawPanels();
+    drawOpen();
+  }
+  /** Panels without a widget are asked for when they open. */
+  function drawOpen() { if (["python", "history"].includes(model.get("panel"))) send(model.get("panel")); }
   root.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-      event.preventDefault();
-      event.stopPropagation();
       generate();
-    }
-    if (event.key === "Escape" && model.get("running")) {
-      event.stopPropagation();
-      stop();
-    }
+    } else if (event.key === "Escape" && model.get("running")) {
+      send("stop");
+    } else if (event.key === "Escape" && !popover.hidden) {
+      const place = open;
+      close();
+      if (tokens[place] && root.contains(document.activeElement)) move(place, false);
+    } else if (event.key === "Escape" && model.get("token") >= 0) {
+      set({ token: -1 });
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
   });
-  area.addEventListener("change", () => { model.set("prompt", area.value); model.save_changes(); });
-  const refresh = () => { area.value = model.get("prompt"); };
-  refresh();
-  state();
-  on("change:prompt", refresh);
-  on("change:running", state);
+  for (const name of Object.keys(refreshers)) on(`change:${name}`, refreshers[name]);
+  for (const name of ["mode", "system", "turns", "prompt", "text", "thinking"]) on(`change:${name}`, drawAsk);
+  on("change:running", () => {
+    if (model.get("running")) spoken.textContent = "generating";
+    close();
+    drawStatus();
+    drawTree();
+    drawPanels();
+  });
+  on("change:colour", recolour);
+  on("change:folded", drawFold);
+  on("change:token", drawSelected);
+  on("change:panel", () => { drawPanels(); drawOpen(); });
+  on("change:inside", drawPanels);
   on("msg:custom", hear);
-  model.send({ kind: "want" });
-  return () => undo.forEach((call) => call());
+  const bye = () => { undo.forEach((call) => call()); drawing?.abort(); send("bye"); };
+  send("hello");
+  send("want");
+  return bye;
 }
 
 export default { render };

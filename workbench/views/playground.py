@@ -2,116 +2,317 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import anywidget
 import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
+from workbench.branches import Branches
 from workbench.errors import GenerationError, WorkbenchError
-from workbench.views._widget import SCRIPTS, Answer, View
+from workbench.history import History
+from workbench.presets import Presets
+from workbench.sampling import Sampling
+from workbench.views import _playground_messages as messages
+from workbench.views._generating import GeneratingView, News, memory_gb, reason, step_message
+from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
-    from workbench.generation import Generation, Step
+    from workbench.generation import Stream
     from workbench.pangu import Pangu
+    from workbench.prefixes import Prefixes
+    from workbench.recipe import Recipe
+    from workbench.steps import Generation, Step
+    from workbench.trace import Trace
+    from workbench.views.comparison_view import ComparisonView
+
+SAMPLING = ("temperature", "top_p", "top_k", "seed", "min_p", "repetition_penalty", "logit_bias")
+RECORD_BYTES = 2**29  # of queries and keys, for routing and attention of what is on screen
+CONVERSATION = ("system", "turns", "prompt", "thinking", "mode")
 
 
-class Playground(View):
-    """Type a prompt, watch it stream, stop it, and look at what else could have come.
+class Playground(GeneratingView):
+    """Type a prompt, watch it stream, stop it, see what else could have come, and go on from there.
 
-    Generation runs in a thread, so that the kernel can hear Stop.
+    Every generation becomes a branch of a tree and a line of the history. Generation runs in a
+    thread, so that the kernel can hear Stop; *Interrupt the kernel* stops it too.
 
     Parameters
     ----------
     pangu
-        A loaded model.
+        A loaded model, or what `workbench.connect` gives. What a server cannot give is disabled,
+        and the page says why.
+    history
+        A `History`, the name of its file, or None to keep none.
+    settings
+        Any of the attributes below.
 
     Attributes
     ----------
-    prompt, mode ("chat" or "raw"), thinking ("slow", "fast" or "auto"), temperature, top_p, top_k,
-    seed, max_new_tokens
-        The settings on screen, readable and settable from any cell.
+    mode : "chat" or "raw"
+        Whether the conversation or `text` is read.
+    system, prompt : str
+        The system prompt and the last user turn.
+    turns : list of dict
+        The turns between them, each {"role", "content"}.
+    text : str
+        What the model reads, special tokens by name. In chat mode it follows from the conversation;
+        setting it changes to raw mode.
+    thinking : "slow", "fast" or "auto"
+    temperature, top_p, top_k, min_p, repetition_penalty, logit_bias, seed
+        See `workbench.Sampling`; `sampling` is all of them.
+    max_new_tokens, stop_strings
+        See `workbench.generation.stream`.
+    preset : str
+        Name of the settings that are chosen; "" if they are not those of a preset.
+    colour : "none", "probability", "entropy" or "surprisal"
+        What the colours of the tokens tell.
+    folded : bool
+        Whether thinking is folded.
+    token : int
+        The selected token of the answer, -1 for none.
+    panel : "", "routing", "attention", "compare", "python" or "history"
+        What is open below; a widget there is `inside`.
     running : bool
         Whether a generation is going on.
-    generation : Generation or None
-        The last one, finished or stopped; None while one is running and after an error.
+    branches : Branches
+        The tree of all generations.
     """
 
     _script = SCRIPTS / "playground.js"
     _esm = _script
-    prompt = traitlets.Unicode("").tag(sync=True)
     mode = traitlets.Enum(["chat", "raw"], "chat").tag(sync=True)
+    system = traitlets.Unicode("").tag(sync=True)
+    turns = traitlets.List(traitlets.Dict()).tag(sync=True)
+    prompt = traitlets.Unicode("").tag(sync=True)
+    text = traitlets.Unicode("").tag(sync=True)
     thinking = traitlets.Enum(["slow", "fast", "auto"], "slow").tag(sync=True)
+    preset = traitlets.Unicode("").tag(sync=True)
     temperature = traitlets.Float(0.6).tag(sync=True)
     top_p = traitlets.Float(0.95).tag(sync=True)
     top_k = traitlets.Int(50).tag(sync=True)
-    seed = traitlets.Int(0).tag(sync=True)
+    min_p = traitlets.Float(0.0).tag(sync=True)
+    repetition_penalty = traitlets.Float(1.0).tag(sync=True)
+    logit_bias = traitlets.List().tag(sync=True)
+    stop_strings = traitlets.List(traitlets.Unicode()).tag(sync=True)
     max_new_tokens = traitlets.Int(128).tag(sync=True)
+    seed = traitlets.Int(0).tag(sync=True)
+    colour = traitlets.Enum(["none", "probability", "entropy", "surprisal"], "probability").tag(
+        sync=True
+    )
+    folded = traitlets.Bool(False).tag(sync=True)
+    token = traitlets.Int(-1).tag(sync=True)
+    panel = traitlets.Enum(
+        ["", "routing", "attention", "compare", "python", "history"], ""
+    ).tag(sync=True)  # fmt: skip
+    inside = anywidget.WidgetTrait().tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, pangu: Pangu, **settings: Any) -> None:
+    def __init__(
+        self,
+        pangu: Pangu,
+        prompt: str = "",
+        history: History | str | None = "pangu-history.jsonl",
+        **settings: Any,
+    ) -> None:
         self.pangu = pangu
-        self.generation: Generation | None = None
-        self._messages: list[dict[str, Any]] = []  # of the last generation, to show it again
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        super().__init__(**settings)
+        self.branches = Branches()
+        self.history = History(history) if isinstance(history, str) else history
+        self.trace: Trace | None = None  # of the branch that is shown, once it was looked into
+        self.presets = Presets(pangu)
+        self._prefixes: Prefixes | None = None
+        self._stream: Stream | None = None  # of what is on screen, with what was recorded
+        self._presetting = False  # settings follow a preset just now
+        self._shown: list[dict[str, Any]] = []  # the steps on screen
+        self._status: dict[str, Any] = {}
+        self._statuses: dict[int, dict[str, Any]] = {}  # by branch
+        self._error = ""
+        self._templating = False  # `text` follows the conversation just now
+        if "text" in settings:
+            settings = {"mode": "raw", **settings}
+        if settings.get("preset"):
+            settings = {**self._preset_settings(settings["preset"]), **settings}
+        super().__init__(prompt=prompt, **settings)
+        self.observe(self._template, list(CONVERSATION))
+        self.observe(self._follow_text, "text")
+        self.observe(self._tell_bias, "logit_bias")
+        self.observe(self._use_preset, "preset")
+        self.observe(self._leave_preset, [name for name in SAMPLING if name != "seed"])
+        self.observe(self._open_panel, "panel")
+        self.observe(self._select_inside, "token")
+        self._template()
 
-    def answer(self, question: dict[str, Any]) -> Answer | None:
-        """Act on a button; a page that is new gets what there is to show."""
-        kind = question.get("kind")
-        if kind == "want":
-            return {
-                "kind": "replay",
-                "model": self.pangu.name,
-                "messages": list(self._messages),
-            }, []
-        if kind == "generate" and not self.running:  # a second click comes too late: nothing to do
-            self.start()
-        elif kind == "stop":
-            self.stop()
-        return None
+    # -- from Python ----------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> Generation | None:
+        """The one on screen, finished or stopped; None while one is running."""
+        current = self.branches.current
+        return None if self.running or current is None else current.generation
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """All that it takes to generate the text on screen again."""
+        return self.generation.recipe if self.generation else None
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings on screen.
+
+        Raises
+        ------
+        GenerationError
+            For one that is out of range.
+        """
+        return Sampling(**{name: getattr(self, name) for name in SAMPLING})
+
+    @property
+    def conversation(self) -> list[dict[str, str]]:
+        """All turns in order, as `Pangu.generate` takes them."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        asked = [{"role": "user", "content": self.prompt}] if self.prompt.strip() else []
+        return [*system, *self.turns, *asked]
 
     def start(self) -> None:
-        """Begin to generate with the settings on screen; returns at once.
+        """Begin to generate with what is on screen; returns at once.
 
         Raises
         ------
         GenerationError
             If a generation is running.
         """
-        if self.running:
-            raise GenerationError("a generation is running; stop it first.")
-        self._stop.clear()
-        self._messages = []
-        self.generation = None
-        self.running = True
-        self._thread = threading.Thread(target=self._run, name="playground", daemon=True)
-        self._thread.start()
+        self._error = ""
+        self._begin(lambda: self._generate((), None, 0))
 
-    def stop(self) -> None:
-        """End the generation before its next token."""
-        self._stop.set()
+    def branch(self, place: int, instead: int | str | None = None) -> None:
+        """Go on from a token of the answer on screen with another one; returns at once.
+
+        Settings are those on screen, so a branch may try another temperature.
+
+        Parameters
+        ----------
+        place
+            Of the token that is replaced; all before it stay.
+        instead
+            A token id, a text, or None to draw again (with another seed, for example).
+
+        Raises
+        ------
+        GenerationError
+            If a generation is running, or there is no such token.
+        """
+        self._require_idle()
+        current = self.branches.current
+        if current is None:
+            raise GenerationError("there is no answer to branch from; generate one first.")
+        if not 0 <= place < len(current.generation.steps):
+            last = len(current.generation.steps) - 1
+            raise GenerationError(f"there is no token {place}; the answer has tokens 0 to {last}.")
+        if isinstance(instead, str):
+            given = self.pangu.tokenizer.encode(instead, add_bos=False, special=True)
+            begun = (*current.generation.begun(place), *given)
+        else:
+            begun = current.generation.begun(place, instead)
+        self._error = ""
+        self._begin(lambda: self._generate(begun, current.id, place))
+
+    def show(self, branch: int) -> None:
+        """Put a branch on screen, by its id."""
+        self._require_idle()
+        self.branches.go(branch)
+        self._show_current()
+
+    def undo(self) -> None:
+        """Take back the last change to the branches."""
+        self._require_idle()
+        self.branches.undo()
+        self._show_current()
+
+    def redo(self) -> None:
+        """Do again what was undone."""
+        self._require_idle()
+        self.branches.redo()
+        self._show_current()
+
+    def follow_up(self) -> None:
+        """Make the answer on screen a part of the conversation (or of the raw text), to go on."""
+        generation = self.generation
+        if generation is None:
+            raise GenerationError("there is no answer to go on from; generate one first.")
+        if self.mode == "raw":
+            self.text = self.text + generation.text
+            return
+        asked = [{"role": "user", "content": self.prompt}] if self.prompt.strip() else []
+        answer = {"role": "assistant", "content": generation.answer}
+        with self.hold_trait_notifications():
+            self.turns = [*self.turns, *asked, answer]
+            self.prompt = ""
+
+    def restore(self, entry_id: str) -> None:
+        """Bring prompt, settings and text of a generation of the history back on screen.
+
+        Raises
+        ------
+        WorkbenchError
+            If there is no such entry, or it lacks what it takes.
+        """
+        self._require_idle()
+        if self.history is None:
+            raise GenerationError("this playground keeps no history.")
+        entry = self.history[entry_id]
+        generation = messages.generation_of(entry)
+        with self.hold_trait_notifications():
+            for name, value in messages.settings_of(generation.recipe).items():
+                setattr(self, name, value)
+        self.branches.add(generation, name=entry.time[5:16].replace("T", " "))
+        self._show_current()
+
+    def compare(self, columns: Any = None) -> ComparisonView:
+        """What is asked under several settings, side by side; by default these and greedy.
+
+        Parameters
+        ----------
+        columns
+            See `ComparisonView`.
+        """
+        from workbench.views.comparison_view import ComparisonView
+
+        if columns is None:
+            now = {name: getattr(self, name) for name in SAMPLING if name != "seed"}
+            now["thinking"] = self.thinking
+            columns = {"these settings": now, "greedy": {**now, "temperature": 0.0}}
+        return ComparisonView(
+            self.pangu,
+            self.text if self.mode == "raw" else self.conversation,
+            columns,
+            mode=self.mode,
+            seed=self.seed,
+            max_new_tokens=self.max_new_tokens,
+            stop_strings=self.stop_strings,
+        )
 
     def wait(self, timeout: float | None = None) -> Generation | None:
-        """Wait for the generation that is running and return it."""
-        if self._thread is not None:
-            self._thread.join(timeout)
-        return self.generation
+        """Wait for the generation that is running and return it; an interrupt stops it.
+
+        None after an error, which is on screen.
+        """
+        super().wait(timeout)
+        return None if self._error else self.generation
 
     def table(self) -> pd.DataFrame:
-        """One row per generated token: piece, span, log-probability and the best alternative."""
+        """One row per token on screen: what came, how probable it was, what else could have come."""
         steps = self.generation.steps if self.generation else ()
+        best = [step.alternatives[0] if step.alternatives else None for step in steps]
         return pd.DataFrame(
             {
                 "piece": [step.piece for step in steps],
                 "span": [step.span for step in steps],
                 "logprob": [step.logprob for step in steps],
-                "best": [step.alternatives[0].piece for step in steps],
-                "best_logprob": [step.alternatives[0].logprob for step in steps],
+                "entropy_bits": [step.entropy_bits for step in steps],
+                "best": [other and other.piece for other in best],
+                "best_logprob": [other and other.logprob for other in best],
             }
         )
 
@@ -119,61 +320,358 @@ class Playground(View):
         """Prompt and generated text for print."""
         figure = Figure(figsize=(8, 2.5), layout="constrained")
         text = self.generation.text if self.generation else ""
-        shown = f"{self.pangu.name}\n\n{self.prompt}\n\n{text}".replace("$", r"\$")
+        asked = self.text if self.mode == "raw" else self.prompt
+        shown = f"{self.pangu.name}\n\n{asked}\n\n{text}".replace("$", r"\$")
         figure.text(0.01, 0.98, shown, va="top", wrap=True, fontsize=9)
         return figure
 
-    def _prompt(self) -> str | Sequence[dict[str, str]]:
-        if self.mode == "chat":
-            return [{"role": "user", "content": self.prompt}]
-        return self.prompt
+    # -- what the page asks ---------------------------------------------------------------------
 
-    def _run(self) -> None:
-        from workbench.generation import Sampling, finished
-
-        steps: list[Step] = []
-        started = time.perf_counter()
+    def answer(self, question: dict[str, Any]) -> Answer | None:
+        """Act on what was clicked; a page that is new gets all there is to show."""
+        kind = question.get("kind")
+        if kind == "want":
+            return self._state(), []
+        if kind in ("hello", "bye"):
+            self._count_pages(1 if kind == "hello" else -1)
+            return None
+        if kind == "stop":
+            self.stop()
+            return None
+        if self.running:  # a click that comes too late: nothing to do
+            return None
         try:
-            if not self.prompt.strip():
-                raise GenerationError("the prompt is empty; type something first.")
-            sampling = Sampling(self.temperature, self.top_p, self.top_k, self.seed)
-            ids = self.pangu.encode(self._prompt(), self.thinking)
-            count = self.max_new_tokens
-            self._tell({"kind": "start"})
-            for step in self.pangu.stream(ids, count, sampling, stop=self._stop):
-                steps.append(step)
-                self._tell(_step_message(step))
-            self.generation = finished(self.pangu, ids, tuple(steps), count)
-            self._tell(
-                {
-                    "kind": "end",
-                    "reason": self.generation.finish_reason,
-                    "tokens": len(steps),
-                    "seconds": time.perf_counter() - started,
-                }
-            )
+            return self._act(kind, question)
         except WorkbenchError as error:
-            self._tell({"kind": "error", "text": str(error)})
-        except Exception as error:  # a thread's error would be lost: show it, then let it be seen
-            self._tell({"kind": "error", "text": f"{type(error).__name__}: {error}"})
-            raise
-        finally:
-            self.running = False
+            return {"kind": "note", "text": str(error), "bad": True}, []
 
-    def _tell(self, message: dict[str, Any]) -> None:
-        self._messages.append(message)
-        self.send(message)
+    def _act(self, kind: str | None, question: Mapping[str, Any]) -> Answer | None:
+        if kind == "generate":
+            self.start()
+        elif kind == "branch":
+            self.branch(int(question["place"]), question.get("token", question.get("text")))
+        elif kind == "show":
+            self.show(int(question["node"]))
+        elif kind == "rename":
+            self.branches.rename(int(question["node"]), question["name"])
+            self._show_current()
+        elif kind == "remove":
+            self.branches.remove(int(question["node"]))
+            self._show_current()
+        elif kind == "undo":
+            self.undo()
+        elif kind == "redo":
+            self.redo()
+        elif kind == "follow_up":
+            self.follow_up()
+        elif kind == "bias":
+            self._add_bias(question["text"], float(question["value"]))
+        elif kind == "save_preset":
+            self.save_preset(question["name"])
+        elif kind == "python":
+            code = (
+                self.generation.to_python() if self.generation else "# Nothing was generated yet."
+            )
+            note = "It checks the weights, generates the same text, and says so if it differs."
+            return {"kind": "python", "code": code, "note": note}, []
+        elif kind == "history":
+            return messages.history(self.history), []
+        elif kind == "restore":
+            self.restore(question["entry"])
+        elif kind == "export" and self.history is not None:
+            return messages.exported(self.history, question["format"]), []
+        return None
 
+    def _state(self) -> dict[str, Any]:
+        """Everything on screen."""
+        pangu = self.pangu
+        return {
+            "kind": "state",
+            "title": f"Playground: {pangu.name}",
+            "about": messages.about(pangu),
+            "missing": messages.missing(pangu, self.history),
+            "presets": self.presets.names(),
+            "count": self._count(),
+            "context": messages.context(pangu),
+            "bias": self._bias(),
+            "steps": list(self._shown),
+            **self._tree(),
+        }
 
-def _step_message(step: Step) -> dict[str, Any]:
-    return {
-        "kind": "step",
-        "piece": step.piece,
-        "text": step.text,
-        "logprob": step.logprob,
-        "span": step.span,
-        "alternatives": [
-            {"piece": other.piece, "logprob": other.logprob, "kept": other.kept, "chosen": other.token_id == step.token_id}
-            for other in step.alternatives
-        ],
-    }  # fmt: skip
+    def _tree(self) -> dict[str, Any]:
+        """Branches, and how the one on screen ended."""
+        return {
+            "nodes": messages.nodes(self.branches),
+            "current": self.branches.current.id if self.branches.current else None,
+            "undo": self.branches.can_undo,
+            "redo": self.branches.can_redo,
+            "status": self._status,
+            "error": self._error,
+        }
+
+    # -- generating -----------------------------------------------------------------------------
+
+    def _generate(self, begun: Sequence[Step | int], parent: int | None, at: int) -> None:
+        """In the thread: stream a generation to the page and put it into tree and history."""
+        stream = self.pangu.stream(
+            self._asked(),
+            self.max_new_tokens,
+            self.sampling,
+            thinking=self.thinking,
+            stop=self._stop,
+            stop_strings=tuple(self.stop_strings),
+            begun=begun,
+            prefixes=self._caches(),
+            **self._recorded(),
+        )
+        self._look_away()
+        self._shown = self._shown[:at] if parent is not None else []
+        self._status = {"doing": "reading the prompt"}
+        self.send(self._state())
+        news = News(self._send_steps, len(self._shown))
+        try:
+            for step in stream:
+                if news.count == 0 and begun:  # what was given comes with the first token
+                    self._give(news, stream.generation.steps[at:-1])
+                message = step_message(step)
+                self._shown.append(message)
+                news.add(message, lambda: self._progress(news, stream))
+        finally:  # after an error too: what came stays
+            generation = stream.generation
+            if len(self._shown) < len(generation.steps):
+                self._give(news, generation.steps[len(self._shown) :])
+            self._status = {
+                **self._progress(news, stream),
+                "seconds": news.seconds,
+                "reason": reason(generation),
+                "finish": generation.finish_reason,
+                "tail": generation.tail,
+            }
+            news.flush(self._status)
+            if generation.steps:
+                self._keep(generation, parent, at, news.seconds)
+        if generation.steps and not messages.is_remote(self.pangu):
+            self._stream = stream
+
+    def _give(self, news: News, steps: Sequence[Step]) -> None:
+        messages = [step_message(step, given=True) for step in steps]
+        self._shown += messages
+        news.give(messages)
+
+    def _keep(self, generation: Generation, parent: int | None, at: int, seconds: float) -> None:
+        """Into the tree, the history, and as the end to the page."""
+        branch = self.branches.add(generation, parent, at)
+        self._statuses[branch.id] = self._status
+        if self.history is not None:
+            self.history.add(generation, generation.recipe, seconds=seconds)
+
+    def _asked(self) -> str | list[dict[str, str]]:
+        if self.mode == "raw":
+            if not self.text:
+                raise GenerationError("the text is empty; type something first.")
+            return self.text
+        if not self.conversation:
+            raise GenerationError("the prompt is empty; type something first.")
+        return self.conversation
+
+    def _caches(self) -> Any:
+        """Key-value caches of earlier branches; None for a server, which keeps its own."""
+        if self._prefixes is None and not messages.is_remote(self.pangu):
+            from workbench.prefixes import Prefixes
+
+            self._prefixes = Prefixes(self.pangu)
+        return self._prefixes
+
+    def _recorded(self) -> dict[str, Any]:
+        """Record while it generates, where that takes little memory; else the text is read again."""
+        if messages.is_remote(self.pangu):
+            return {}
+        config = self.pangu.config
+        heads = config.num_attention_heads + config.num_key_value_heads
+        a_token = 4 * config.num_hidden_layers * heads * config.head_dim  # bytes, at most
+        return {"record": (self._count() + self.max_new_tokens) * a_token <= RECORD_BYTES}
+
+    def _progress(self, news: News, stream: Any) -> dict[str, Any]:
+        return {
+            "tokens": news.count,
+            "speed": news.speed,
+            "used": len(stream.generation.token_ids),
+            "memory_gb": None if messages.is_remote(self.pangu) else memory_gb(self.pangu.device),
+        }
+
+    def _send_steps(self, start: int, steps: list[Any], status: dict[str, Any]) -> None:
+        self.send({"kind": "steps", "from": start, "steps": steps, "status": status})
+
+    def _fail(self, text: str) -> None:
+        self._error = text
+
+    def _ended(self) -> None:
+        self.send({"kind": "tree", **self._tree()})
+
+    def _release(self) -> None:
+        if self._prefixes is not None:
+            self._prefixes.clear()
+        self._look_away()
+
+    # -- what is on screen ----------------------------------------------------------------------
+
+    def _require_idle(self) -> None:
+        if self.running:
+            raise GenerationError("a generation is running; stop it first.")
+
+    def _show_current(self) -> None:
+        self._look_away()
+        self._error = ""
+        current = self.branches.current
+        self._shown, self._status = [], {}
+        if current is not None:
+            steps = current.generation.steps
+            self._shown = [
+                step_message(step, given=current.parent is not None and place == current.at)
+                for place, step in enumerate(steps)
+            ]
+            self._status = self._statuses.get(
+                current.id,
+                {
+                    "tokens": len(steps),
+                    "used": len(current.generation.token_ids),
+                    "reason": reason(current.generation),
+                    "finish": current.generation.finish_reason,
+                    "tail": current.generation.tail,
+                },
+            )
+        self.send(self._state())
+
+    def _template(self, _change: Any = None) -> None:
+        """Let `text` follow the conversation, through the model's own template."""
+        if self.mode == "chat" and not messages.is_remote(self.pangu):
+            turns = self.conversation
+            rendered = (
+                self.pangu.tokenizer.render_chat(turns, thinking=self.thinking) if turns else ""
+            )
+            self._templating = True
+            self.text = rendered
+            self._templating = False
+        self.send({"kind": "count", "count": self._count()})
+
+    def _follow_text(self, _change: Any) -> None:
+        if not self._templating:
+            self.mode = "raw"
+            self.send({"kind": "count", "count": self._count()})
+
+    def _count(self) -> int | None:
+        """Tokens that the model will read; None if that cannot be said."""
+        if messages.is_remote(self.pangu):
+            return None
+        try:
+            asked = self._asked()
+            return len(self.pangu.encode(asked, self.thinking))
+        except WorkbenchError:  # said when it is generated; there is nothing to count
+            return 0
+
+    # -- settings -------------------------------------------------------------------------------
+
+    def _bias(self) -> list[list[Any]]:
+        ids = [int(token) for token, _ in self.logit_bias]
+        if messages.is_remote(self.pangu):
+            pieces = [f"id {token}" for token in ids]
+        else:
+            pieces = self.pangu.tokenizer.pieces(ids)
+        return [
+            [token, piece, value]
+            for token, piece, (_, value) in zip(ids, pieces, self.logit_bias, strict=True)
+        ]
+
+    def _tell_bias(self, _change: Any) -> None:
+        self.send({"kind": "bias", "bias": self._bias()})
+
+    def _add_bias(self, text: str, value: float) -> None:
+        ids = messages.tokens_of(self.pangu, text)
+        if len(ids) != 1:
+            pieces = self.pangu.tokenizer.pieces(ids)
+            listed = ", ".join(f"{i} {piece!r}" for i, piece in zip(ids, pieces, strict=True))
+            raise GenerationError(
+                f"{text!r} is {len(ids)} tokens ({listed}); a bias is for one: give its id."
+            )
+        others = [pair for pair in self.logit_bias if pair[0] != ids[0]]
+        self.logit_bias = [*others, [ids[0], value]]
+
+    def save_preset(self, name: str) -> None:
+        """Keep the settings on screen under a name, in a file in the notebook's folder."""
+        self.presets.save(name, self.sampling)
+        self.send({"kind": "presets", "presets": self.presets.names()})
+        self.preset = name
+
+    def _use_preset(self, _change: Any) -> None:
+        if not self.preset:
+            return
+        self._presetting = True
+        with self.hold_trait_notifications():
+            for name, value in self._preset_settings(self.preset).items():
+                setattr(self, name, value)
+        self._presetting = False
+
+    def _preset_settings(self, name: str) -> dict[str, Any]:
+        """All but the seed: a preset says how to draw, not with which numbers."""
+        settings = self.presets[name].sampling.as_dict()
+        del settings["seed"]
+        return settings
+
+    def _leave_preset(self, _change: Any) -> None:
+        if not self._presetting and self.preset:
+            self.preset = ""
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _open_panel(self, _change: Any) -> None:
+        """Make the widget that the panel shows; routing and attention read the text once."""
+        if self.inside is not None:
+            self.inside.close()
+        self.inside = None
+        if self.panel == "compare":
+            self.inside = self.compare()
+        elif self.panel in ("routing", "attention") and self.generation is not None:
+            if self.trace is not None:
+                self._look_inside()
+            elif not self.running:
+                self._status = {**self._status, "doing": "reading the text once more"}
+                self.send({"kind": "status", "status": self._status})
+                self._begin(self._look_inside)
+
+    def _look_inside(self) -> None:
+        """Routing or attention of the generation on screen, at the selected token."""
+        generation = self.branches.current.generation
+        if self.trace is None:
+            from workbench.capture import trace_generation
+
+            stream, self._stream = self._stream, None
+            self.trace = stream.trace() if stream else trace_generation(self.pangu, generation)
+        self._status.pop("doing", None)
+        place = generation.prompt_length + max(self.token, 0)
+        if self.panel == "routing":
+            from workbench.views.routing_view import RoutingView
+
+            inside = RoutingView(self.trace, token=place if self.token >= 0 else -1)
+        else:
+            from workbench.views.attention_view import AttentionView
+
+            inside = AttentionView(self.trace, token=place)
+        inside.observe(self._select_outside, "token")
+        self.inside = inside
+
+    def _select_outside(self, change: Any) -> None:
+        """The token that was clicked inside is selected outside, if it is of the answer."""
+        place = change["new"] - self.branches.current.generation.prompt_length
+        if 0 <= place < len(self._shown):
+            self.token = place
+
+    def _select_inside(self, _change: Any) -> None:
+        if self.token >= 0 and self.panel in ("routing", "attention") and self.inside is not None:
+            self.inside.token = self.branches.current.generation.prompt_length + self.token
+
+    def _look_away(self) -> None:
+        """Drop recording, trace and widget of what was on screen."""
+        self.trace = self._stream = None
+        self.token = -1
+        if self.panel in ("routing", "attention"):
+            self.panel = ""

@@ -1,0 +1,183 @@
+"""The grid of a prompt matrix in a real browser, its Python behind it, without Jupyter."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+from tests.scripted import Scripted
+
+HOSTILE = [
+    "</td><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>",
+    "‮evil‬ שלום abc مرحبا",
+    "x" * 10_000,
+    "\ufffd\x00\x1b[31m {{x}} ${x} &lt;b&gt;",
+]
+
+
+class Live:
+    """A page whose messages reach the view, and the other way round."""
+
+    def __init__(self, view, watched, folder: Path) -> None:
+        self.view, self.page, self.outbox = view, watched.page, []
+        view.send = lambda content, buffers=None: self.outbox.append(content)
+        view.observe(lambda change: self.outbox.append({"trait": change["name"], "value": change["new"]}), ["running", "cell"])  # fmt: skip
+        self.page.expose_function("toPython", self._hear)
+        html = view.to_html()
+        send = "send: (question) => setTimeout"
+        assert send in html
+        html = html.replace(
+            send, "send: (question) => window.toPython(question).then || setTimeout"
+        )
+        html = html.replace("widget.render(", "window.model = model; window.listeners = listeners; widget.render(")  # fmt: skip
+        file = folder / "page.html"
+        file.write_text(html, encoding="utf-8", errors="replace")
+        self.page.goto(file.as_uri())
+        self.until("() => document.querySelector('[data-ready=true]')")
+
+    def _hear(self, question) -> None:
+        answered = self.view.answer(question)
+        if answered is not None:
+            self.outbox.append(answered[0])
+
+    def pump(self) -> None:
+        """Give the page what waits for it."""
+        while self.outbox:
+            message = self.outbox.pop(0)
+            if "trait" in message:
+                self.page.evaluate("(m) => model.set(m.trait, m.value)", message)
+            else:
+                self.page.evaluate("(m) => listeners['msg:custom'].forEach((call) => call(m, []))", message)  # fmt: skip
+
+    def until(self, condition: str) -> None:
+        """Go on until the page fulfils a condition."""
+        for _ in range(400):
+            self.pump()
+            if self.page.evaluate(condition):
+                return
+            self.page.wait_for_timeout(25)
+        raise AssertionError(condition)
+
+
+def state(place: int, value: str) -> str:
+    return f"() => document.querySelectorAll('.cell')[{place}].dataset.state === '{value}'"
+
+
+@pytest.fixture
+def gate():
+    return threading.Semaphore(0)
+
+
+def make(gate, path=None, texts=("one", "two")):
+    def answer(prompt, sampling):
+        return [("Hm. ", "thinking"), prompt, "!" * int(sampling.temperature)]
+
+    settings = {"calm": wb.Sampling(1.0), "loud": wb.Sampling(3.0), "mute": wb.Sampling.greedy()}
+    return wb.PromptMatrix("{{x}}", {"x": list(texts)}, settings, Scripted(answer, gate=gate), path)
+
+
+def test_a_grid_is_watched_stopped_rated_and_resumed(watched, tmp_path, gate):
+    path = tmp_path / "matrix.jsonl"
+    live = Live(wb.PromptMatrixView(make(gate, path)), watched, tmp_path)
+    page = live.page
+    page.get_by_role("button", name="Run 6 cells").click()
+    gate.release(4 + 1)  # a cell, and a step of the next
+    live.until(
+        "() => document.querySelectorAll('.cell')[1].querySelector('.thinking').textContent === 'Hm. '"
+    )
+    assert page.locator(".cell").nth(0).locator(".said").text_content() == "one!"
+    assert page.locator("[role=status]").text_content() == "generating: 1 of 6 cells done"
+    page.get_by_role("button", name="Stop").click()
+    live.pump()
+    gate.release(1)
+    live.until("() => document.querySelector('.pw-matrix').dataset.state === 'open'")
+    assert page.locator(".cell").nth(1).get_attribute("data-state") == "waiting"
+
+    page.get_by_role("radio", name="4 of 5").first.click()
+    page.get_by_label("note on cell 0").fill("<b>good</b>")
+    page.get_by_label("note on cell 0").press("Tab")
+    live.until(
+        "() => document.querySelector('thead th:nth-child(2) .small').textContent === '★ 4.0 (1 rated)'"
+    )
+
+    gate.release(100)
+    again = make(gate, path)  # after a restart of the kernel
+    assert again.table().loc[0, ["rating", "note"]].tolist() == [4, "<b>good</b>"]
+    again.run(progress=False)
+    live.view.matrix._results.update(again._results)
+    live._hear({"kind": "want"})
+    live.until("() => document.querySelector('.pw-matrix').dataset.state === 'done'")
+    shown = [cell.text_content() for cell in page.locator(".cell .said").all()]
+    assert shown == again.table()["answer"].tolist()
+    assert page.get_by_role("button", name="All cells are done").is_disabled()
+
+
+def test_arrows_move_and_digits_rate(watched, tmp_path, gate):
+    gate.release(100)
+    matrix = make(gate)
+    matrix.run(progress=False)
+    live = Live(wb.PromptMatrixView(matrix), watched, tmp_path)
+    page = live.page
+    page.locator(".cell").nth(0).click()
+    live.until("() => document.querySelector('.detail').dataset.cell === '0'")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    live.until("() => document.querySelector('.detail').dataset.cell === '4'")
+    assert page.locator(".cell[aria-selected=true] .said").text_content() == "two!!!"
+    page.keyboard.press("5")
+    live.until(
+        "() => document.querySelector('thead th:nth-child(3) .small').textContent.includes('5.0')"
+    )
+    assert matrix.table().loc[4, "rating"] == 5
+    assert page.locator(".detail .asked").text_content() == "two"
+    tokens = page.locator(".detail .token")
+    assert tokens.all_text_contents() == ["Hm. ", "two", "!!!"]
+    assert tokens.nth(1).get_attribute("title") == "“two” 60.0 %"
+    assert "c1" in tokens.nth(1).get_attribute("class").split()
+
+
+def test_hostile_text_is_only_text_in_the_grid(watched, tmp_path, gate):
+    gate.release(1000)
+    matrix = make(gate, texts=HOSTILE)
+    matrix.run(progress=False)
+    matrix.rate(0, 1, HOSTILE[0])
+    view = wb.PromptMatrixView(matrix, cell=0)
+    page = watched.open(view.to_html(), tmp_path)
+    page.wait_for_selector(".detail[data-cell='0']")
+    said = page.locator(".cell .said").all_text_contents()
+    assert said[0] == HOSTILE[0] + "!"
+    assert said[3] == "U+202EevilU+202C שלום abc مرحبا!"
+    assert said[6] == HOSTILE[2] + "!"
+    assert said[9] == "\ufffdU+0000U+001B[31m {{x}} ${x} &lt;b&gt;!"
+    assert page.get_by_label("note on cell 0").input_value() == HOSTILE[0]
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
+    width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert width <= 0  # 10,000 characters without a space push nothing out of the page
+
+
+def test_a_page_without_kernel_says_so(watched, tmp_path, gate):
+    page = watched.open(wb.PromptMatrixView(make(gate)).to_html(), tmp_path)
+    page.get_by_role("button", name="Run 6 cells").click()
+    page.wait_for_selector(".warn:not([hidden])")
+    assert "no kernel" in page.locator(".warn").text_content()
+
+
+def test_the_page_of_a_history_shows_hostile_text_and_runs_nothing(watched, tmp_path):
+    from tests.test_history import HOSTILE as MORE
+    from tests.test_history import make as generation
+
+    history = wb.History(tmp_path / "history.jsonl")
+    for text in [*MORE, *HOSTILE]:
+        entry = history.add(generation(text, prompt=text, thinking=text))
+        history.rate(entry, 3, text)
+    page = watched.page
+    history.to_html(tmp_path / "history.html")
+    page.goto((tmp_path / "history.html").as_uri())
+    shown = page.locator("article").nth(0).locator(".text").all_text_contents()
+    assert shown[:3] == [MORE[0], MORE[0] + MORE[0], MORE[0]]  # prompt; thinking and answer; note
+    assert "U+202Eevil" in page.locator("article").nth(2).text_content()
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img, script, b").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0

@@ -1,0 +1,125 @@
+"""The comparison in Python: columns, the same random numbers, and what differs."""
+
+import pytest
+
+from workbench import Sampling
+from workbench.errors import GenerationError
+from workbench.views import ComparisonView
+
+
+def banned(pangu) -> list[list[float]]:
+    """A bias with which the model never ends its turn."""
+    return [[pangu.tokenizer.eos_token_id, -100.0]]
+
+
+@pytest.fixture
+def view(moe, dense):
+    bias = banned(moe)
+    columns = {
+        "hot": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "logit_bias": bias},
+        "hot again": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "logit_bias": bias},
+        "dense": {"model": "dense", "temperature": 0.0, "logit_bias": bias},
+    }
+    view = ComparisonView(
+        {"moe": moe, "dense": dense}, "To be", columns, mode="raw", max_new_tokens=7, seed=5
+    )
+    view.told = []
+    view.send = lambda content, buffers=None: view.told.append(content)
+    return view
+
+
+def test_every_column_is_what_its_model_generates_alone(view, moe, dense):
+    view.start()
+    generations = view.wait(60)
+    hot = Sampling(1.0, 1.0, 0, 5, logit_bias=banned(moe))
+    greedy = Sampling.greedy(seed=5, logit_bias=banned(moe))
+    assert generations["hot"].token_ids == moe.generate("To be", 7, hot).token_ids
+    assert generations["hot again"].token_ids == generations["hot"].token_ids
+    assert generations["dense"].token_ids == dense.generate("To be", 7, greedy).token_ids
+    assert view.recipes["hot"].sampling == hot
+    held = [[], [], []]
+    for message in view.told:
+        if message["kind"] == "steps":
+            assert message["from"] == len(held[message["column"]])
+            held[message["column"]] += message["steps"]
+    for steps, generation in zip(held, generations.values(), strict=True):
+        assert [step["id"] for step in steps] == [step.token_id for step in generation.steps]
+
+
+def test_columns_grow_in_turn(view):
+    view.start()
+    view.wait(60)
+    first = [m["column"] for m in view.told if m["kind"] == "steps" and m["from"] == 0]
+    assert first[:3] == [0, 1, 2]
+
+
+def test_differences_are_tokens_that_the_reference_lacks(view):
+    view.start()
+    generations = view.wait(60)
+    marks = view.told[-1]
+    assert marks["kind"] == "marks"
+    assert marks["differences"][:2] == [[], []]
+    base = [step.token_id for step in generations["hot"].steps]
+    other = [step.token_id for step in generations["dense"].steps]
+    table = view.table().set_index("label")
+    assert list(table.columns) == [
+        "model", "tokens", "first_difference", "same", "logprob_mean", "finish_reason", "text",
+    ]  # fmt: skip
+    assert table.loc["hot again", "same"] == 1
+    assert table["first_difference"].isna().tolist()[:2] == [True, True]
+    places = [n for n, (one, two) in enumerate(zip(base, other, strict=True)) if one != two]
+    assert table.loc["dense", "first_difference"] == places[0]
+    assert table.loc["dense", "same"] == pytest.approx(1 - len(marks["differences"][2]) / 7)
+    kept = [token for n, token in enumerate(other) if n not in marks["differences"][2]]
+    left = iter(base)
+    assert all(token in left for token in kept)  # in the reference's order
+    view.reference = 2
+    assert view.told[-1]["differences"][2] == []
+    assert view.told[-1]["differences"][0] != []
+
+
+def test_it_stops_and_an_error_is_shown(view):
+    view.max_new_tokens = 400
+    view.start()
+    with pytest.raises(GenerationError, match="is running"):
+        view.start()
+    view.stop()
+    assert {g.finish_reason for g in view.wait(60).values()} == {"stopped"}
+    view.columns = [{"label": "wrong", "top_p": 2.0}]
+    view.start()
+    assert view.wait(60) is None
+    assert "top_p is 2.0" in view.told[-1]["error"]
+
+
+def test_a_conversation_keeps_its_earlier_turns(moe):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Ho"},
+        {"role": "user", "content": "To be?"},
+    ]
+    columns = {"slow": {}, "fast": {"thinking": "fast"}}
+    view = ComparisonView(moe, messages, columns, max_new_tokens=2)
+    assert view.prompt == "To be?"
+    view.start()
+    assert view.wait(60)["fast"].recipe.prompt_ids == tuple(moe.encode(messages, "fast"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ([], "no column"),
+        ([{"heat": 1}], "no setting 'heat'"),
+        ([{"label": "a"}, {"label": "a"}], "stands twice"),
+        ([{"model": "9b"}], "no model '9b'"),
+    ],
+)
+def test_columns_that_make_no_sense_are_refused(columns, message, moe):
+    with pytest.raises(GenerationError, match=message):
+        ComparisonView(moe, "To be", columns)
+
+
+def test_without_columns_every_model_or_the_usual_settings_and_greedy_are_compared(moe, dense):
+    assert [c["label"] for c in ComparisonView(moe).columns] == ["usual", "greedy"]
+    view = ComparisonView({"a": moe, "b": dense})
+    assert [(c["label"], c["model"]) for c in view.columns] == [("a", "a"), ("b", "b")]

@@ -1,0 +1,408 @@
+"""The playground in Python: what it asks, keeps, tells the page, and gives back."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from workbench.errors import GenerationError, HistoryError
+from workbench.views import Playground
+from workbench.views import playground as module
+from workbench.views._generating import News, is_out_of_memory
+
+
+@pytest.fixture
+def play(moe, tmp_path, monkeypatch):
+    """A raw text, never ended by the model itself, few tokens."""
+    monkeypatch.chdir(tmp_path)
+    view = Playground(moe, text="To be", temperature=1.0, max_new_tokens=6, seed=3)
+    view.logit_bias = [(moe.tokenizer.eos_token_id, -100.0)]
+    view.told = []
+    view.send = lambda content, buffers=None: view.told.append(content)
+    return view
+
+
+def generate(view, **settings):
+    for name, value in settings.items():
+        setattr(view, name, value)
+    view.start()
+    return view.wait(60)
+
+
+def steps_told(view) -> list[dict]:
+    """The tokens that a page would hold, put together from what it was told."""
+    held = []
+    for message in view.told:
+        if message["kind"] == "state":
+            held = list(message["steps"])
+        elif message["kind"] == "steps":
+            assert message["from"] == len(held)
+            held += message["steps"]
+    return held
+
+
+def test_a_generation_is_what_the_model_generates_from_code(play, moe):
+    ours = generate(play)
+    expected = moe.generate("To be", 6, play.sampling)
+    assert ours.token_ids == expected.token_ids
+    assert [step["id"] for step in steps_told(play)] == [step.token_id for step in expected.steps]
+    assert list(play.table()["piece"]) == [step.piece for step in expected.steps]
+    assert play.recipe == expected.recipe
+    last = play.told[-1]
+    assert (last["kind"], last["status"]["finish"]) == ("tree", "length")
+
+
+def test_it_stops_before_the_next_token_and_no_second_one_begins_meanwhile(play):
+    four = threading.Event()
+    tell = play.send
+
+    def hear(content, buffers=None):
+        tell(content)
+        if len(steps_told(play)) > 3:
+            four.set()
+
+    play.send = hear
+    play.max_new_tokens = 400
+    play.start()
+    assert four.wait(60)
+    with pytest.raises(GenerationError, match="is running"):
+        play.start()
+    with pytest.raises(GenerationError, match="is running"):
+        play.branch(1)
+    play._on_message(play, {"kind": "generate"}, [])  # a click that comes too late
+    assert play.generation is None
+    play.stop()
+    generation = play.wait(60)
+    assert not play.running
+    assert generation.finish_reason == "stopped"
+    assert len(steps_told(play)) == len(generation.steps) < 400
+    assert [m["kind"] for m in play.told].count("tree") == 1
+
+
+def test_an_interrupt_while_waiting_stops_it(play, monkeypatch):
+    begun = threading.Event()
+    monkeypatch.setattr(
+        play, "send", lambda content, _=None: content["kind"] == "steps" and begun.set()
+    )
+    play.max_new_tokens = 400
+    play.start()
+    assert begun.wait(60)
+    thread, join = play._thread, play._thread.join
+
+    def interrupted(timeout=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        play.wait()
+    join(60)
+    assert play.branches.current.generation.finish_reason == "stopped"
+
+
+def test_the_page_is_told_at_most_thirty_times_a_second(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("workbench.views._generating.time.perf_counter", lambda: now[0])
+    sent = []
+    news = News(lambda start, steps, status: sent.append((now[0], start, len(steps))))
+    for number in range(1000):  # a thousand tokens a second, for a second
+        now[0] = number / 1000
+        news.add({"id": number}, dict)
+    news.flush({})
+    assert len(sent) <= 31
+    assert sent[0] == (0.0, 0, 1)  # the first token at once
+    assert sum(count for _, _, count in sent) == 1000
+    assert [start for _, start, _ in sent] == list(np.cumsum([0, *(c for _, _, c in sent[:-1])]))
+    assert news.speed == pytest.approx(1000, rel=0.01)
+
+
+def test_the_text_that_the_model_reads_follows_the_conversation(moe, play):
+    play.mode = "chat"
+    play.system, play.prompt = "Be brief.", "床前 [unused10]?"
+    play.turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Ho"},
+        {"role": "user", "content": "床前 [unused10]?"},
+    ]
+    assert play.conversation == messages
+    assert play.text == moe.tokenizer.render_chat(messages)
+    play.thinking = "fast"
+    assert play.text.count("/no_think") == 1
+    ids = moe.encode(messages, "fast")
+    assert play.told[-1] == {"kind": "count", "count": len(ids)}
+    assert generate(play).token_ids[: len(ids)] == tuple(ids)
+
+
+def test_an_edit_of_the_text_switches_to_raw_and_back_to_the_conversation(play):
+    play.mode, play.prompt = "chat", "Hello"
+    templated = play.text
+    play.text = templated + "Well,"
+    assert play.mode == "raw"
+    assert generate(play).recipe.prompt == templated + "Well,"
+    play.mode = "chat"
+    assert play.text == templated
+    assert play.prompt == "Hello"
+
+
+def test_going_on_makes_the_answer_a_part_of_what_is_asked(play):
+    play.mode, play.prompt = "chat", "Hello"
+    answer = generate(play).answer
+    play.follow_up()
+    assert play.turns == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": answer},
+    ]
+    assert play.prompt == ""
+    play.text = "To be"
+    text = generate(play).text
+    play.follow_up()
+    assert play.text == "To be" + text
+
+
+def test_a_branch_is_a_fresh_run_of_its_text(play, moe):
+    root = generate(play)
+    other = root.steps[2].alternatives[1].token_id
+    if other == root.steps[2].token_id:
+        other = root.steps[2].alternatives[0].token_id
+    play._on_message(play, {"kind": "branch", "place": 2, "token": other}, [])
+    branch = play.wait(60)
+    assert [s.token_id for s in branch.steps[:3]] == [*(s.token_id for s in root.steps[:2]), other]
+    begun = [step.token_id for step in branch.steps[:3]]
+    fresh = moe.generate("To be", 6, play.sampling, begun=begun)
+    assert branch.token_ids == fresh.token_ids
+    assert [step["id"] for step in steps_told(play)] == [step.token_id for step in branch.steps]
+    assert [step["given"] for step in steps_told(play)] == [False] * 2 + [True] + [False] * 6
+    assert play.branches.current.parent == 0
+    assert [node["depth"] for node in play.told[-1]["nodes"]] == [0, 1]
+
+
+def test_a_branch_may_go_on_with_a_text_or_draw_again(play, moe):
+    root = generate(play)
+    play.branch(1, " not")
+    play.wait(60)
+    given = moe.tokenizer.encode(" not", add_bos=False)
+    ids = [step.token_id for step in play.generation.steps]
+    assert ids[: 1 + len(given)] == [root.steps[0].token_id, *given]
+    play.show(0)
+    play.seed = 8
+    play.branch(0)
+    again = play.wait(60)
+    assert again.token_ids == moe.generate("To be", 6, play.sampling).token_ids
+    with pytest.raises(GenerationError, match="no token 99; the answer has tokens 0 to 5"):
+        play.branch(99)
+
+
+def test_branches_are_shown_named_removed_and_undone(play):
+    first, second = generate(play).text, generate(play, seed=9).text
+    assert first != second
+    play._on_message(play, {"kind": "show", "node": 0}, [])
+    assert play.generation.text == first
+    assert "".join(step["text"] for step in steps_told(play)) == first
+    play._on_message(play, {"kind": "rename", "node": 1, "name": "the other"}, [])
+    assert play.branches[1].name == "the other"
+    play._on_message(play, {"kind": "remove", "node": 0}, [])
+    assert play.generation.text == second
+    play._on_message(play, {"kind": "undo"}, [])
+    assert len(play.branches) == 2
+    play._on_message(play, {"kind": "redo"}, [])
+    assert len(play.branches) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"text": ""}, "empty"),
+        ({"top_p": 3.0}, "top_p is 3.0"),
+        ({"seed": 2**70}, "seed is"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"text": "be " * 600}, "context is 512; shorten it"),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_answer_on_screen_stays(settings, message, play):
+    before = generate(play)
+    assert generate(play, **settings) is None
+    assert message in play.told[-1]["error"]
+    assert play.generation == before
+    assert message in play.answer({"kind": "want"})[0]["error"]
+
+
+def test_memory_that_runs_out_is_a_message_with_a_way_out(play, monkeypatch):
+    kept = generate(play)
+    assert play._prefixes.nbytes > 0
+
+    def full(*_args, **_settings):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+
+    monkeypatch.setattr(type(play.pangu), "stream", full)
+    assert generate(play) is None
+    assert "Memory ran out" in play.told[-1]["error"]
+    assert "shorter prompt" in play.told[-1]["error"]
+    assert play._prefixes.nbytes == 0
+    assert play.generation == kept
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_closing_stops_and_gives_back_what_was_held(play):
+    generate(play)
+    play.panel = "attention"
+    play.wait(60)
+    assert play.trace is not None
+    play.panel = ""
+    generate(play)
+    play.max_new_tokens = 400
+    play.start()
+    play.close()
+    assert not play.running
+    assert play.branches.current.generation.finish_reason == "stopped"
+    assert play._prefixes.nbytes == 0
+    assert play.trace is play._stream is None
+
+
+def test_the_last_page_that_goes_stops_and_gives_back(play):
+    for kind in ("hello", "hello", "bye"):
+        play._on_message(play, {"kind": kind}, [])
+    generate(play)
+    assert play._prefixes.nbytes > 0
+    play._on_message(play, {"kind": "bye"}, [])
+    assert play._prefixes.nbytes == 0
+    assert play.generation.steps
+
+
+def test_routing_and_attention_open_at_the_selected_token(play):
+    generation = generate(play)
+    play.token = 3
+    play.panel = "routing"
+    play.wait(60)
+    place = generation.prompt_length + 3
+    assert play.inside.token == place
+    assert play.trace.token_ids.tolist() == list(generation.token_ids)
+    play.inside.token = place + 1
+    assert play.token == 4
+    play.token = 2
+    assert play.inside.token == place - 1
+    play.panel = "attention"
+    assert play.inside.token == place - 1
+    generate(play)
+    assert (play.panel, play.inside, play.trace) == ("", None, None)
+
+
+def test_an_older_branch_is_read_once_more_for_what_happened_inside(play):
+    first = generate(play)
+    recorded = play._stream.trace()
+    generate(play, seed=9)
+    play.show(0)
+    play.panel = "routing"
+    play.wait(60)
+    assert play.trace.token_ids.tolist() == list(first.token_ids)
+    assert play.trace.prompt_length == first.prompt_length
+    np.testing.assert_allclose(play.trace.router_logits, recorded.router_logits, atol=1e-3)
+
+
+def test_a_dense_model_has_attention_and_says_why_no_routing(dense, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    play = Playground(dense, text="To be", max_new_tokens=3)
+    missing = play.answer({"kind": "want"})[0]["missing"]
+    assert "dense model without experts" in missing["routing"]
+    assert "attention" not in missing
+    generate(play)
+    play.panel = "attention"
+    play.wait(60)
+    assert play.inside.trace is play.trace
+
+
+def test_comparing_begins_with_what_is_on_screen(play):
+    play.panel = "compare"
+    view = play.inside
+    assert (view.prompt, view.mode, view.max_new_tokens) == ("To be", "raw", 6)
+    assert [column["temperature"] for column in view.columns] == [1.0, 0.0]
+    assert view.columns[0]["logit_bias"] == [[play.pangu.tokenizer.eos_token_id, -100.0]]
+
+
+def test_a_preset_sets_how_tokens_are_drawn_and_own_ones_are_kept(play, moe):
+    play.preset = "greedy"
+    assert play.temperature == 0
+    assert play.seed == 3  # a preset says how to draw, not with which numbers
+    play.temperature = 0.7
+    assert play.preset == ""
+    play.min_p = 0.2
+    play._on_message(play, {"kind": "save_preset", "name": "mine"}, [])
+    assert play.preset == "mine"
+    again = Playground(moe, preset="mine")
+    assert (again.temperature, again.min_p) == (0.7, 0.2)
+    play._on_message(play, {"kind": "save_preset", "name": "greedy"}, [])
+    assert "choose another name" in play.told[-1]["text"]
+    assert Playground(moe, preset="mine", min_p=0.1).min_p == 0.1
+    with pytest.raises(HistoryError, match="no preset 'cold'"):
+        play.preset = "cold"
+
+
+def test_a_bias_is_given_by_text_or_id(play, moe):
+    ids = moe.tokenizer.special_tokens
+    play.logit_bias = []
+    play._on_message(play, {"kind": "bias", "text": "[unused16]", "value": -100}, [])
+    play._on_message(play, {"kind": "bias", "text": "7", "value": 2.5}, [])
+    assert play.logit_bias == [[ids["[unused16]"], -100], [7, 2.5]]
+    assert play.told[-1]["bias"][0] == [ids["[unused16]"], "[unused16]", -100]
+    play._on_message(play, {"kind": "bias", "text": "unbelievable", "value": 1}, [])
+    assert "tokens (" in play.told[-1]["text"]
+    play._on_message(play, {"kind": "bias", "text": "999999", "value": 1}, [])
+    assert "there is no token 999999" in play.told[-1]["text"]
+
+
+def test_the_copied_python_reproduces_the_text(play, moe, monkeypatch, capsys):
+    play.mode, play.prompt, play.stop_strings = "chat", "To be?", ["zz"]
+    generation = generate(play)
+    content, _ = play.answer({"kind": "python"})
+    monkeypatch.setattr(wb, "load", lambda *_args, **_settings: moe, raising=False)
+    exec(content["code"], {})
+    assert generation.text in capsys.readouterr().out
+
+
+def test_the_history_brings_prompt_settings_and_text_back_in_a_new_playground(play, moe):
+    play.mode, play.system, play.prompt = "chat", "Be brief.", "Hello"
+    play.turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    kept = generate(play, thinking="fast", top_k=7, stop_strings=["zz\n"])
+    asked, sampling = play.conversation, play.sampling
+    again = Playground(moe)  # as after a restart of the kernel
+    told = again.answer({"kind": "history"})[0]
+    assert len(told["entries"]) == 1
+    assert "Hello" in told["entries"][0]["prompt"]
+    again._on_message(again, {"kind": "restore", "entry": told["entries"][0]["id"]}, [])
+    assert again.conversation == asked
+    assert again.sampling == sampling
+    assert (again.thinking, again.stop_strings) == ("fast", ["zz\n"])
+    assert again.generation.token_ids == kept.token_ids
+    assert again.generation.text == kept.text
+    assert [s.logprob for s in again.generation.steps] == pytest.approx(
+        [s.logprob for s in kept.steps], abs=1e-5
+    )
+    again.branch(2, kept.steps[2].alternatives[-1].token_id)
+    assert again.wait(60).steps[:2] == again.branches[0].generation.steps[:2]
+
+
+def test_the_history_is_exported_and_its_absence_is_said(play, moe):
+    generate(play)
+    page, _ = play.answer({"kind": "export", "format": "html"})
+    assert page["name"].endswith(".html")
+    assert "<!doctype html>" in page["content"].lower()
+    lines, _ = play.answer({"kind": "export", "format": "jsonl"})
+    assert lines["content"].count("\n") == 1
+    without = Playground(moe, history=None)
+    assert "keeps no history" in without.answer({"kind": "want"})[0]["missing"]["history"]
+
+
+def test_a_long_generation_is_not_recorded_in_memory(play, monkeypatch):
+    assert play._recorded() == {"record": True}
+    monkeypatch.setattr(module, "RECORD_BYTES", 1000)
+    assert play._recorded() == {"record": False}
+
+
+def test_a_text_for_print_shows_prompt_and_answer(play):
+    text = generate(play).text
+    shown = play.figure().texts[0].get_text()
+    assert "To be" in shown
+    assert text.replace("$", r"\$") in shown

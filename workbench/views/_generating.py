@@ -1,0 +1,257 @@
+"""What widgets that generate share: one thread, Stop, the kernel's interrupt, news in batches."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from IPython import get_ipython
+
+from workbench.errors import GenerationError, WorkbenchError
+from workbench.views._widget import View
+
+if TYPE_CHECKING:
+    from workbench.steps import Generation, Step
+
+PAUSE = 1 / 30  # seconds between two messages: a page draws no faster, and a model is not slowed
+REASONS = {
+    "eos": "the model ended its turn",
+    "length": "max tokens reached",
+    "context": "the model's context is full: shorten the conversation, or begin a new one",
+    "stop_string": "a stop string came",
+    "stopped": "stopped",
+}
+
+
+class GeneratingView(View):
+    """A widget whose work runs in a thread, so that the kernel can hear Stop.
+
+    A subclass has a synced trait `running` and calls `_begin`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pages = 0  # that show the widget, as far as they told
+        self._hears_interrupts = False
+        super().__init__(**settings)
+
+    def stop(self) -> None:
+        """End the generation before its next token."""
+        self._stop.set()
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Wait for the generation that is running; an interrupt of the kernel stops it."""
+        if self._thread is not None:
+            try:
+                self._thread.join(timeout)
+            except KeyboardInterrupt:
+                self.stop()
+                raise
+        return None
+
+    def close(self) -> None:
+        """Stop, wait for the end, and give back what was held for the next generation."""
+        self.stop()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._release()
+        super().close()
+
+    # -- for subclasses -------------------------------------------------------------------------
+
+    def _ended(self) -> None:
+        """Tell the page, after `running` has become False."""
+
+    def _release(self) -> None:
+        """Give back memory that can be had again: caches, traces."""
+
+    def _fail(self, text: str) -> None:
+        """Show an error."""
+        raise NotImplementedError
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        """Do `work` in a thread.
+
+        Raises
+        ------
+        GenerationError
+            If something is running.
+        """
+        if self.running:
+            raise GenerationError("a generation is running; stop it first.")
+        self._stop.clear()
+        self.running = True
+        self._hear_interrupts()
+        self._thread = threading.Thread(
+            target=self._guarded, args=(work,), name=type(self).__name__, daemon=True
+        )
+        self._thread.start()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except WorkbenchError as error:
+            self._fail(str(error))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                self._fail(f"{type(error).__name__}: {error}")
+                raise  # a thread's error would be lost: let it be seen as well
+            self._release()
+            self._fail(
+                "Memory ran out. What was held for branches has been given back: try again, with "
+                "fewer max tokens or a shorter prompt; or load the model with fewer bits, or with "
+                'memory="auto" to keep a part of it on disk.'
+            )
+        finally:
+            self.running = False
+            self._ended()
+
+    def _count_pages(self, change: int) -> None:
+        """A page shows the widget, or no longer; after the last one stop and give back memory."""
+        self._pages = max(0, self._pages + change)
+        if self._pages == 0:
+            self.stop()
+            if not self.running:
+                self._release()
+
+    def _hear_interrupts(self) -> None:
+        """Let *Interrupt the kernel* stop the generation while no cell is running.
+
+        An idle kernel ignores the signal. It sets the handler that it saved when it has dealt with
+        a message: that one is replaced.
+        """
+        kernel = getattr(get_ipython(), "kernel", None)
+        if (
+            self._hears_interrupts
+            or not hasattr(kernel, "saved_sigint_handler")
+            or threading.current_thread() is not threading.main_thread()
+        ):
+            return
+        before, mine = kernel.saved_sigint_handler, weakref.ref(self)
+
+        def heard(number: int, frame: Any) -> None:
+            view = mine()
+            if view is not None:
+                view.stop()
+            if callable(before):
+                before(number, frame)
+
+        kernel.saved_sigint_handler = heard
+        self._hears_interrupts = True
+
+
+class News:
+    """Steps for the page, sent together and at most every PAUSE seconds.
+
+    Parameters
+    ----------
+    send
+        Called with the place of the first new step, the new steps, and a status.
+    given
+        So many steps the page has already.
+    pause
+        Seconds between two messages, at least.
+
+    Attributes
+    ----------
+    count : int
+        New steps so far.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[int, list[Any], dict[str, Any]], None],
+        given: int = 0,
+        pause: float = PAUSE,
+    ) -> None:
+        self._send, self._from, self._pause = send, given, pause
+        self._new: list[dict[str, Any]] = []
+        self._first: float | None = None
+        self.count = 0
+        self._began = self._sent = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self._began
+
+    @property
+    def speed(self) -> float | None:
+        """Tokens a second after the first one, which takes the prompt with it."""
+        if self._first is None or self.count < 2:
+            return None
+        return (self.count - 1) / max(1e-9, time.perf_counter() - self._first)
+
+    def add(self, step: dict[str, Any], status: Callable[[], dict[str, Any]]) -> None:
+        """Keep a step; send if it is time."""
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = now
+        self.count += 1
+        self._new.append(step)
+        if now - self._sent >= self._pause or self.count == 1:
+            self.flush(status())
+
+    def give(self, steps: list[dict[str, Any]]) -> None:
+        """Take along steps that were not generated now."""
+        self._new += steps
+
+    def flush(self, status: dict[str, Any]) -> None:
+        """Send what waits."""
+        new, self._new = self._new, []
+        self._send(self._from, new, status)
+        self._from += len(new)
+        self._sent = time.perf_counter()
+
+
+def step_message(step: Step, given: bool = False) -> dict[str, Any]:
+    """A step for the page; what is not known, or the logarithm of 0, is None."""
+    return {
+        "id": step.token_id,
+        "piece": step.piece,
+        "text": step.text,
+        "logprob": _finite(step.logprob),
+        "entropy": _finite(step.entropy_bits),
+        "span": step.span,
+        "given": given,
+        "others": [
+            [o.token_id, o.piece, _finite(o.logprob), _finite(o.drawn_logprob), o.kept]
+            for o in step.alternatives
+        ],
+    }
+
+
+def memory_gb(device: Any) -> float:
+    """What this process holds: on a GPU the allocated memory there, else the resident memory."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        return torch.cuda.memory_allocated(device) / 1e9
+    return psutil.Process().memory_info().rss / 1e9
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, a GPU's, or torch's on the CPU."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text))
+    )  # fmt: skip
+
+
+def reason(generation: Generation) -> str:
+    """Why a generation ended, in words."""
+    said = REASONS.get(generation.finish_reason, generation.finish_reason)
+    if generation.finish_reason == "stop_string" and generation.stop_string:
+        return f"the stop string {generation.stop_string!r} came"
+    return said
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or value != value or abs(value) == float("inf") else value

@@ -1,0 +1,204 @@
+"""What the playground's page is told about model, branches, settings and history."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.branches import Branch, Branches
+from workbench.errors import GenerationError
+from workbench.history import Entry, History, as_text
+from workbench.recipe import Recipe
+from workbench.steps import Alternative, Generation, Step
+
+if TYPE_CHECKING:
+    from workbench.pangu import Pangu
+
+SHOWN = 200  # entries of the history, the newest
+NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
+
+
+def is_remote(pangu: Pangu) -> bool:
+    """Whether a server runs the model."""
+    return hasattr(pangu, "missing")
+
+
+def about(pangu: Pangu) -> str:
+    """The model in a few words."""
+    if is_remote(pangu):
+        return f"on {pangu.url}"
+    return f"{pangu.bits} bit, {pangu.device}"
+
+
+def context(pangu: Pangu) -> int:
+    """Tokens that fit; 0 if that is not known."""
+    if is_remote(pangu):
+        return pangu.context or 0
+    return pangu.config.max_position_embeddings
+
+
+def missing(pangu: Pangu, history: History | None) -> dict[str, str]:
+    """What cannot be had, and why, by the name of the control."""
+    found = {} if history is not None else {"history": NO_HISTORY}
+    if is_remote(pangu):
+        found |= {
+            "routing": pangu.missing("routing"),
+            "attention": pangu.missing("attention"),
+            "text": pangu.missing("template"),
+            "memory": pangu.missing("memory"),
+            "drawn": pangu.missing("drawn"),
+            "entropy": pangu.missing("entropy"),
+            "context": pangu.missing("context"),
+            "chat_branches": pangu.missing("chat_branches"),
+            "python": pangu.missing("receipt"),
+        } | {name: pangu.missing(name) for name in ("top_k", "min_p", "repetition_penalty")}
+    elif not getattr(pangu.config, "num_groups", 0):
+        found["routing"] = f"{pangu.name} is a dense model without experts; nothing is routed."
+    return {name: why for name, why in found.items() if why}
+
+
+def nodes(branches: Branches) -> list[dict[str, Any]]:
+    """The tree for the page: every branch after its parent, with how deep it stands."""
+
+    def below(parent: int | None, depth: int) -> Iterator[tuple[Branch, int]]:
+        for branch in branches.children(parent):
+            yield branch, depth
+            yield from below(branch.id, depth + 1)
+
+    return [
+        {
+            "id": branch.id,
+            "name": branch.name,
+            "at": None if branch.parent is None else branch.at,
+            "depth": depth,
+            "preview": "".join(step.text for step in branch.generation.steps[branch.at :])[:60],
+        }
+        for branch, depth in below(None, 0)
+    ]
+
+
+def tokens_of(pangu: Pangu, text: str) -> list[int]:
+    """The token that a text names: its id, a special token's name, a piece, or what it becomes."""
+    tokenizer, size = pangu.tokenizer, pangu.config.vocab_size
+    if text.isascii() and text.isdigit():
+        if int(text) >= size:
+            raise GenerationError(f"there is no token {text}; ids go from 0 to {size - 1}.")
+        return [int(text)]
+    if text in tokenizer.special_tokens:
+        return [tokenizer.special_tokens[text]]
+    return tokenizer.encode(text, add_bos=False)
+
+
+def history(kept: History | None) -> dict[str, Any]:
+    """The newest entries for the page."""
+    if kept is None:
+        return {"kind": "history", "entries": [], "file": "", "note": NO_HISTORY}
+    entries = kept.entries()
+    damaged = f" {len(kept.damaged)} damaged lines were left out." if kept.damaged else ""
+    words = (
+        f"{len(entries)} generations in {kept.path.name}"
+        + (f", the newest {SHOWN} here" if len(entries) > SHOWN else "")
+        + f". A click on the time brings prompt, settings and text back.{damaged}"
+    )
+    return {
+        "kind": "history",
+        "file": kept.path.name,
+        "note": words,
+        "entries": [_entry(entry) for entry in reversed(entries[-SHOWN:])],
+    }
+
+
+def exported(kept: History, form: str) -> dict[str, Any]:
+    """The whole history as a file that the page saves."""
+    name = f"{kept.path.stem}-export.{form}"
+    if form == "html":
+        return {"kind": "file", "name": name, "content": kept.to_html()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        kept.to_jsonl(path)
+        return {"kind": "file", "name": name, "content": path.read_text(encoding="utf-8")}
+
+
+def generation_of(entry: Entry) -> Generation:
+    """The generation that an entry of the history keeps, without what it does not keep.
+
+    Raises
+    ------
+    GenerationError
+        If its recipe is damaged.
+    """
+    recipe = Recipe.from_dict(entry.recipe)
+    tokens = entry.tokens
+    rows = zip(
+        tokens["ids"],
+        tokens["pieces"],
+        tokens["texts"],
+        tokens["logprobs"],
+        tokens["entropy_bits"],
+        tokens["spans"],
+        tokens.get("alternatives") or [()] * len(tokens["ids"]),
+        strict=True,
+    )
+    steps = tuple(
+        Step(
+            token_id=token,
+            piece=piece,
+            text=text,
+            logprob=math.nan if logprob is None else logprob,
+            alternatives=tuple(
+                Alternative(i, p, math.nan if lp is None else lp, True, math.nan)
+                for i, p, lp in others
+            ),
+            span=span,
+            drawn_logprob=math.nan,
+            entropy_bits=math.nan if entropy is None else entropy,
+        )
+        for token, piece, text, logprob, entropy, span, others in rows
+    )
+    said = "".join(step.text for step in steps)
+    return Generation(
+        token_ids=(*recipe.prompt_ids, *tokens["ids"]),
+        prompt_length=len(recipe.prompt_ids),
+        steps=steps,
+        finish_reason=entry.finish_reason,
+        tail=entry.text.removeprefix(said) if entry.text.startswith(said) else "",
+        recipe=recipe,
+    )
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """The playground's traits that ask the same again."""
+    sampling = recipe.sampling.as_dict()
+    found = {
+        **sampling,
+        "thinking": recipe.thinking,
+        "max_new_tokens": recipe.max_new_tokens,
+        "stop_strings": list(recipe.stop_strings),
+    }
+    if isinstance(recipe.prompt, str):
+        return {**found, "mode": "raw", "text": recipe.prompt}
+    if not recipe.prompt or not isinstance(recipe.prompt[0], Mapping):
+        raise GenerationError(
+            "this was asked with token ids, which the playground's text cannot hold; "
+            "pangu.generate takes them."
+        )
+    turns = [dict(turn) for turn in recipe.prompt]
+    system = turns.pop(0)["content"] if turns[0]["role"] == "system" else ""
+    asked = turns.pop()["content"] if turns and turns[-1]["role"] == "user" else ""
+    return {**found, "mode": "chat", "system": system, "turns": turns, "prompt": asked}
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    sampling = (entry.recipe or {}).get("sampling") or {}
+    shown = ("temperature", "top_p", "top_k", "seed")
+    return {
+        "id": entry.id,
+        "when": entry.time[:19].replace("T", " "),
+        "model": entry.model,
+        "prompt": as_text(entry.prompt)[:200],
+        "text": entry.text[:300],
+        "settings": ", ".join(f"{name} {sampling[name]}" for name in shown if name in sampling),
+    }

@@ -1,0 +1,269 @@
+/**
+ * One prompt, several columns: settings, models or precisions side by side, what differs marked.
+ *
+ * @typedef Model
+ * @property {string} prompt
+ * @property {"chat"|"raw"} mode
+ * @property {Object[]} columns     label, model, thinking and the settings of each
+ * @property {number} seed          of all columns
+ * @property {number} max_new_tokens
+ * @property {string[]} stop_strings
+ * @property {number} reference     the column that the others are compared with
+ * @property {boolean} running
+ *
+ * Messages to Python, {kind}: hello, want, bye, generate, stop.
+ * Messages from Python: {kind: "state", models, defaults, before, steps, statuses, error, differences}
+ * with steps [column][token] as of the playground; {kind: "steps", column, from, steps, status};
+ * {kind: "marks", error, differences: [column][place]}.
+ */
+
+const CSS = `
+:root:has(> body > main > .pw-compare) { color-scheme: light dark; }
+.pw-compare { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --shade: var(--jp-layout-color2, light-dark(#f2f2f2, #24282d)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); --other: light-dark(#f57c00, #ffa040); color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 8px 10px; font-variant-numeric: tabular-nums; }
+body[data-jp-theme-light=false] .pw-compare { --other: #ffa040; }
+.pw-compare [hidden] { display: none !important; }
+.pw-compare .row { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 6px 0; }
+.pw-compare .title { font-size: 15px; font-weight: 600; }
+.pw-compare .soft { color: var(--soft); }
+.pw-compare .small { font-size: 11.5px; }
+.pw-compare :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
+.pw-compare input, .pw-compare select, .pw-compare textarea { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 3px 6px; box-sizing: border-box; min-width: 0; }
+.pw-compare textarea { width: 100%; resize: vertical; field-sizing: content; min-height: 2.4em; max-height: 12em; overflow-wrap: anywhere; display: block; padding: 5px 8px; }
+.pw-compare button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 4px; padding: 2px 10px; cursor: pointer; }
+.pw-compare button:disabled { opacity: .45; cursor: default; }
+.pw-compare button.go { background: var(--mark); border-color: var(--mark); color: var(--jp-ui-inverse-font-color1, light-dark(#fff, #000)); font-weight: 600; padding: 5px 18px; }
+.pw-compare .note { border-left: 3px solid var(--jp-error-color1, #d32f2f); padding: 3px 10px; font-weight: 600; overflow-wrap: anywhere; }
+.pw-compare .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 12px; margin-top: 8px; }
+.pw-compare .column { border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; min-width: 0; display: flex; flex-direction: column; gap: 6px; }
+.pw-compare .column.base { border-color: var(--mark); box-shadow: inset 0 3px var(--mark); }
+.pw-compare .head { display: flex; gap: 6px; align-items: center; }
+.pw-compare .head input { flex: 1; font-weight: 600; }
+.pw-compare .fields { display: grid; grid-template-columns: 1fr 1fr; gap: 4px 8px; }
+.pw-compare .field { display: flex; flex-direction: column; font-size: 11.5px; color: var(--soft); }
+.pw-compare .field > * { color: var(--ink); width: 100%; }
+.pw-compare .key { margin-top: 6px; }
+.pw-compare summary { cursor: pointer; }
+.pw-compare .wide { grid-column: 1 / -1; }
+.pw-compare .said { font-size: 14px; line-height: 1.8; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; border-top: 1px solid var(--line); padding-top: 6px; min-height: 4em; max-height: 50vh; overflow: auto; flex: 1; }
+.pw-compare .token.turning { unicode-bidi: isolate; }
+.pw-compare .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 8px; margin-bottom: 6px; }
+.pw-compare .token.quiet { font-size: 10px; color: var(--soft); font-family: var(--jp-code-font-family, monospace); }
+.pw-compare .token.other { background: color-mix(in srgb, var(--other) 24%, transparent); text-decoration: underline wavy var(--other); text-underline-offset: 4px; }
+.pw-compare .token.parts::before { content: "≠"; font-weight: 700; color: var(--other); padding: 0 2px; }
+`;
+
+const FIELDS = [["temperature", 0.1], ["top_p", 0.05], ["top_k", 1], ["min_p", 0.01], ["repetition_penalty", 0.05]];
+const element = (tag, className, ...content) => {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...content.filter((part) => part !== undefined && part !== null));
+  return node;
+};
+const button = (text, label, call, className = "") => {
+  const node = element("button", className, text);
+  node.type = "button";
+  if (label) node.setAttribute("aria-label", label), node.title = label;
+  node.addEventListener("click", call);
+  return node;
+};
+const field = (text, control, label = text, className = "") => {
+  control.setAttribute("aria-label", label);
+  return element("label", `field ${className}`, element("span", "", text), control);
+};
+
+function render({ model, el }) {
+  const root = element("div", "pw-compare");
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  root.append(element("style", "", CSS));
+  el.append(root);
+  const undo = [];
+  const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
+  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  let state = { models: [], defaults: {}, before: 0, statuses: [] }, columns = [];
+
+  // -- what is asked, and of all columns the same -------------------------------------------------------
+
+  const area = element("textarea"), before = element("span", "soft small"), note = element("div", "note");
+  area.dir = "auto";
+  area.placeholder = "Ask something. Ctrl+Enter generates, Escape stops.";
+  area.setAttribute("aria-label", "prompt to compare");
+  area.addEventListener("change", () => set({ prompt: area.value }));
+  const number = (name, label) => {
+    const input = element("input");
+    Object.assign(input, { type: "number", step: 1 });
+    input.style.width = "7em";
+    input.setAttribute("aria-label", label);
+    input.addEventListener("change", () => { if (input.value !== "") set({ [name]: Math.round(Number(input.value)) }); });
+    const show = () => { input.value = model.get(name); };
+    on(`change:${name}`, show);
+    show();
+    return element("label", "soft", `${label} `, input);
+  };
+  const go = button("Generate all", "", generate, "go"), halt = button("Stop all", "", () => model.send({ kind: "stop" }));
+  const add = button("+ column", "add a column, a copy of the last", () => {
+    const all = model.get("columns"), labels = all.map((column) => column.label);
+    let count = all.length + 1;
+    while (labels.includes(`column ${count}`)) count += 1;
+    set({ columns: [...all, { ...all.at(-1), label: `column ${count}` }] });
+  });
+  const summary = element("span", "soft"), grid = element("div", "columns");
+  const key = element("div", "soft small key", "The framed column is what the others are compared with. ≠ stands where a column first differs from it; underlined tokens are not in it.");
+  note.hidden = true;
+  note.setAttribute("role", "alert");
+  summary.setAttribute("role", "status");
+  root.append(element("div", "row", element("span", "title", "Comparison"), before), area, element("div", "row", go, halt, number("seed", "seed"), number("max_new_tokens", "max tokens"), add, summary), note, grid, key);
+  function generate() {
+    if (model.get("running")) return;
+    set({ prompt: area.value });
+    model.send({ kind: "generate" });
+  }
+
+  // -- columns --------------------------------------------------------------------------------------------
+
+  const change = (place, values) => set({ columns: model.get("columns").map((column, n) => (n === place ? { ...column, ...values } : column)) });
+  const select = (options, value, call) => {
+    const control = element("select");
+    for (const option of options) control.append(new Option(option, option));
+    control.value = value;
+    control.addEventListener("change", () => call(control.value));
+    return control;
+  };
+  const opened = new Set(); // columns whose further settings are shown
+  function drawColumns() {
+    const settings = model.get("columns"), kept = columns.map((column) => column.steps);
+    columns = settings.map((column, place) => {
+      const name = element("input"), fields = element("div", "fields"), rest = element("div", "fields"), said = element("div", "said"), status = element("div", "soft small");
+      name.value = column.label;
+      name.setAttribute("aria-label", `label of column ${place + 1}`);
+      name.addEventListener("change", () => {
+        const taken = settings.some((other, n) => n !== place && other.label === name.value.trim());
+        if (name.value.trim() && !taken) change(place, { label: name.value.trim() });
+        else name.value = column.label;
+      });
+      if (state.models.length > 1) fields.append(field("model", select(state.models, column.model, (value) => change(place, { model: value })), `model of ${column.label}`, "wide"));
+      fields.append(field("thinking", select(["slow", "fast", "auto"], column.thinking, (value) => change(place, { thinking: value })), `thinking of ${column.label}`));
+      for (const [setting, step] of FIELDS) {
+        const input = element("input"), label = setting.replace("_", setting === "repetition_penalty" ? " " : "-");
+        Object.assign(input, { type: "number", step, min: 0, value: column[setting] });
+        input.addEventListener("change", () => { if (input.value !== "") change(place, { [setting]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) }); });
+        (setting === "temperature" ? fields : rest).append(field(label, input, `${label} of ${column.label}`));
+      }
+      const more = element("details", "", element("summary", "soft small", "more settings"), rest);
+      more.open = opened.has(place);
+      more.addEventListener("toggle", () => opened[more.open ? "add" : "delete"](place));
+      const base = button("compare with", `compare the others with ${column.label}`, () => set({ reference: place }), "small");
+      const drop = button("×", `remove ${column.label}`, () => {
+        const left = model.get("columns").filter((_, n) => n !== place);
+        set({ reference: Math.min(model.get("reference"), left.length - 1) });
+        kept.splice(place, 1);
+        columns.splice(place, 1);
+        state.statuses.splice(place, 1);
+        set({ columns: left });
+      }, "small");
+      drop.disabled = settings.length < 2;
+      const box = element("div", "column", element("div", "head", name, base, drop), fields, more, said, status);
+      return { box, said, status, base, inputs: [name, ...box.querySelectorAll(".fields input, .fields select"), drop], steps: [], tokens: [], stretch: null };
+    });
+    grid.replaceChildren(...columns.map((column) => column.box));
+    columns.forEach((column, place) => append(column, kept[place] || []));
+    drawState();
+  }
+  /** Write steps that are new; everything goes through textContent. */
+  function append(column, fresh) {
+    const { said } = column, atEnd = said.scrollTop + said.clientHeight >= said.scrollHeight - 30;
+    for (const step of fresh) {
+      if (column.stretch?.dataset.span !== step.span) {
+        column.stretch = element("span", `stretch ${step.span}`);
+        column.stretch.dataset.span = step.span;
+        said.append(column.stretch);
+      }
+      const node = element("span", step.text ? "token" : "token quiet", step.text || step.piece);
+      if (/[\u202a-\u202e\u2066-\u2069]/.test(node.textContent)) node.classList.add("turning"); // keep the direction of what follows
+      node.title = step.logprob === null ? step.piece : `“${step.piece}” ${(100 * Math.exp(step.logprob)).toFixed(1)} %`;
+      column.stretch.append(node);
+      column.steps.push(step);
+      column.tokens.push(node);
+    }
+    if (atEnd) said.scrollTop = said.scrollHeight;
+  }
+
+  // -- what differs ---------------------------------------------------------------------------------------
+
+  /** Where a column first differs from the one of reference, as far as both have come. */
+  function firstDifference(column, base) {
+    const both = Math.min(column.steps.length, base.steps.length);
+    for (let place = 0; place < both; place++) if (column.steps[place].id !== base.steps[place].id) return place;
+    return model.get("running") || column.steps.length <= base.steps.length ? -1 : both;
+  }
+  function drawState() {
+    const running = model.get("running"), base = columns[model.get("reference")] || columns[0], same = [];
+    go.disabled = add.disabled = running;
+    halt.disabled = !running;
+    columns.forEach((column, place) => {
+      column.box.classList.toggle("base", column === base);
+      column.base.disabled = column === base;
+      for (const input of column.inputs) input.disabled = running || (input.textContent === "×" && columns.length < 2);
+      const parts = column === base ? -1 : firstDifference(column, base), now = state.statuses[place] || {};
+      if (column.parts !== parts) column.tokens[column.parts]?.classList.remove("parts");
+      column.parts = parts;
+      column.tokens[parts]?.classList.add("parts");
+      const others = new Set((!running && state.differences?.[place]) || []);
+      column.tokens.forEach((node, n) => node.classList.toggle("other", others.has(n)));
+      const words = [];
+      if (column.steps.length) words.push(`${column.steps.length} tokens`);
+      if (now.reason && !running) words.push(now.reason);
+      if (column !== base && column.steps.length) words.push(parts >= 0 ? `differs from token ${parts} on` : column.steps.length === base.steps.length ? "the same" : "the same so far");
+      column.status.textContent = words.join(" · ");
+      if (column !== base && column.steps.length && parts < 0 && column.steps.length === base.steps.length) same.push(place);
+    });
+    summary.textContent = running ? "generating" : !base?.steps.length || columns.length < 2 ? "" : `${same.length} of ${columns.length - 1} the same as ${model.get("columns")[columns.indexOf(base)].label}`;
+    root.dataset.state = running ? "running" : state.error ? "error" : base?.steps.length ? "ended" : "";
+    note.textContent = state.error || "";
+    note.hidden = !state.error;
+  }
+
+  // -- hearing Python and the keyboard ----------------------------------------------------------------------
+
+  function hear(message) {
+    if (message.kind === "state") {
+      state = message;
+      before.textContent = state.before ? `after ${state.before} earlier turn${state.before === 1 ? "" : "s"} of the conversation` : "";
+      columns = [];
+      drawColumns();
+      columns.forEach((column, place) => append(column, state.steps[place] || []));
+      drawState();
+      root.dataset.ready = "true";
+    } else if (message.kind === "steps") {
+      const column = columns[message.column];
+      if (!column || message.from > column.steps.length) return model.send({ kind: "want" }); // something was missed
+      append(column, message.steps.slice(column.steps.length - message.from));
+      state.statuses[message.column] = message.status;
+      drawState();
+    } else if (message.kind === "marks") {
+      Object.assign(state, message);
+      drawState();
+    }
+  }
+  root.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
+    else if (event.key === "Escape" && model.get("running")) model.send({ kind: "stop" });
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  const drawPrompt = () => {
+    area.value = model.get("prompt");
+    area.placeholder = model.get("mode") === "raw" ? "The text that the model goes on with." : area.placeholder;
+    before.title = model.get("stop_strings").length ? `stop strings: ${model.get("stop_strings").join(", ")}` : "";
+  };
+  drawPrompt();
+  for (const name of ["prompt", "mode", "stop_strings"]) on(`change:${name}`, drawPrompt);
+  on("change:columns", drawColumns);
+  for (const name of ["reference", "running"]) on(`change:${name}`, drawState);
+  on("msg:custom", hear);
+  model.send({ kind: "hello" });
+  model.send({ kind: "want" });
+  return () => { undo.forEach((call) => call()); model.send({ kind: "bye" }); };
+}
+
+export default { render };

@@ -1,0 +1,339 @@
+"""The same prompt under several settings, models or precisions, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import traitlets
+from matplotlib.figure import Figure
+
+from workbench.errors import GenerationError
+from workbench.sampling import Sampling
+from workbench.views._generating import PAUSE, GeneratingView, News, reason, step_message
+from workbench.views._widget import SCRIPTS, Answer
+
+if TYPE_CHECKING:
+    from workbench.pangu import Pangu
+    from workbench.steps import Generation
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "logit_bias")
+DEFAULTS = {name: value for name, value in Sampling().as_dict().items() if name in SAMPLING}
+
+
+class ComparisonView(GeneratingView):
+    """One prompt, several columns: settings, models or precisions, with the same random numbers.
+
+    All columns stream at once, token by token in turn. The place where a column first differs from
+    the column of reference is marked, and every token that is not in that one.
+
+    Parameters
+    ----------
+    models
+        A loaded model, or a dict {label: model}; also what `workbench.connect` gives.
+    prompt
+        A user's turn, a list of messages, or with mode="raw" a text.
+    columns
+        A dict {label: Sampling, or settings of a column}, or a list of such settings: "label",
+        "model" (a label of `models`), "thinking" and those of `Sampling` but for the seed. By
+        default every model with the usual settings; of one model the usual settings and greedy.
+
+    Attributes
+    ----------
+    prompt : str
+    mode : "chat" or "raw"
+    columns : list of dict
+    seed, max_new_tokens : int
+        The same for all columns. Every place of an answer has its own random number, so columns
+        that agree so far draw with the same one.
+    stop_strings : list of str
+    reference : int
+        The column that the others are compared with.
+    running : bool
+    generations : dict of Generation
+        By label, what has ended.
+
+    Raises
+    ------
+    GenerationError
+        For settings of another name, a label that stands twice, or a model that is not there.
+    """
+
+    _script = SCRIPTS / "comparison_view.js"
+    _esm = _script
+    prompt = traitlets.Unicode("").tag(sync=True)
+    mode = traitlets.Enum(["chat", "raw"], "chat").tag(sync=True)
+    columns = traitlets.List(traitlets.Dict()).tag(sync=True)
+    seed = traitlets.Int(0).tag(sync=True)
+    max_new_tokens = traitlets.Int(128).tag(sync=True)
+    stop_strings = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    reference = traitlets.Int(0).tag(sync=True)
+    running = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(
+        self,
+        models: Pangu | Mapping[str, Pangu],
+        prompt: str | Sequence[Mapping[str, str]] = "",
+        columns: Mapping[str, Sampling | Mapping[str, Any]] | Sequence[Mapping[str, Any]] | None = None,
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        self.models = dict(models) if isinstance(models, Mapping) else {models.name: models}
+        if not self.models:
+            raise GenerationError("there is no model to compare; pass one, or {label: model}.")
+        self.generations: dict[str, Generation] = {}
+        self._before: list[dict[str, str]] = []  # turns of the conversation before the prompt
+        if not isinstance(prompt, str):
+            turns = [dict(turn) for turn in prompt]
+            prompt = turns.pop()["content"] if turns and turns[-1]["role"] == "user" else ""
+            self._before = turns
+        self._shown: list[list[dict[str, Any]]] = []  # steps on screen, by column
+        self._statuses: list[dict[str, Any]] = []
+        self._error = ""
+        super().__init__(prompt=prompt, columns=self._given(columns), **settings)
+        self.observe(self._mark, "reference")
+
+    # -- from Python ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Generate all columns; returns at once.
+
+        Raises
+        ------
+        GenerationError
+            If they are being generated.
+        """
+        self._error = ""
+        self._begin(self._generate)
+
+    def wait(self, timeout: float | None = None) -> dict[str, Generation] | None:
+        """Wait for the end and return `generations`; None after an error, which is on screen."""
+        super().wait(timeout)
+        return None if self._error else self.generations
+
+    @property
+    def recipes(self) -> dict[str, Any]:
+        """What it takes to generate every column again, by label."""
+        return {label: generation.recipe for label, generation in self.generations.items()}
+
+    def table(self) -> pd.DataFrame:
+        """One row per column: its text, and how it differs from the column of reference.
+
+        Columns: label, model, tokens, first_difference (the token's place; none if they are the
+        same), same (share of tokens that are in the reference too, in its order), logprob_mean
+        (natural logarithm), finish_reason, text.
+        """
+        rows = []
+        for column in self.columns:
+            generation = self.generations.get(column["label"])
+            if generation is None:
+                continue
+            ids = _ids(generation)
+            others = _differences(self._reference_ids(), ids)
+            known = [step.logprob for step in generation.steps]
+            rows.append(
+                {
+                    "label": column["label"],
+                    "model": column["model"],
+                    "tokens": len(ids),
+                    "first_difference": _first_difference(self._reference_ids(), ids),
+                    "same": 1 - len(others) / len(ids) if ids else 1.0,
+                    "logprob_mean": sum(known) / len(known) if known else None,
+                    "finish_reason": generation.finish_reason,
+                    "text": generation.text,
+                }
+            )
+        frame = pd.DataFrame(rows)
+        return frame.astype({"first_difference": "Int64"}) if rows else frame
+
+    def figure(self) -> Figure:
+        """All texts beside one another for print."""
+        count = max(1, len(self.columns))
+        figure = Figure(figsize=(max(6, 3 * count), 3), layout="constrained")
+        for place, column in enumerate(self.columns):
+            generation = self.generations.get(column["label"])
+            text = f"{column['label']}\n\n{generation.text if generation else ''}"
+            axes = figure.add_subplot(1, count, place + 1)
+            axes.axis("off")
+            axes.text(0, 1, text.replace("$", r"\$"), va="top", wrap=True, fontsize=8)
+        figure.suptitle(self.prompt.replace("$", r"\$"), fontsize=9)
+        return figure
+
+    # -- what the page asks ---------------------------------------------------------------------
+
+    def answer(self, question: dict[str, Any]) -> Answer | None:
+        """Act on a button; a page that is new gets all there is to show."""
+        kind = question.get("kind")
+        if kind == "want":
+            return self._state(), []
+        if kind in ("hello", "bye"):
+            self._count_pages(1 if kind == "hello" else -1)
+        elif kind == "stop":
+            self.stop()
+        elif kind == "generate" and not self.running:
+            self.start()
+        return None
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "kind": "state",
+            "models": list(self.models),
+            "defaults": {"model": next(iter(self.models)), "thinking": "slow", **DEFAULTS},
+            "before": len(self._before),
+            "steps": self._shown,
+            "statuses": self._statuses,
+            "error": self._error,
+            **self._marks(),
+        }
+
+    # -- generating -----------------------------------------------------------------------------
+
+    def _generate(self) -> None:
+        """In the thread: one token of every column in turn, so that all are seen to grow."""
+        if not self.prompt.strip() and not self._before:
+            raise GenerationError("the prompt is empty; type something first.")
+        streams = [self._stream(column) for column in self.columns]
+        self.generations = {}
+        self._shown = [[] for _ in streams]
+        self._statuses = [{} for _ in streams]
+        self.send(self._state())
+        pause = PAUSE * len(streams)
+        news = [News(self._sender(place), pause=pause) for place in range(len(streams))]
+        going = list(range(len(streams)))
+        try:
+            while going:
+                for place in list(going):
+                    step = next(streams[place], None)
+                    if step is None:
+                        going.remove(place)
+                        self._finish(place, streams[place].generation, news[place])
+                        continue
+                    message = step_message(step)
+                    self._shown[place].append(message)
+                    news[place].add(message, lambda place=place: {"tokens": news[place].count})
+        finally:
+            for place in going:
+                streams[place].close()
+                self._finish(place, streams[place].generation, news[place])
+
+    def _stream(self, column: Mapping[str, Any]) -> Any:
+        sampling = Sampling(seed=self.seed, **{name: column[name] for name in SAMPLING})
+        asked = [{"role": "user", "content": self.prompt}] if self.prompt.strip() else []
+        return self.models[column["model"]].stream(
+            self.prompt if self.mode == "raw" else [*self._before, *asked],
+            self.max_new_tokens,
+            sampling,
+            thinking=column["thinking"],
+            stop=self._stop,
+            stop_strings=tuple(self.stop_strings),
+        )
+
+    def _finish(self, place: int, generation: Generation, news: News) -> None:
+        self.generations[self.columns[place]["label"]] = generation
+        self._statuses[place] = {
+            "tokens": news.count,
+            "reason": reason(generation),
+            "tail": generation.tail,
+        }
+        news.flush(self._statuses[place])
+
+    def _sender(self, place: int) -> Any:
+        def send(start: int, steps: list[Any], status: dict[str, Any]) -> None:
+            content = {"kind": "steps", "column": place, "from": start, "steps": steps}
+            self.send({**content, "status": status})
+
+        return send
+
+    def _fail(self, text: str) -> None:
+        self._error = text
+
+    def _ended(self) -> None:
+        self._mark()
+
+    # -- differences ----------------------------------------------------------------------------
+
+    def _mark(self, _change: Any = None) -> None:
+        self.send({"kind": "marks", "error": self._error, **self._marks()})
+
+    def _marks(self) -> dict[str, Any]:
+        """By column, the tokens that are not in the column of reference; none while it runs."""
+        if self.running or not self.generations:
+            return {"differences": []}
+        base = self._reference_ids()
+        found = []
+        for column in self.columns:
+            generation = self.generations.get(column["label"])
+            found.append([] if generation is None else _differences(base, _ids(generation)))
+        return {"differences": found}
+
+    def _reference_ids(self) -> list[int]:
+        place = min(self.reference, len(self.columns) - 1)
+        generation = self.generations.get(self.columns[place]["label"])
+        return _ids(generation) if generation else []
+
+    # -- columns --------------------------------------------------------------------------------
+
+    def _given(self, columns: Any) -> list[dict[str, Any]]:
+        if columns is None:
+            if len(self.models) > 1:
+                columns = [{"label": label, "model": label} for label in self.models]
+            else:
+                columns = {"usual": Sampling(), "greedy": Sampling.greedy()}
+        if isinstance(columns, Mapping):
+            columns = [
+                {"label": label, **(vars(given) if isinstance(given, Sampling) else given)}
+                for label, given in columns.items()
+            ]
+        return [dict(column) for column in columns]
+
+    @traitlets.validate("columns")
+    def _valid_columns(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
+        first = next(iter(self.models))
+        known = {"label", "model", "thinking", "seed", *SAMPLING}
+        found: list[dict[str, Any]] = []
+        for place, given in enumerate(proposal["value"]):
+            if unknown := given.keys() - known:
+                raise GenerationError(
+                    f"a column has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(known))}."
+                )
+            column = {"label": f"column {place + 1}", "model": first, "thinking": "slow"}
+            column |= DEFAULTS | {k: v for k, v in given.items() if k != "seed"}
+            column["logit_bias"] = [list(pair) for pair in column["logit_bias"]]
+            if column["model"] not in self.models:
+                raise GenerationError(
+                    f"there is no model {column['model']!r}; there are {', '.join(self.models)}."
+                )
+            if column["label"] in [other["label"] for other in found]:
+                raise GenerationError(f"the label {column['label']!r} stands twice; name it anew.")
+            found.append(column)
+        if not found:
+            raise GenerationError("there is no column to generate; pass at least one.")
+        return found
+
+    @traitlets.validate("reference")
+    def _valid_reference(self, proposal: dict[str, Any]) -> int:
+        if not 0 <= proposal["value"] < len(self.columns):
+            raise GenerationError(
+                f"there is no column {proposal['value']}; expected 0 to {len(self.columns) - 1}."
+            )
+        return proposal["value"]
+
+
+def _ids(generation: Generation) -> list[int]:
+    return [step.token_id for step in generation.steps]
+
+
+def _differences(base: Sequence[int], ids: Sequence[int]) -> list[int]:
+    """Places in `ids` that are in no block that both have in the same order."""
+    places = set(range(len(ids)))
+    for block in SequenceMatcher(None, base, ids, autojunk=False).get_matching_blocks():
+        places -= set(range(block.b, block.b + block.size))
+    return sorted(places)
+
+
+def _first_difference(base: Sequence[int], ids: Sequence[int]) -> int | None:
+    for place, (one, other) in enumerate(zip(base, ids, strict=False)):
+        if one != other:
+            return place
+    return None if len(base) == len(ids) else min(len(base), len(ids))

@@ -1,0 +1,122 @@
+"""A history as one page: no script, no request, and every text is only text."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.history import Entry
+
+# Even if something were interpreted, the browser would run and load nothing.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+VISIBLE = "\n\t\u200c\u200d"  # joiners are a part of Persian words and of emoji
+LEVELS = 5  # shades of a token's probability
+CSS = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f1f1f; background: #fff; }
+article { border-top: 1px solid #ccc; padding: 1rem 0; }
+h2 { font-size: 1rem; margin: 0 0 .5rem; font-weight: 600; }
+h3 { font-size: .8rem; margin: .6rem 0 .2rem; color: #555; font-weight: 600; }
+.text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; font-family: ui-monospace, monospace; font-size: .9rem; margin: 0; padding: .5rem; background: #f6f6f6; border-radius: 4px; }
+.facts, .legend { color: #555; font-size: .85rem; }
+.thinking { font-style: italic; border-bottom: 1px dotted currentColor; }
+.control { font-size: .75em; border: 1px solid currentColor; border-radius: 3px; padding: 0 2px; color: #8a3b00; font-style: normal; }
+.p0 { background: #f6b26b; } .p1 { background: #fbd5a5; } .p2 { background: #fdebd3; } .p3 { background: #eef6ea; } .p4 { background: #d4ebc8; }
+.stars { letter-spacing: .1em; color: #8a3b00; }
+details { margin: .4rem 0; } summary { cursor: pointer; font-size: .85rem; color: #555; }
+@media (prefers-color-scheme: dark) {
+  body { color: #e6e6e6; background: #151515; } .text { background: #222; } article { border-color: #444; }
+  h3, .facts, .legend, summary { color: #aaa; } .control, .stars { color: #ffb27a; }
+  .p0 { background: #7a4306; } .p1 { background: #5d3a12; } .p2 { background: #40301c; } .p3 { background: #23301f; } .p4 { background: #234419; }
+}
+"""
+
+
+def history_page(entries: Sequence[Entry], title: str) -> str:
+    """The page; see `History.to_html`."""
+    legend = " ".join(
+        f'<span class="p{level}">{100 * level // LEVELS}–{100 * (level + 1) // LEVELS} %</span>'
+        for level in range(LEVELS)
+    )
+    articles = "\n".join(_article(number, entry) for number, entry in enumerate(entries, 1))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{shown(title, marks=False)}</title><style>{CSS}</style></head><body>\n"
+        f"<h1>{shown(title)}</h1>\n"
+        f'<p class="facts">{len(entries)} generation{"" if len(entries) == 1 else "s"}, oldest first.</p>'
+        f'<p class="legend">A token\'s probability: {legend}; hovering it tells the number. '
+        "Thinking is in italics.</p>\n"
+        f"{articles}\n</body></html>\n"
+    )
+
+
+def shown(text: str, marks: bool = True) -> str:
+    """A text as HTML that shows it: characters that would be invisible or turn the line by name."""
+    parts = []
+    for character in text:
+        if character in VISIBLE or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
+            parts.append(html.escape(character))
+        elif marks:
+            parts.append(f'<span class="control">U+{ord(character):04X}</span>')
+        else:
+            parts.append(f"U+{ord(character):04X}")
+    return "".join(parts)
+
+
+# -- inside -------------------------------------------------------------------------------------
+
+
+def _article(number: int, entry: Entry) -> str:
+    facts = [entry.finish_reason, f"{entry.num_tokens} tokens"]
+    if entry.seconds:
+        facts.append(f"{entry.seconds:.1f} s")
+    if entry.logprob_mean is not None:
+        facts.append(f"mean log-probability {entry.logprob_mean:.2f}")
+    rating = ""
+    if entry.rating:
+        stars = "★" * entry.rating + "☆" * (5 - entry.rating)
+        rating = f' <span class="stars" title="{entry.rating} of 5">{stars}</span>'
+    note = (
+        f'<h3>Note</h3><div class="text" dir="auto">{shown(entry.note)}</div>' if entry.note else ""
+    )
+    lines = [f"{name}: {_compact(value)}" for name, value in entry.recipe.items()]
+    return (
+        f'<article id="{shown(entry.id, marks=False)}">'
+        f"<h2>{number}. {shown(entry.model)}{rating}</h2>"
+        f'<div class="facts">{shown(entry.time)}: {shown(", ".join(facts))}</div>'
+        f'<h3>Prompt</h3><div class="text" dir="auto">{shown(entry.prompt)}</div>'
+        f'<h3>Text</h3><div class="text" dir="auto">{_tokens(entry)}</div>{note}'
+        f"<details><summary>Recipe</summary>"
+        f'<div class="text">{shown(chr(10).join(lines))}</div></details></article>'
+    )
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _tokens(entry: Entry) -> str:
+    """The text by tokens, if they make it up; else as it is."""
+    tokens = entry.tokens
+    texts = tokens.get("texts") or []
+    if "".join(texts) != entry.text:
+        return shown(entry.text)
+    columns = [tokens.get(name) or [None] * len(texts) for name in ("pieces", "logprobs", "spans")]
+    parts = []
+    for text, piece, logprob, span in zip(texts, *columns, strict=False):
+        if not text:
+            continue  # a special token, or a part of the next one's character
+        classes, title = ["thinking"] if span == "thinking" else [], ""
+        if logprob is not None:
+            chance = math.exp(min(0.0, logprob))
+            classes.append(f"p{min(LEVELS - 1, int(chance * LEVELS))}")
+            title = f' title="{shown(repr(piece), marks=False)}: {100 * chance:.1f} %"'
+        kind = f' class="{" ".join(classes)}"' if classes else ""
+        parts.append(f"<span{kind}{title}>{shown(text)}</span>")
+    return "".join(parts)

@@ -1,0 +1,326 @@
+/**
+ * A prompt matrix: one row per prompt, one column per setting and model; texts, ratings, notes.
+ *
+ * @typedef Model
+ * @property {number} cell      the selected one, -1 for none
+ * @property {boolean} running
+ *
+ * Messages to Python, {kind}: hello, want, bye, run, stop, {detail, cell}, {rate, cell, rating, note}.
+ * Messages from Python: {kind: "state", template, variables, rows, columns, cells: [row, column, shown],
+ * path, stale, done, failed, error}; {kind: "cell", cell, shown}; {kind: "more", cell, from, written:
+ * [text, span]}; {kind: "progress", done, failed, error}; {kind: "detail", cell, system, prompt, python,
+ * texts, pieces, logprobs, spans}.
+ */
+
+const CSS = `
+:root:has(> body > main > .pw-matrix) { color-scheme: light dark; }
+.pw-matrix { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --shade: var(--jp-layout-color2, light-dark(#f2f2f2, #24282d)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); --warm: light-dark(#f57c00, #ffa040); --bad: var(--jp-error-color1, #d32f2f); --code: var(--jp-code-font-family, ui-monospace, monospace); color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 8px 10px; font-variant-numeric: tabular-nums; }
+body[data-jp-theme-light=false] .pw-matrix { --warm: #ffa040; }
+.pw-matrix [hidden] { display: none !important; }
+.pw-matrix .row { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 6px 0; }
+.pw-matrix .title { font-size: 15px; font-weight: 600; }
+.pw-matrix .soft { color: var(--soft); }
+.pw-matrix .small { font-size: 11.5px; }
+.pw-matrix :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
+.pw-matrix button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 4px; padding: 2px 10px; cursor: pointer; }
+.pw-matrix button:disabled { opacity: .45; cursor: default; }
+.pw-matrix button.go { background: var(--mark); border-color: var(--mark); color: var(--jp-ui-inverse-font-color1, light-dark(#fff, #000)); font-weight: 600; padding: 5px 18px; }
+.pw-matrix button.halt { padding: 5px 14px; }
+.pw-matrix progress { width: 140px; accent-color: var(--mark); }
+.pw-matrix .warn { border-left: 3px solid var(--bad); padding: 3px 10px; font-weight: 600; overflow-wrap: anywhere; white-space: pre-wrap; margin: 6px 0; }
+.pw-matrix .hint { border-left: 3px solid var(--mark); padding: 3px 10px; margin: 6px 0; }
+.pw-matrix .template { font: 12px/1.5 var(--code); background: var(--shade); border-radius: 4px; padding: 5px 8px; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 8em; overflow: auto; unicode-bidi: plaintext; }
+.pw-matrix .template b { color: var(--mark); }
+.pw-matrix .frame { overflow: auto; max-height: 70vh; border: 1px solid var(--line); border-radius: 6px; margin-top: 8px; }
+.pw-matrix table { border-collapse: separate; border-spacing: 0; width: 100%; table-layout: fixed; min-width: calc(150px + var(--columns) * 200px); background: var(--paper); }
+.pw-matrix th, .pw-matrix td { border-right: 1px solid var(--line); border-bottom: 1px solid var(--line); padding: 6px 8px; vertical-align: top; text-align: left; font-weight: inherit; }
+.pw-matrix th { background: var(--shade); overflow-wrap: anywhere; }
+.pw-matrix thead th { position: sticky; top: 0; z-index: 2; }
+.pw-matrix tbody th { position: sticky; left: 0; z-index: 1; }
+.pw-matrix thead th:first-child { left: 0; z-index: 3; }
+.pw-matrix col.names { width: 150px; }
+.pw-matrix .variable { display: block; max-height: 7em; overflow: auto; white-space: pre-wrap; unicode-bidi: plaintext; margin-bottom: 4px; }
+.pw-matrix .cell[aria-selected=true] { box-shadow: inset 0 0 0 2px var(--mark); }
+.pw-matrix .cell { cursor: pointer; }
+.pw-matrix .said { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-height: 14em; overflow: auto; min-height: 1.5em; }
+.pw-matrix .thinking { color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 8px; margin-bottom: 4px; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
+.pw-matrix summary { cursor: pointer; color: var(--soft); font-size: 11.5px; }
+.pw-matrix .running .said::after { content: "▍"; color: var(--mark); }
+.pw-matrix .facts { color: var(--soft); font-size: 11.5px; margin-top: 4px; }
+.pw-matrix .failed .facts { color: var(--bad); font-size: 13px; overflow-wrap: anywhere; }
+.pw-matrix .marks { display: flex; gap: 6px; align-items: center; margin-top: 4px; }
+.pw-matrix .marks button { border: 0; padding: 0 1px; font-size: 15px; line-height: 1; color: var(--soft); }
+.pw-matrix .marks button[aria-checked=true], .pw-matrix .marks button.under { color: var(--warm); }
+.pw-matrix .marks input { flex: 1; min-width: 0; font: inherit; font-size: 12px; color: inherit; background: transparent; border: 1px solid transparent; border-bottom-color: var(--line); padding: 1px 3px; }
+.pw-matrix .marks input:focus { border-color: var(--mark); border-radius: 3px; }
+.pw-matrix .detail { border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; margin-top: 8px; }
+.pw-matrix .asked { font: 12px/1.5 var(--code); background: var(--shade); border-radius: 4px; padding: 5px 8px; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 12em; overflow: auto; unicode-bidi: plaintext; }
+.pw-matrix .tokens { font-size: 14px; line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-height: 24em; overflow: auto; margin-top: 6px; }
+.pw-matrix .token { border-radius: 3px; padding: 2px 0 1px; }
+.pw-matrix .token.quiet { font: 10.5px/1 var(--code); color: var(--soft); padding: 0 2px; }
+.pw-matrix .token.thought { font-style: italic; }
+.pw-matrix .c1 { background: color-mix(in srgb, var(--warm) 12%, transparent); border-bottom: 1px dotted var(--warm); }
+.pw-matrix .c2 { background: color-mix(in srgb, var(--warm) 26%, transparent); border-bottom: 1px solid var(--warm); }
+.pw-matrix .c3 { background: color-mix(in srgb, var(--warm) 42%, transparent); border-bottom: 2px solid var(--warm); }
+.pw-matrix .c4 { background: color-mix(in srgb, var(--warm) 62%, transparent); border-bottom: 3px double var(--ink); }
+.pw-matrix .control { font: 10px/1 var(--code); border: 1px solid currentColor; border-radius: 3px; padding: 0 2px; color: var(--bad); font-style: normal; }
+.pw-matrix .legend span { padding: 0 6px; margin-right: 3px; }
+`;
+
+const LIMITS = [0.8, 0.5, 0.2, 0.05]; // a token's class is the number of limits it stays below
+const VARIABLE = /\\\{\{|\{\{\s*([^\W\d]|[\p{L}_])[\p{L}\p{N}_]*\s*\}\}/gu;
+const element = (tag, className, ...content) => {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...content.filter((part) => part !== undefined && part !== null));
+  return node;
+};
+const button = (text, label, call, className = "") => {
+  const node = element("button", className, text);
+  node.type = "button";
+  if (label) node.setAttribute("aria-label", label), node.title = label;
+  node.addEventListener("click", call);
+  return node;
+};
+const HIDDEN = /([\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff])/;
+/** A text as nodes; signs that would be invisible or turn the direction of a line stand there by name. */
+const visible = (text) => text.split(HIDDEN).map((part, place) => (place % 2 ? element("span", "control", `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`) : part)).filter((part) => part !== "");
+const shade = (logprob) => (logprob === null || logprob === undefined ? 0 : LIMITS.filter((limit) => Math.exp(logprob) < limit).length);
+
+function render({ model, el }) {
+  const root = element("div", "pw-matrix");
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  root.append(element("style", "", CSS));
+  el.append(root);
+  const undo = [];
+  const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
+  let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], detailed = null;
+
+  const go = button("", "", () => { if (!model.get("running")) model.send({ kind: "run" }); }, "go");
+  const halt = button("Stop", "", () => model.send({ kind: "stop" }), "halt");
+  const bar = element("progress"), summary = element("span", "soft"), warn = element("div", "warn"), hint = element("div", "hint");
+  const template = element("div", "template"), frame = element("div", "frame"), detail = element("div", "detail");
+  const file = element("span", "soft small");
+  bar.setAttribute("aria-label", "cells done");
+  summary.setAttribute("role", "status");
+  warn.setAttribute("role", "alert");
+  warn.hidden = hint.hidden = detail.hidden = true;
+  root.append(element("div", "row", element("span", "title", "Prompt matrix"), file), template,
+    element("div", "row", go, halt, bar, summary), warn, hint, frame, detail);
+
+  // -- the grid: everything goes through text nodes -------------------------------------------------------
+
+  function drawGrid() {
+    let at = 0;
+    template.replaceChildren();
+    template.dir = "auto";
+    for (const match of state.template.matchAll(VARIABLE)) {
+      const name = match[0].startsWith("\\") ? null : match[0];
+      template.append(...visible(state.template.slice(at, match.index)), name ? element("b", "", name) : "{{");
+      at = match.index + match[0].length;
+    }
+    template.append(...visible(state.template.slice(at)));
+    file.textContent = state.path ? `kept in ${state.path}` : "kept in memory only: no path was given";
+    hint.hidden = !state.stale;
+    hint.textContent = `The file also holds ${state.stale} cells of another template, setting or model; they stay there and are not shown.`;
+    const table = element("table"), names = element("col", "names");
+    table.style.setProperty("--columns", state.columns.length);
+    table.setAttribute("role", "grid");
+    const head = element("tr", "", element("th", "soft", { 0: "prompt", 1: state.variables[0] }[state.variables.length] || "variables"));
+    state.heads = state.columns.map((column) => {
+      const mean = element("div", "soft small");
+      const th = element("th", "", ...column.map((part, place) => element("div", place < column.length - 1 ? "soft" : "", part)), mean);
+      th.scope = "col";
+      head.append(th);
+      return mean;
+    });
+    table.append(element("colgroup", "", names), element("thead", "", head));
+    const body = element("tbody");
+    const rows = state.rows.map((values) => {
+      const th = element("th");
+      th.scope = "row";
+      for (const name of state.variables) {
+        const value = element("span", "variable", ...visible(values[name]));
+        value.dir = "auto";
+        if (state.variables.length > 1) th.append(element("span", "soft small", name));
+        th.append(value);
+      }
+      const tr = element("tr", "", th);
+      body.append(tr);
+      return tr;
+    });
+    boxes = state.cells.map(([row, column, shown], place) => makeBox(place, row, column, shown));
+    state.cells.forEach(([row], place) => rows[row].append(boxes[place].node)); // of one row in order of columns
+    table.append(body);
+    frame.replaceChildren(table);
+    boxes.forEach((_, place) => drawCell(place));
+    select();
+    drawProgress();
+  }
+  function makeBox(place, row, column, shown) {
+    const node = element("td", "cell"), said = element("div", "said"), facts = element("div", "facts"), marks = element("div", "marks");
+    const thinking = element("details"), thought = element("div", "thinking"), note = element("input");
+    node.tabIndex = 0;
+    node.setAttribute("role", "gridcell");
+    said.dir = thought.dir = note.dir = "auto";
+    thinking.append(element("summary", "", "thinking"), thought);
+    const rating = element("span");
+    rating.setAttribute("role", "radiogroup");
+    rating.setAttribute("aria-label", `rating of cell ${place}`);
+    const stars = [1, 2, 3, 4, 5].map((value) => {
+      const star = button("☆", `${value} of 5`, (event) => { event.stopPropagation(); rate(place, value); });
+      star.setAttribute("role", "radio");
+      rating.append(star);
+      return star;
+    });
+    note.placeholder = "note";
+    note.setAttribute("aria-label", `note on cell ${place}`);
+    note.addEventListener("change", () => model.send({ kind: "rate", cell: place, note: note.value }));
+    note.addEventListener("keydown", (event) => event.stopPropagation());
+    marks.append(rating, note);
+    node.append(thinking, said, facts, marks);
+    node.addEventListener("click", () => choose(place));
+    node.addEventListener("keydown", (event) => keyed(event, place, row, column));
+    return { node, said, thinking, thought, facts, marks, note, stars, row, column, shown, count: 0 };
+  }
+  function drawCell(place) {
+    const box = boxes[place], shown = box.shown, { said, thought } = box;
+    box.node.classList.toggle("running", shown.state === "running");
+    box.node.classList.toggle("failed", shown.state === "error");
+    box.node.dataset.state = shown.state;
+    said.replaceChildren(...visible(shown.answer));
+    thought.replaceChildren(...visible(shown.thinking));
+    box.thinking.hidden = !shown.thinking;
+    box.count = 0;
+    if (shown.state === "running") more(place, 0, shown.written);
+    const facts = [];
+    if (shown.state === "done") {
+      facts.push(`${shown.tokens} tokens`);
+      if (shown.logprob_mean !== null) facts.push(`mean log-probability ${shown.logprob_mean.toFixed(2)}`);
+      if (shown.seconds !== null) facts.push(`${shown.seconds.toFixed(1)} s`);
+      facts.push(shown.reason);
+    } else facts.push({ waiting: "waiting", running: "", error: shown.error }[shown.state]);
+    box.facts.textContent = facts.join(" · ");
+    box.marks.hidden = shown.state !== "done";
+    box.stars.forEach((star, n) => {
+      star.textContent = n < (shown.rating || 0) ? "★" : "☆";
+      star.classList.toggle("under", n < (shown.rating || 0));
+      star.setAttribute("aria-checked", String(n + 1 === shown.rating));
+    });
+    if (document.activeElement !== box.note) box.note.value = shown.note;
+  }
+  function more(place, from, written) {
+    const box = boxes[place];
+    if (!box || from !== box.count) return model.send({ kind: "want" }); // something was missed
+    const atEnd = box.said.scrollTop + box.said.clientHeight >= box.said.scrollHeight - 30;
+    for (const [text, span] of written) (span === "thinking" ? box.thought : box.said).append(...visible(text));
+    box.thinking.hidden = !box.thought.textContent;
+    box.count += written.length;
+    if (atEnd) box.said.scrollTop = box.said.scrollHeight;
+  }
+  function drawProgress() {
+    const running = model.get("running"), all = state.cells.length, left = all - state.done;
+    go.textContent = left === all ? `Run ${all} cells` : left ? `Run the ${left} missing cells` : "All cells are done";
+    go.disabled = running || !left;
+    halt.disabled = !running;
+    bar.max = Math.max(1, all);
+    bar.value = state.done;
+    summary.textContent = `${running ? "generating: " : ""}${state.done} of ${all} cells done${state.failed ? `, ${state.failed} failed` : ""}`;
+    warn.textContent = state.error || "";
+    warn.hidden = !state.error;
+    root.dataset.state = running ? "running" : left ? "open" : "done";
+    state.heads?.forEach((mean, column) => {
+      const ratings = boxes.filter((box) => box.column === column && box.shown.rating).map((box) => box.shown.rating);
+      const sum = ratings.reduce((total, value) => total + value, 0);
+      mean.textContent = ratings.length ? `★ ${(sum / ratings.length).toFixed(1)} (${ratings.length} rated)` : "";
+    });
+  }
+
+  // -- the selected cell ------------------------------------------------------------------------------------
+
+  const rate = (place, rating) => model.send({ kind: "rate", cell: place, rating });
+  function choose(place) {
+    model.set("cell", place);
+    model.save_changes();
+  }
+  function keyed(event, place, row, column) {
+    const moved = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (moved) {
+      const next = boxes.findIndex((box) => box.row === row + moved[0] && box.column === column + moved[1]);
+      if (next >= 0) choose(next), boxes[next].node.focus();
+    } else if (/^[1-5]$/.test(event.key) && boxes[place].shown.state === "done") rate(place, Number(event.key));
+    else if (event.key === "Enter" && event.target === boxes[place].node) choose(place);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+  function select() {
+    const place = model.get("cell");
+    boxes.forEach((box, n) => box.node.setAttribute("aria-selected", String(n === place)));
+    detail.hidden = !boxes[place];
+    if (boxes[place]) model.send({ kind: "detail", cell: place });
+  }
+  function drawDetail(message) {
+    if (message.cell !== model.get("cell") || !boxes[message.cell]) return;
+    detailed = message;
+    const box = boxes[message.cell], tokens = element("div", "tokens"), asked = element("div", "asked", ...visible(message.prompt));
+    tokens.dir = asked.dir = "auto";
+    message.texts.forEach((text, place) => {
+      const logprob = message.logprobs[place], node = element("span", `token c${shade(logprob)}`, ...visible(text || message.pieces[place]));
+      node.classList.toggle("quiet", !text);
+      node.classList.toggle("thought", message.spans[place] === "thinking");
+      node.title = logprob === null ? message.pieces[place] : `“${message.pieces[place]}” ${(100 * Math.exp(logprob)).toFixed(1)} %`;
+      tokens.append(node);
+    });
+    const legend = element("div", "legend soft small", "A token's probability: ");
+    ["80 % and more", "50", "20", "5", "less"].forEach((words, level) => legend.append(element("span", `c${level}`, words)));
+    const copy = button("Copy as Python", "copy a cell that generates this text again", () => {
+      navigator.clipboard?.writeText(detailed.python);
+      copy.textContent = "Copied";
+    });
+    copy.hidden = !message.python;
+    const parts = [element("div", "row", element("b", "", `Cell ${message.cell}`), element("span", "soft", state.columns[box.column].join(" · ")), copy)];
+    if (message.system) {
+      const system = element("div", "asked", ...visible(message.system));
+      system.dir = "auto";
+      parts.push(element("div", "soft small", "system"), system);
+    }
+    parts.push(element("div", "soft small", "prompt"), asked);
+    if (message.texts.length) parts.push(tokens, legend);
+    detail.replaceChildren(...parts);
+    detail.dataset.cell = message.cell;
+  }
+
+  // -- hearing Python ---------------------------------------------------------------------------------------
+
+  function hear(message) {
+    if (message.kind === "state") {
+      state = message;
+      drawGrid();
+      root.dataset.ready = "true";
+    } else if (message.kind === "cell" && boxes[message.cell]) {
+      boxes[message.cell].shown = message.shown;
+      drawCell(message.cell);
+      if (message.cell === model.get("cell")) model.send({ kind: "detail", cell: message.cell });
+    } else if (message.kind === "more") more(message.cell, message.from, message.written);
+    else if (message.kind === "progress") {
+      Object.assign(state, { done: message.done, failed: message.failed, error: message.error });
+      drawProgress();
+    } else if (message.kind === "detail") drawDetail(message);
+    else if (message.kind === "absent" && ["run", "rate"].includes(message.asked.kind)) {
+      state.error = "This page has no kernel: cells cannot be run or rated here.";
+      drawProgress();
+    }
+  }
+  on("msg:custom", hear);
+  on("change:running", drawProgress);
+  on("change:cell", select);
+  model.send({ kind: "hello" });
+  model.send({ kind: "want" });
+  return () => {
+    model.send({ kind: "bye" });
+    undo.forEach((call) => call());
+  };
+}
+
+export default { render };
