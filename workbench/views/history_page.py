@@ -7,7 +7,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.history import Entry
@@ -85,7 +85,7 @@ def _article(number: int, entry: Entry) -> str:
     note = (
         f'<h3>Note</h3><div class="text" dir="auto">{shown(entry.note)}</div>' if entry.note else ""
     )
-    recipe = json.dumps(entry.recipe, ensure_ascii=False, indent=2, default=str)
+    lines = [f"{name}: {_compact(value)}" for name, value in entry.recipe.items()]
     return (
         f'<article id="{shown(entry.id, marks=False)}">'
         f"<h2>{number}. {shown(entry.model)}{rating}</h2>"
@@ -93,8 +93,12 @@ def _article(number: int, entry: Entry) -> str:
         f'<h3>Prompt</h3><div class="text" dir="auto">{shown(entry.prompt)}</div>'
         f'<h3>Text</h3><div class="text" dir="auto">{_tokens(entry)}</div>{note}'
         f"<details><summary>Recipe</summary>"
-        f'<div class="text">{shown(recipe)}</div></details></article>'
+        f'<div class="text">{shown(chr(10).join(lines))}</div></details></article>'
     )
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _tokens(entry: Entry) -> str:
