@@ -45,7 +45,9 @@ def tell(page, message: dict) -> None:
     page.evaluate("(m) => listeners['msg:custom'].forEach((call) => call(m, []))", message)
 
 
-def step(piece: str, number: int = 0, span: str = "answer", text: str | None = None, **more) -> dict:
+def step(
+    piece: str, number: int = 0, span: str = "answer", text: str | None = None, **more
+) -> dict:
     """A token as Python tells of it, with two alternatives: one is kept, one was cut."""
     others = [
         [number, piece, -0.5, -0.2, True],
@@ -329,7 +331,9 @@ def test_python_is_shown_to_select_where_the_clipboard_is_closed(play):
     play.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     play.get_by_role("button", name="copy the code").click()
     play.locator(".panel", has_text="press Ctrl+C").wait_for()
-    assert box.evaluate("(node) => node.selectionEnd - node.selectionStart") == len("print('<b>')\n")
+    assert box.evaluate("(node) => node.selectionEnd - node.selectionStart") == len(
+        "print('<b>')\n"
+    )
 
 
 def test_the_history_restores_and_exports(play):
