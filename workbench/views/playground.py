@@ -645,7 +645,9 @@ class Playground(GeneratingView):
             from workbench.capture import trace_generation
 
             stream, self._stream = self._stream, None
-            self.trace = stream.trace() if stream else trace_generation(self.pangu, generation)
+            self.trace = stream.trace()
+                if stream
+                else trace_generation(self.pangu, generation, self._stop)
         self._status.pop("doing", None)
         place = generation.prompt_length + max(self.token, 0)
         if self.panel == "routing":
