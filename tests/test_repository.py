@@ -20,6 +20,7 @@ LIGHT = [
     "trace_file.py",
     "corpus.py",
     "serving.py",
+    "probes.py",
     "cli.py",
     "checkpoint.py",
     "ascend.py",
