@@ -10,6 +10,7 @@ import workbench as wb
 from workbench.errors import GenerationError, TraceError
 from workbench.views import (
     AttentionView,
+    HeadScoresView,
     Playground,
     RoutingView,
     attention_heatmap,
@@ -23,7 +24,7 @@ def trace(moe):
     return moe.trace("To be, or not to be $x$")
 
 
-@pytest.mark.parametrize("view", [RoutingView, AttentionView, Playground])
+@pytest.mark.parametrize("view", [RoutingView, AttentionView, HeadScoresView, Playground])
 def test_script_and_class_have_the_same_traits(view):
     script = view._script.read_text(encoding="utf-8")
     used = set(re.findall(r'model\.(?:get|set)\("(\w+)"', script))
@@ -37,9 +38,9 @@ def test_script_and_class_have_the_same_traits(view):
     assert not re.search(r"https?://|fetch\(|XMLHttpRequest", script)
 
 
-@pytest.mark.parametrize("view", [RoutingView, AttentionView])
+@pytest.mark.parametrize("view", [RoutingView, AttentionView, HeadScoresView])
 def test_a_misspelt_setting_is_refused(view, trace):
-    with pytest.raises(TypeError, match=r"no setting 'tokens'; it has .*token"):
+    with pytest.raises(TypeError, match=r"no setting 'tokens'; it has .*layer"):
         view(trace, tokens=3)
 
 

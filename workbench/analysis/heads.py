@@ -100,6 +100,7 @@ def head_scores(
     ", "; every score and, in columns ending in _chance, its chance; entropy_bits, the mean over
     q > 0 of H = -Σ a log2 a; entropy_normalised, the mean of H / log2(q + 1), 1 for even attention;
     mean_distance, the mean of Σ_k a (q - k) in tokens. NaN where no query token has such keys.
+    `frame.attrs` tells the window, the thresholds and how many query tokens each score is of.
 
     With `long` one row per (layer, head, pattern): kv_head, score, chance; above_chance,
     (score - chance) / (1 - chance); low and high, a 95 % interval of the score over traces (from
@@ -142,6 +143,11 @@ def head_scores(
         frame[f"{name}_chance"] = measured.chance[name].ravel()
     for name in MEASURES:
         frame[name] = measured.measures[name].ravel()
+    frame.attrs = {
+        "window": window,
+        "threshold": {name: _least(name, threshold) for name in names},
+        "query_tokens": measured.queries,
+    }
     return frame
 
 
@@ -237,14 +243,17 @@ def _tags(
         )
     tagged = {}
     for name, score in measured.score.items():
-        least = given.get(name, THRESHOLDS.get(name, 0.5))
-        if isinstance(threshold, int | float):
-            least = threshold
-        reached = _above(score, measured.chance[name]) >= least  # NaN reaches nothing
+        reached = _above(score, measured.chance[name]) >= _least(name, threshold)  # NaN: False
         if name in IDENTITY:
             reached &= score > measured.highest[name]
         tagged[name] = reached & (measured.queries[name] >= MINIMUM_QUERIES)
     return tagged
+
+
+def _least(name: str, threshold: float | Mapping[str, float] | None) -> float:
+    if isinstance(threshold, int | float):
+        return float(threshold)
+    return float((threshold or {}).get(name, THRESHOLDS.get(name, 0.5)))
 
 
 def _above(score: np.ndarray, chance: np.ndarray) -> np.ndarray:

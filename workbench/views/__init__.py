@@ -1,7 +1,10 @@
 """Widgets and figures: every picture is a function of a trace, the playground of a loaded model."""
 
 from workbench.views.attention_view import AttentionView
+from workbench.views.explorer import Explorer
 from workbench.views.figures import attention_heatmap, expert_load_bars, routing_heatmap
+from workbench.views.head_scores_view import HeadScoresView
+from workbench.views.link import Link, link
 from workbench.views.paper_figures import (
     coactivation_maps,
     first_layer_load,
@@ -14,6 +17,9 @@ from workbench.views.routing_view import RoutingView
 
 __all__ = [
     "AttentionView",
+    "Explorer",
+    "HeadScoresView",
+    "Link",
     "Playground",
     "RoutingView",
     "attention_heatmap",
@@ -22,6 +28,7 @@ __all__ = [
     "first_layer_load",
     "group_frequency",
     "imbalance_histogram",
+    "link",
     "routing_heatmap",
     "specialisation_bars",
 ]
