@@ -75,7 +75,10 @@ class View(anywidget.AnyWidget):
 
     def to_html(self, path: str | Path | None = None) -> str:
         """One self-contained page without kernel or network, also written to `path` if given."""
-        answers = [(question, self.answer(question)) for question in self.questions()]
+        return self._page(self.questions(), path)
+
+    def _page(self, questions: Sequence[dict[str, Any]], path: str | Path | None) -> str:
+        answers = [(question, self.answer(question)) for question in questions]
         values = {name: getattr(self, name) for name in self.traits(sync=True) if name in self.keys}
         values = {name: value for name, value in values.items() if _is_plain(value, name)}
         script = Path(self._script).read_text(encoding="utf-8")
