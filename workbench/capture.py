@@ -169,8 +169,9 @@ def trace(
     stop
         When set, no further token is generated; what was read until then becomes the trace.
     on_step
-        Called with every generated `Step` and the routing arrays [moe_layer, token, …] of the
-        tokens that were run since the last call: first the prompt's, then one token's each.
+        Called with every generated `Step` and the arrays of the tokens that were run since the
+        last call, first the prompt's, then one token's each: routing [moe_layer, token, …], and
+        query and key [layer, token, …] of the `attention` layers.
 
     Raises
     ------
@@ -211,7 +212,9 @@ def trace(
                 for step in steps:
                     new.append(step.token_id)
                     if on_step is not None:
-                        on_step(step, _routing_arrays(record, config, passes))
+                        told = _routing_arrays(record, config, passes)
+                        told |= _attention_arrays(record, layers, config, passes)
+                        on_step(step, told)
                     passes = len(new)
                     if streaming is not None:
                         bar.set_postfix_str(str(streaming), refresh=False)
@@ -270,19 +273,30 @@ def _attention_layers(attention: str | Sequence[int] | None, num_layers: int) ->
 
 
 def _arrays(record: Recording, layers: list[int], config: Any) -> dict[str, np.ndarray]:
-    arrays = _routing_arrays(record, config)
+    return _routing_arrays(record, config) | _attention_arrays(record, layers, config)
+
+
+def _attention_arrays(
+    record: Recording, layers: list[int], config: Any, first: int = 0
+) -> dict[str, np.ndarray]:
+    """query and key [layer, token, …] of the forward passes from the `first` one on."""
+    arrays: dict[str, np.ndarray] = {}
     for name in ("query", "key") if layers else ():
-        values = torch.stack([_rotated(record, name, layer, config.head_dim) for layer in layers])
+        values = torch.stack(
+            [_rotated(record, name, layer, config.head_dim, first) for layer in layers]
+        )
         narrow = values.dtype != torch.float32 and _fits_float16(values)
         arrays[name] = values.to(torch.float16 if narrow else torch.float32).numpy()
     return arrays
 
 
-def _rotated(record: Recording, name: str, layer: int, head_dim: int) -> torch.Tensor:
+def _rotated(
+    record: Recording, name: str, layer: int, head_dim: int, first: int = 0
+) -> torch.Tensor:
     """[token, head, head_dim] on the CPU, turned as the model turned them."""
-    heads = record.joined(name, layer).unflatten(-1, (-1, head_dim))
+    heads = record.joined(name, layer, first).unflatten(-1, (-1, head_dim))
     cosine, sine = (
-        record.joined(part, 0).unsqueeze(1).to(heads.device) for part in ("cosine", "sine")
+        record.joined(part, 0, first).unsqueeze(1).to(heads.device) for part in ("cosine", "sine")
     )
     return (heads * cosine + rotate_half(heads) * sine).cpu()
 

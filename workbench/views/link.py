@@ -116,7 +116,7 @@ class Link:
 def accepts(view: Any, name: str, value: int) -> bool:
     """Whether a view can select this value."""
     try:
-        view._valid({"trait": view.traits()[name], "value": value})
+        view.traits()[name]._validate(view, value)  # its type, and the class's own validator
     except TraceError:
         return False
     return True
