@@ -33,18 +33,34 @@ def geometry(page, selector: str = "canvas.map") -> dict:
     return json.loads(page.locator(selector).get_attribute("data-geometry"))
 
 
-def pixel(page, selector: str, x: float, y: float) -> list[int]:
-    script = "([s, x, y]) => [...document.querySelector(s).getContext('2d').getImageData(x, y, 1, 1).data]"
-    return page.evaluate(script, [selector, x, y])
+def pixels(page, selector: str, places: list[dict]) -> np.ndarray:
+    """[place, red green blue alpha] of a canvas."""
+    script = """([selector, places]) => {
+      const canvas = document.querySelector(selector), { width, height } = canvas;
+      const all = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+      return places.map(({ x, y }) => [...all.slice(4 * (Math.floor(y) * width + Math.floor(x)), 4 * (Math.floor(y) * width + Math.floor(x)) + 4)]);
+    }"""
+    return np.array(page.evaluate(script, [selector, places]))
 
 
-def spot(page, row: float, column: float) -> dict:
-    """Where the middle of a weight is on the large map."""
+def pixel(page, place: dict) -> list[int]:
+    return pixels(page, "canvas.map", [place])[0].tolist()
+
+
+def spots(page, weights: list[tuple[int, int]]) -> list[dict]:
+    """Where the middles of some weights, (row, column), are on the large map."""
     place = geometry(page)
-    return {
-        "x": place["x"] + (column + 0.5 - place["c0"]) / place["columns"] * place["side"],
-        "y": place["y"] + (row + 0.5 - place["r0"]) / place["rows"] * place["side"],
-    }
+    return [
+        {
+            "x": place["x"] + (column + 0.5 - place["c0"]) / place["columns"] * place["side"],
+            "y": place["y"] + (row + 0.5 - place["r0"]) / place["rows"] * place["side"],
+        }
+        for row, column in weights
+    ]
+
+
+def spot(page, row: int, column: int) -> dict:
+    return spots(page, [(row, column)])[0]
 
 
 def shown_tables(page) -> list[list[list[str]]]:
@@ -78,34 +94,34 @@ def test_the_lists_hold_the_tables_of_the_view(trace, watched, tmp_path):
 def test_the_map_s_colours_are_in_the_order_of_the_weights(trace, scale, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace, layer=2, head=1, scale=scale)), tmp_path)
     weights = trace.attention(2, 1)
-    values = weights[:, 1:] / (weights[:, 1:].max(-1, keepdims=True) if scale == "row" else 1)
-    seen = []
-    for row in range(2, 33, 3):
-        for column in range(1, row + 1, 2):
-            place = spot(page, row, column)
-            seen.append((values[row, column - 1], sum(pixel(page, "canvas.map", place["x"], place["y"])[:3])))  # fmt: skip
-    seen.sort()
-    darkness = np.array([-colour for _, colour in seen])
+    values = weights[:, 1:] / (
+        weights[:, 1:].max(-1, keepdims=True) + 1e-9 if scale == "row" else 1
+    )
+    places = [(row, column) for row in range(2, 33) for column in range(1, row + 1)]
+    colours = pixels(page, "canvas.map", spots(page, places))[:, :3].sum(-1)
+    darkness = -colours[np.argsort([values[row, column - 1] for row, column in places])]
     assert (np.diff(darkness) >= 0).all()
     assert len(set(darkness)) > 8
-    place = spot(page, 3, 20)  # a token does not attend to a later one
-    assert pixel(page, "canvas.map", place["x"], place["y"])[3] == 0
+    assert pixel(page, spot(page, 3, 20))[3] == 0  # a token does not attend to a later one
 
 
 def test_the_first_token_stands_apart_and_its_colours_end_at_one(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace, layer=0, head=3)), tmp_path)
     place, weights = geometry(page), trace.attention(0, 3)
     assert place["top"] == pytest.approx(weights[:, 1:].max(), abs=1e-4)
-    strip = [pixel(page, "canvas.map", place["label"] + 5, spot(page, row, 0)["y"]) for row in range(33)]  # fmt: skip
+    middles = [
+        at | {"x": place["label"] + 5} for at in spots(page, [(row, 0) for row in range(33)])
+    ]
+    strip = pixels(page, "canvas.map", middles)
     order = np.argsort(weights[:, 0])
-    assert (np.diff([-sum(strip[row][:3]) for row in order]) >= 0).all()
-    assert pixel(page, "canvas.map", spot(page, 9, 0)["x"], spot(page, 9, 0)["y"])[3] == 0
+    assert (np.diff(-strip[order, :3].sum(-1)) >= 0).all()
+    assert pixel(page, spot(page, 9, 0))[3] == 0
     page.get_by_label("first token apart").uncheck()
     settle(page)
     assert page.evaluate("model.get('sink')") == 0
     assert geometry(page)["strip"] == 0
     assert geometry(page)["top"] == pytest.approx(weights.max(), abs=1e-4)
-    assert pixel(page, "canvas.map", spot(page, 9, 0)["x"], spot(page, 9, 0)["y"])[3] == 255
+    assert pixel(page, spot(page, 9, 0))[3] == 255
 
 
 def test_hovering_shades_the_text_before_and_after_and_a_click_keeps(trace, watched, tmp_path):
@@ -138,14 +154,14 @@ def test_hovering_shades_the_text_before_and_after_and_a_click_keeps(trace, watc
 def test_several_tokens_are_pinned_and_let_go(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace, token=5)), tmp_path)
     page.get_by_role("button", name="pin token 5").click()
-    page.locator(".token").nth(17).click(modifiers=["Shift"])
+    page.locator(".token").nth(18).click(modifiers=["Shift"])
     page.locator("canvas.map").click(position=spot(page, 30, 3), modifiers=["Shift"])
     settle(page)
-    assert page.evaluate("model.get('pins')") == [5, 17, 30]
+    assert page.evaluate("model.get('pins')") == [5, 18, 30]
     assert page.locator(".pin canvas").count() == 3
     assert page.locator(".token.pinned").count() == 3
     assert page.evaluate("model.get('token')") == 5
-    page.get_by_label("unpin token 17").click()
+    page.get_by_label("unpin token 18").click()
     settle(page)
     assert page.evaluate("model.get('pins')") == [5, 30]
 
@@ -231,15 +247,15 @@ def test_small_maps_are_painted_from_the_weights(trace, watched, tmp_path):
 def test_two_heads_are_compared_as_a_signed_difference(trace, watched, tmp_path):
     view = AttentionView(trace, layer=1, head=2, token=18)
     page = watched.open(page_of(view), tmp_path)
-    page.get_by_label("minus").select_option("head")
-    page.get_by_label("layer").nth(1).select_option("2")
-    page.get_by_label("head", exact=True).nth(1).select_option("4")
+    page.get_by_role("combobox", name="minus").select_option("head")
+    page.get_by_label("layer of the subtracted head").select_option("2")
+    page.get_by_label("subtracted head", exact=True).select_option("4")
     settle(page)
     difference = trace.attention(1, 2) - trace.attention(2, 4)
     assert geometry(page)["top"] == pytest.approx(np.abs(difference[:, 1:]).max(), abs=1e-4)
     for sign in (1, -1):
         row, column = np.unravel_index((sign * difference[:, 1:]).argmax(), (33, 32))
-        red, _, blue, alpha = pixel(page, "canvas.map", *spot(page, row, column + 1).values())
+        red, _, blue, alpha = pixel(page, spot(page, row, column + 1))
         assert alpha == 255
         assert np.sign(red - blue) == sign  # orange above zero, blue below
     view.compare, view.other_layer, view.other_head = "head", 2, 4
@@ -259,8 +275,7 @@ def test_two_precisions_are_compared_as_far_as_their_tokens_agree(trace, watched
     difference = (trace.attention(2, 5) - other.attention(2, 5))[:28]
     assert geometry(page)["top"] == pytest.approx(np.abs(difference[:, 1:]).max(), abs=1e-4)
     assert "first 28 tokens are the same" in page.locator(".problem").first.text_content()
-    place = spot(page, 30, 12)
-    assert pixel(page, "canvas.map", place["x"], place["y"])[3] == 0
+    assert pixel(page, spot(page, 30, 12))[3] == 0
 
 
 @pytest.mark.parametrize("blocks", ["max", "mean"])
@@ -341,24 +356,24 @@ def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watch
     page = watched.open(page_of(view, layers=[1], heads=[2, 3]), tmp_path)
     page.locator(".token").nth(20).hover()
     settle(page)
-    assert "what “" in page.locator(".right, .pw-attention").last.text_content()
-    page.get_by_label("head", exact=True).first.select_option("3")
+    assert f"token 20, “{trace.pieces[20]}”" in page.locator(".reading").text_content()
+    page.get_by_label("head", exact=True).select_option("3")
     page.wait_for_selector(".pw-attention[data-shown='1/3']")
-    page.get_by_label("head", exact=True).first.select_option("5")
+    page.get_by_label("head", exact=True).select_option("5")
     page.locator(".absent", has_text="does not hold layer 1, head 5").wait_for()
     assert page.locator(".pw-attention").get_attribute("data-thumbnails") == "18"
 
 
 def test_heads_in_memory_are_bounded(watched, tmp_path):
-    trace = attended_trace(layers=2, tokens=600, heads=6, key_heads=1, head_dim=64)
-    html = page_of(AttentionView(trace), layers="all").replace("KEPT = 48e6", "KEPT = 1e6")
+    trace = attended_trace(layers=2, tokens=300, heads=6, key_heads=1, head_dim=64)
+    html = page_of(AttentionView(trace), layers="all").replace("KEPT = 48e6", "KEPT = 5e5")
     page = watched.open(html, tmp_path)
     for layer in range(2):
         for head in range(6):
             page.evaluate("([l, h]) => { model.set('layer', l); model.set('head', h); }", [layer, head])  # fmt: skip
             page.wait_for_selector(f".pw-attention[data-shown='{layer}/{head}']")
     kept = page.locator(".pw-attention")
-    assert int(kept.get_attribute("data-bytes")) <= 1e6
+    assert int(kept.get_attribute("data-bytes")) <= 5e5
     assert 1 <= int(kept.get_attribute("data-heads")) < 12
     page.evaluate("model.set('layer', 0); model.set('head', 0)")
     page.wait_for_selector(".pw-attention[data-shown='0/0']")
@@ -371,7 +386,10 @@ def test_the_page_follows_light_and_dark(trace, scheme, dark, watched, tmp_path)
     paper = "(getComputedStyle(document.querySelector('.pw-attention')).backgroundColor.match(/[0-9]+/g)).map(Number)"
     assert (sum(page.evaluate(paper)) < 300) == dark
     weights = trace.attention(1, 0)[:, 1:]
-    strong, weak = (pixel(page, "canvas.map", *spot(page, n // 32, n % 32 + 1).values()) for n in (weights.argmax(), 32 * 30 + int(weights[30, :30].argmin())))  # fmt: skip
+    strong, weak = (
+        pixel(page, spot(page, flat // 32, flat % 32 + 1))
+        for flat in (weights.argmax(), 32 * 30 + int(weights[30, :30].argmin()))
+    )
     assert (sum(strong[:3]) > sum(weak[:3])) == dark
 
 

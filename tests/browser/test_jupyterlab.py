@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,9 @@ FINISHED = """(words) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("jupyter")
+@contextmanager
+def serving(home: Path, notebooks: Path) -> Iterator[str]:
+    """The address of a JupyterLab of its own."""
     (home / "settings").mkdir()
     (home / "settings" / "overrides.json").write_text(json.dumps(QUIET))
     with socket.socket() as probe:
@@ -52,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += [f"--port={port}", "--allow-root", "--IdentityProvider.token="]
     command += ["--ServerApp.disable_check_xsrf=True", "--expose-app-in-browser"]
     command += [f"--LabApp.app_settings_dir={home / 'settings'}"]
-    command += [f"--ServerApp.root_dir={ROOT / 'notebooks'}"]
+    command += [f"--ServerApp.root_dir={notebooks}"]
     with (home / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
@@ -67,6 +68,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("jupyter"), ROOT / "notebooks") as url:
+        yield url
 
 
 def command(page: Page, name: str) -> None:
@@ -124,7 +131,7 @@ def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, brows
     assert run_in_new_cell(page, "print(routing.token)") == "8"
 
     attention.scroll_into_view_if_needed()
-    attention.get_by_label("head").select_option("4")
+    attention.get_by_label("head", exact=True).select_option("4")
     page.locator(".pw-attention[data-shown='1/4']").wait_for()
     attention.screenshot(path=tmp_path / "attention.png")
     assert run_in_new_cell(page, "print(attention.layer, attention.head)") == "1 4"

@@ -191,8 +191,9 @@ function render({ model, el }) {
   const stop = element("button", "plain", "Stop");
   stop.addEventListener("click", () => model.send({ kind: "stop" }));
   const keep = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
-  const pick = (words, name, options, read = String) => {
+  const pick = (words, name, options, read = String, label = words) => {
     const select = element("select"), holder = element("label", "", `${words} `, select);
+    select.setAttribute("aria-label", label);
     select.addEventListener("change", () => keep({ [name]: read(select.value) }));
     const fill = (all) => { select.replaceChildren(...all.map(([value, text]) => new Option(text, value))); };
     if (options) fill(options);
@@ -202,7 +203,7 @@ function render({ model, el }) {
     layer: pick("layer", "layer", null, Number), head: pick("head", "head", null, Number),
     scale: pick("colours", "scale", [["linear", "linear"], ["log", "logarithmic"], ["row", "per row"]]),
     blocks: pick("blocks show", "blocks", [["max", "strongest weight"], ["mean", "mean weight"]]),
-    compare: pick("minus", "compare"), other_layer: pick("layer", "other_layer", null, Number), other_head: pick("head", "other_head", null, Number),
+    compare: pick("minus", "compare"), other_layer: pick("layer", "other_layer", null, Number, "layer of the subtracted head"), other_head: pick("head", "other_head", null, Number, "subtracted head"),
   };
   const apart = element("input"), apartWords = element("span");
   apart.type = "checkbox";
