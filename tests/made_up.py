@@ -70,3 +70,54 @@ def only_choices(trace: Trace, seed: int = 1) -> Trace:
     meta = {key: value for key, value in trace.meta.items() if key != "router_scale"}
     arrays = {"token_ids": trace.arrays["token_ids"], "selected_experts": chosen}
     return Trace(arrays, meta)
+
+
+def attended_trace(
+    layers: int = 3,
+    tokens: int = 23,
+    heads: int = 6,
+    key_heads: int = 2,
+    head_dim: int = 8,
+    seed: int = 0,
+    noise: float = 0.0,
+    dtype: type = np.float16,
+    **meta: Any,
+) -> Trace:
+    """A trace of queries and keys; head 0 likes its neighbours, every head the first token a bit.
+
+    `noise` is added by another seed: the same text in another precision.
+    """
+    random = np.random.default_rng(seed)
+    shape = (layers, tokens, heads, head_dim)
+    query = 1.5 * random.standard_normal(shape)
+    key = 1.5 * random.standard_normal((layers, tokens, key_heads, head_dim))
+    place = np.arange(tokens)[:, None]
+    query[:, :, 0, :2] = key[:, :, 0, :2] = 6 * np.concatenate([np.cos(place), np.sin(place)], 1)
+    key[:, 0] *= 1.5
+    rounding = np.random.default_rng(seed + 1)
+    query += noise * rounding.standard_normal(query.shape)
+    first, second = tokens // 2, tokens - tokens // 4
+    spans = [("prompt", 0, first), ("thinking", first, second), ("answer", second, tokens)]
+    pieces = ["[unused9]" if token in (0, 7) else PIECES[token % 10] for token in range(tokens)]
+    return Trace(
+        {
+            "token_ids": np.arange(tokens, dtype=np.int32),
+            "query": query.astype(dtype),
+            "key": key.astype(dtype),
+        },
+        {
+            "model_name": "made-up",
+            "config": {
+                "num_hidden_layers": layers,
+                "num_attention_heads": heads,
+                "num_key_value_heads": key_heads,
+            },
+            "num_groups": 0,
+            "attention_layers": list(range(layers)),
+            "pieces": pieces,
+            "special_ids": [0, 7],
+            "spans": [{"kind": kind, "start": start, "end": end} for kind, start, end in spans],
+            "prompt_length": first,
+            **meta,
+        },
+    )

@@ -268,3 +268,14 @@ def test_a_pass_of_the_same_thread_in_between_is_noticed(moe):
             moe.trace(IDS)
     finally:
         handle.remove()
+
+
+@pytest.mark.parametrize("layers", [[0, 2], None])
+def test_queries_and_keys_are_told_step_by_step(moe, layers):
+    told = []
+    trace = moe.trace(IDS, 4, layers, on_step=lambda _, arrays: told.append(arrays))
+    assert ("query" in told[0]) == (layers is not None)
+    for name in ("query", "key") if layers else ():
+        assert [part[name].shape[1] for part in told] == [len(IDS), *[1] * (len(told) - 1)]
+        joined = np.concatenate([part[name] for part in told], axis=1)
+        np.testing.assert_array_equal(joined, getattr(trace, name)[:, : joined.shape[1]])

@@ -1,11 +1,13 @@
-"""Queries, keys and attention of a model in bfloat16, against the inputs of its own layers."""
+"""Queries, keys and attention of quantized models and models in bfloat16, against eager attention."""
 
+import bitsandbytes as bnb
 import numpy as np
 import pytest
 import torch
 
 from tests.tiny import make_tiny_checkpoint
 from workbench import load
+from workbench.quantization import dequantized
 
 IDS = np.random.default_rng(4).integers(20, 400, 32).tolist()  # as many as a head has dimensions
 BF16 = 2.0**-9  # relative error of one rounding to bfloat16
@@ -107,3 +109,42 @@ def test_eager_attention_in_bfloat16_differs_by_the_rounding_of_its_scores(trace
                 assert (np.abs(maps[head] - trace.attention(layer, head)) <= allowed + 2e-6).all()
     finally:
         model.set_attn_implementation("sdpa")
+
+
+def compute_in_float32(model):
+    """The same quantized weights, as float32 modules: both ways then round alike."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, bnb.nn.Linear4bit):
+            weight = dequantized(module.weight.data, module.weight.quant_state)
+        elif isinstance(module, bnb.nn.Linear8bitLt):
+            weight = module.weight.CB.float() * (module.weight.SCB.float() / 127)[:, None]
+        else:
+            continue
+        plain = torch.nn.Linear(module.in_features, module.out_features, module.bias is not None)
+        plain.weight.data = weight.float().reshape(plain.weight.shape)
+        if module.bias is not None:
+            plain.bias.data = module.bias.data.float()
+        model.set_submodule(name, plain)
+    model.float()
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("architecture", ["PanguProMoE", "PanguEmbedded"])
+def test_attention_of_quantized_weights_equals_eager_attention(architecture, bits, tmp_path):
+    pangu = load(make_tiny_checkpoint(tmp_path / "tiny", architecture, seed=bits), bits, "cpu")
+    quantized = [
+        module
+        for module in pangu.model.modules()
+        if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt)
+    ]
+    assert bool(quantized) == (bits < 16)
+    compute_in_float32(pangu.model)
+    trace = pangu.trace(IDS)
+    pangu.model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        maps = pangu.model(torch.tensor([IDS]), output_attentions=True).attentions
+    for layer in range(3):
+        for head in range(6):
+            attention = trace.attention(layer, head)
+            np.testing.assert_allclose(attention, maps[layer][0, head].numpy(), atol=1e-3)
+            np.testing.assert_allclose(attention.sum(-1), 1, atol=1e-6)

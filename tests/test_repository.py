@@ -26,6 +26,7 @@ LIGHT = [
     "fingerprint.py",
     "branches.py",
     "stop_strings.py",
+    "probes.py",
     "cli.py",
     "checkpoint.py",
     "ascend.py",

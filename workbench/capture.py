@@ -67,8 +67,9 @@ def trace(
     stop
         When set, no further token is generated; what was read until then becomes the trace.
     on_step
-        Called with every generated `Step` and the routing arrays [moe_layer, token, …] of the
-        tokens that were run since the last call: first the prompt's, then one token's each.
+        Called with every generated `Step` and the arrays of the tokens that were run since the
+        last call, first the prompt's, then one token's each: routing [moe_layer, token, …], and
+        query and key [layer, token, …] of the `attention` layers.
     stop_strings, begun, prefixes
         For the generation; see `workbench.generation.stream`.
 
@@ -109,7 +110,7 @@ def trace(
     ):
         for step in steps:
             if on_step is not None:
-                on_step(step, steps.routing(passes))
+                on_step(step, steps.arrays(passes))
                 passes = len(steps.token_ids) - steps.prompt_length
             if pangu.streaming is not None:
                 bar.set_postfix_str(str(pangu.streaming), refresh=False)
@@ -169,7 +170,7 @@ def trace_of(
     tokenizer, config = pangu.tokenizer, pangu.config
     record.require_tokens(len(ids))
     with pangu.turn.passes, torch.inference_mode():
-        arrays = _arrays(record, layers, config)
+        arrays = arrays_of(record, layers, config)
         arrays |= _predictions(pangu.model.lm_head, record.joined("hidden", 0), ids, top_k)
     arrays["token_ids"] = np.array(ids, dtype=np.int32)
     _check_groups(arrays, config)
@@ -198,20 +199,35 @@ def trace_of(
 # -- inside -------------------------------------------------------------------------------------
 
 
-def _arrays(record: Recording, layers: list[int], config: Any) -> dict[str, np.ndarray]:
-    arrays = routing_arrays(record, config)
+def arrays_of(
+    record: Recording, layers: list[int], config: Any, first: int = 0
+) -> dict[str, np.ndarray]:
+    """Routing and attention of the forward passes from the `first` one on."""
+    routing = _routing_arrays(record, config, first)
+    return routing | _attention_arrays(record, layers, config, first)
+
+
+def _attention_arrays(
+    record: Recording, layers: list[int], config: Any, first: int = 0
+) -> dict[str, np.ndarray]:
+    """query and key [layer, token, …] of the forward passes from the `first` one on."""
+    arrays: dict[str, np.ndarray] = {}
     for name in ("query", "key") if layers else ():
-        values = torch.stack([_rotated(record, name, layer, config.head_dim) for layer in layers])
+        values = torch.stack(
+            [_rotated(record, name, layer, config.head_dim, first) for layer in layers]
+        )
         narrow = values.dtype != torch.float32 and _fits_float16(values)
         arrays[name] = values.to(torch.float16 if narrow else torch.float32).numpy()
     return arrays
 
 
-def _rotated(record: Recording, name: str, layer: int, head_dim: int) -> torch.Tensor:
+def _rotated(
+    record: Recording, name: str, layer: int, head_dim: int, first: int = 0
+) -> torch.Tensor:
     """[token, head, head_dim] on the CPU, turned as the model turned them."""
-    heads = record.joined(name, layer).unflatten(-1, (-1, head_dim))
+    heads = record.joined(name, layer, first).unflatten(-1, (-1, head_dim))
     cosine, sine = (
-        record.joined(part, 0).unsqueeze(1).to(heads.device) for part in ("cosine", "sine")
+        record.joined(part, 0, first).unsqueeze(1).to(heads.device) for part in ("cosine", "sine")
     )
     return (heads * cosine + rotate_half(heads) * sine).cpu()
 
@@ -223,7 +239,7 @@ def _fits_float16(values: torch.Tensor) -> bool:
     return bool(-largest <= low) and bool(high <= largest)  # False for NaN as well
 
 
-def routing_arrays(record: Recording, config: Any, first: int = 0) -> dict[str, np.ndarray]:
+def _routing_arrays(record: Recording, config: Any, first: int = 0) -> dict[str, np.ndarray]:
     """[moe_layer, token, …] of the forward passes from the `first` one on; empty if dense."""
     arrays: dict[str, np.ndarray] = {}
     routed = sorted(layer for name, layer in record.parts if name == "router_logits")

@@ -224,14 +224,19 @@ class Stream(Iterator[Step]):
         if self.finish_reason is None:
             self._finish("stopped")
 
-    def routing(self, first: int = 0) -> dict[str, Any]:
-        """Routing arrays [moe_layer, token, …] of the forward passes from the `first` one on.
+    def arrays(self, first: int = 0) -> dict[str, Any]:
+        """Routing and attention of the forward passes from the `first` one on.
 
-        The first pass read the prompt, every later one a token. Empty for a dense model.
+        The first pass read the prompt, every later one a token.
+
+        Returns
+        -------
+        router_logits, routing_weights … [moe_layer, token, …], unless the model is dense; query and
+        key [layer, token, …] of the recorded layers.
         """
-        from workbench.capture import routing_arrays
+        from workbench.capture import arrays_of
 
-        return routing_arrays(self._recorded(), self.pangu.config, first)
+        return arrays_of(self._recorded(), self._layers, self.pangu.config, first)
 
     def trace(self, top_k: int = 10) -> Trace:
         """What the model did until now, as a Trace; runs the last token, which has not been run.

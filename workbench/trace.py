@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -272,14 +272,11 @@ class Trace:
             chosen = np.array([_in_range("row", row, self.num_tokens) for row in wanted], dtype=int)
         index = self.attention_layers.index(layer)
         key_head = head // (self.num_heads // self.num_key_value_heads)
-        query = np.asarray(queries[index, chosen, head], dtype=np.float32)  # [row, head_dim]
-        key = np.asarray(keys[index, :, key_head], dtype=np.float32)  # [token, head_dim]
-        scores = query @ key.T / np.float32(math.sqrt(query.shape[-1]))
-        scores[np.arange(self.num_tokens) > chosen[:, None]] = -np.inf
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)
-        return scores
+        query = np.asarray(queries[index, :, head])[chosen]  # [row, head_dim]
+        weights = np.zeros((len(chosen), self.num_tokens), dtype=np.float32)
+        for block, part, _ in attention_blocks(query, keys[index, :, key_head], chosen):
+            weights[block, : part.shape[1]] = part
+        return weights
 
     def _layer(self, layer: int) -> int:
         return _in_range("layer", layer, self.num_layers)
@@ -324,6 +321,48 @@ class Trace:
             If the file is missing, damaged, of another kind, or of a newer format.
         """
         return cls(*read(Path(path)))
+
+
+def attention_blocks(
+    query: np.ndarray, key: np.ndarray, tokens: np.ndarray, rows: int = 64
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Causal attention of one head, some rows at a time.
+
+    Parameters
+    ----------
+    query
+        [row, head_dim].
+    key
+        [token, head_dim].
+    tokens
+        [row], the token of each query; it attends to none after it.
+    rows
+        Worked out at once; few, so that their scores stay in the processor's cache.
+
+    Yields
+    ------
+    Which rows; their weights, [row, token] float32, as far as any of them attends; and the
+    logarithm of each softmax's denominator, [row] float32: a weight is
+    exp(query · key / sqrt(head_dim) - that).
+    """
+    query = np.asarray(query, dtype=np.float32) / np.float32(math.sqrt(query.shape[-1]))
+    key = np.asarray(key, dtype=np.float32)
+    together = rows * max(1, 512 // rows)  # few large products: each costs a meeting of threads
+    for start in range(0, len(query), rows):
+        block = slice(start, min(start + rows, len(query)))
+        if start % together == 0:
+            products = query[start : start + together]
+            products = products @ key[: int(tokens[start : start + together].max()) + 1].T
+        last = tokens[block]
+        low, end = int(last.min()) + 1, int(last.max()) + 1
+        scores = products[start % together :][: len(last), :end]
+        scores[:, low:][np.arange(low, end) > last[:, None]] = -np.inf  # what comes later
+        largest = scores.max(axis=-1, keepdims=True)
+        scores -= largest
+        np.exp(scores, out=scores)
+        total = scores.sum(axis=-1, keepdims=True)
+        scores /= total
+        yield block, scores, (largest + np.log(total))[:, 0]
 
 
 def _in_range(what: str, number: int, size: int) -> int:

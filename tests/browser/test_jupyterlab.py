@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.browser.lab import ROOT, command, jupyterlab, open_and_run, run_in_new_cell
 
@@ -39,7 +40,7 @@ def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, brows
     assert run_in_new_cell(page, "print(routing.token)") == "8"
 
     attention.scroll_into_view_if_needed()
-    attention.get_by_label("head").select_option("4")
+    attention.get_by_label("head", exact=True).select_option("4")
     page.locator(".pw-attention[data-shown='1/4']").wait_for()
     attention.screenshot(path=tmp_path / "attention.png")
     assert run_in_new_cell(page, "print(attention.layer, attention.head)") == "1 4"

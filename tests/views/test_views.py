@@ -10,6 +10,7 @@ from workbench.errors import TraceError
 from workbench.views import (
     AttentionView,
     ComparisonView,
+    HeadScoresView,
     Playground,
     RoutingView,
     attention_heatmap,
@@ -23,7 +24,9 @@ def trace(moe):
     return moe.trace("To be, or not to be $x$")
 
 
-@pytest.mark.parametrize("view", [RoutingView, AttentionView, Playground, ComparisonView])
+@pytest.mark.parametrize(
+    "view", [RoutingView, AttentionView, HeadScoresView, Playground, ComparisonView]
+)
 def test_script_and_class_have_the_same_traits(view):
     script = view._script.read_text(encoding="utf-8")
     used = set(re.findall(r'model\.(?:get|set)\("(\w+)"', script))
@@ -39,9 +42,9 @@ def test_script_and_class_have_the_same_traits(view):
     assert not re.search(r"https?://|fetch\(|XMLHttpRequest", script)
 
 
-@pytest.mark.parametrize("view", [RoutingView, AttentionView])
+@pytest.mark.parametrize("view", [RoutingView, AttentionView, HeadScoresView])
 def test_a_misspelt_setting_is_refused(view, trace):
-    with pytest.raises(TypeError, match=r"no setting 'tokens'; it has .*token"):
+    with pytest.raises(TypeError, match=r"no setting 'tokens'; it has .*layer"):
         view(trace, tokens=3)
 
 
@@ -70,8 +73,8 @@ def test_the_table_holds_the_numbers_on_screen(trace):
 def test_figures_show_the_trace(trace):
     image = routing_heatmap(trace).axes[0].images[0].get_array()
     assert image.shape == (3, trace.num_tokens * 4, 3)
-    image = attention_heatmap(trace, 1, 2, hide_first=False).axes[0].images[0]
-    np.testing.assert_array_equal(image.get_array(), trace.attention(1, 2))
+    image = attention_heatmap(trace, 1, 2, sink=0).axes[0].images[0].get_array()
+    np.testing.assert_allclose(image.filled(0), trace.attention(1, 2), atol=1e-6)
     bars = expert_load_bars(trace, 2).axes[0].patches
     load = wb.expert_load(trace).query("layer == 2")["load_ratio"]
     np.testing.assert_allclose([bar.get_height() for bar in bars], load)

@@ -17,6 +17,7 @@ from workbench.analysis.decisions import (
     router_profile,
     shared_share,
 )
+from workbench.analysis.heads import head_scores
 from workbench.analysis.imbalance import (
     imbalance_distribution,
     imbalance_score,
@@ -46,6 +47,7 @@ __all__ = [
     "group_decisions",
     "group_profile",
     "grouping_tax",
+    "head_scores",
     "imbalance_distribution",
     "imbalance_score",
     "load_balance",

@@ -2,7 +2,10 @@
 
 from workbench.views.attention_view import AttentionView
 from workbench.views.comparison_view import ComparisonView
+from workbench.views.explorer import Explorer
 from workbench.views.figures import attention_heatmap, expert_load_bars, routing_heatmap
+from workbench.views.head_scores_view import HeadScoresView
+from workbench.views.link import Link, link
 from workbench.views.paper_figures import (
     coactivation_maps,
     first_layer_load,
@@ -17,6 +20,9 @@ from workbench.views.routing_view import RoutingView
 __all__ = [
     "AttentionView",
     "ComparisonView",
+    "Explorer",
+    "HeadScoresView",
+    "Link",
     "Playground",
     "PromptMatrixView",
     "RoutingView",
@@ -26,6 +32,7 @@ __all__ = [
     "first_layer_load",
     "group_frequency",
     "imbalance_histogram",
+    "link",
     "routing_heatmap",
     "specialisation_bars",
 ]

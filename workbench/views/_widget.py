@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +14,54 @@ import anywidget
 from matplotlib.figure import Figure
 
 SCRIPTS = Path(__file__).parent
-PAGE = """<!doctype html>
+# The page's side of a widget without a kernel; braces are doubled for str.format.
+STAND_IN = """
+const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const standIn = (values, answers) => {{
+  const listeners = {{}};
+  const model = {{
+    get: (name) => values[name],
+    set: (name, value) => {{
+      if (values[name] === value) return;
+      values[name] = value;
+      (listeners["change:" + name] || []).forEach((call) => call());
+    }},
+    save_changes: () => {{}},
+    on: (name, call) => (listeners[name] = listeners[name] || []).push(call),
+    off: () => {{}},
+    send: (question) => setTimeout(() => {{
+      const same = (asked) => JSON.stringify(Object.entries(asked).sort()) === JSON.stringify(Object.entries(question).sort());
+      const found = answers.find(({{ asked }}) => same(asked)) || {{ content: {{ kind: "absent", asked: question }}, buffers: [] }};
+      (listeners["msg:custom"] || []).forEach((call) =>
+        call(found.content, found.buffers.map((b) => new DataView(decode(b).buffer))));
+    }}),
+  }};
+  return {{ model, listeners }};
+}};
+"""
+PAGE = (
+    """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
 <body><main id="view"></main>
 <script type="module">
-{script}
-const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-const values = {values};
-const answers = {answers};
-const listeners = {{}};
-const model = {{
-  get: (name) => values[name],
-  set: (name, value) => {{
-    if (values[name] === value) return;
-    values[name] = value;
-    (listeners["change:" + name] || []).forEach((call) => call());
-  }},
-  save_changes: () => {{}},
-  on: (name, call) => (listeners[name] = listeners[name] || []).push(call),
-  off: () => {{}},
-  send: (question) => setTimeout(() => {{
-    const same = (asked) => JSON.stringify(Object.entries(asked).sort()) === JSON.stringify(Object.entries(question).sort());
-    const found = answers.find(({{ asked }}) => same(asked)) || {{ content: {{ kind: "absent", asked: question }}, buffers: [] }};
-    (listeners["msg:custom"] || []).forEach((call) =>
-      call(found.content, found.buffers.map((b) => new DataView(decode(b).buffer))));
-  }}),
-}};
+{script}"""
+    + STAND_IN
+    + """const {{ model, listeners }} = standIn({values}, {answers});
 widget.render({{ model, el: document.getElementById("view") }});
 </script></body></html>
 """
+)
 
 Answer = tuple[dict[str, Any], list[bytes]]
+
+
+@dataclass(frozen=True)
+class Static:
+    """A widget's script, and its traits and answers as JavaScript values."""
+
+    script: str
+    values: str
+    answers: str
 
 
 class View(anywidget.AnyWidget):
@@ -75,29 +93,32 @@ class View(anywidget.AnyWidget):
 
     def to_html(self, path: str | Path | None = None) -> str:
         """One self-contained page without kernel or network, also written to `path` if given."""
-        answers = [(question, self.answer(question)) for question in self.questions()]
-        values = {name: getattr(self, name) for name in self.traits(sync=True) if name in self.keys}
-        values = {name: value for name, value in values.items() if _is_plain(value, name)}
-        script = Path(self._script).read_text(encoding="utf-8")
+        return self._page(self.questions(), path)
+
+    def _page(self, questions: Sequence[dict[str, Any]], path: str | Path | None) -> str:
+        part = self.static(questions)
         page = PAGE.format(
             title=type(self).__name__,
-            script=script.replace("export default", "const widget ="),
-            values=_for_script(values),
-            answers=_for_script(
-                [
-                    {
-                        "asked": question,
-                        "content": answer[0],
-                        "buffers": [base64.b64encode(buffer).decode() for buffer in answer[1]],
-                    }
-                    for question, answer in answers
-                    if answer is not None
-                ]
-            ),
+            script=part.script.replace("export default", "const widget ="),
+            values=part.values,
+            answers=part.answers,
         )
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page
+
+    def static(self, questions: Sequence[dict[str, Any]] | None = None) -> Static:
+        """What a page without a kernel needs of this widget, by default all of `questions()`."""
+        values = {name: getattr(self, name) for name in self.traits(sync=True) if name in self.keys}
+        values = {name: value for name, value in values.items() if _is_plain(value, name)}
+        answers = []
+        for question in self.questions() if questions is None else questions:
+            answer = self.answer(question)
+            if answer is not None:
+                buffers = [base64.b64encode(buffer).decode() for buffer in answer[1]]
+                answers.append({"asked": question, "content": answer[0], "buffers": buffers})
+        script = Path(self._script).read_text(encoding="utf-8")
+        return Static(script, for_script(values), for_script(answers))
 
     def _on_message(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         answer = self.answer(content)
@@ -116,7 +137,7 @@ class View(anywidget.AnyWidget):
         return bundle
 
 
-def _for_script(values: Any) -> str:
+def for_script(values: Any) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
 

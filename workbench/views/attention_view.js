@@ -1,222 +1,1121 @@
 /**
- * Attention of one head: a map of all tokens, and the text shaded for the selected one.
+ * Attention: all heads small, one head large, and the text, linked. The page holds the queries and
+ * keys of the heads that were looked at last and works out every weight itself:
+ * exp(query · key / √head_dim - log of the row's total). So hovering and zooming ask nobody.
+ * Moving the pointer shows (a state of this page), a click keeps (a trait).
  *
  * @typedef Model
- * @property {number} layer        selected layer
- * @property {number} head         selected head
- * @property {number} token        selected query token
- * @property {boolean} hide_first  leave the first token out of the colours
+ * @property {number} layer        of the head shown large
+ * @property {number} head         shown large
+ * @property {number} token        selected token, -1 for none
+ * @property {number[]} pins       tokens whose rows stay below the map
+ * @property {number[]} zoom       [first row, end row, first column, end column], or empty
+ * @property {"linear"|"log"|"row"} scale  of the colours
+ * @property {"max"|"mean"} blocks  what a block of several tokens shows
+ * @property {number} sink         so many first tokens stand apart
+ * @property {"none"|"head"|"trace"} compare  show a difference
+ * @property {number} other_layer  of the head that is subtracted
+ * @property {number} other_head   that is subtracted
+ * @property {boolean} running     whether a generation fills the view
  *
- * Message to Python: {kind: "want", layer, head}.
- * Message from Python: {kind: "attention", layer, head, pieces, spans, layers, heads, model} with
- * one buffer, [query token, key token] as uint16; 65535 is 1.
+ * Messages to Python: {kind: "want"}, {kind: "stop"},
+ * {kind: "head", trace, layer, head, sink}; trace 1 is the other one;
+ * {kind: "thumbnails", layer, head, blocks, sink, difference}: from that head on.
+ * Messages from Python:
+ * {kind: "attention", model, other, shared, pieces, spans, turns, layers, heads, key_heads, error};
+ * {kind: "head", trace, layer, head, sink, tokens, half, size} with query and key [token, head_dim]
+ * (float16 if half, else float32), log totals [token] float32 and, of a long text, the strongest and
+ * the mean weights of blocks of size × size tokens, lower triangle row by row, float32;
+ * {kind: "more", pieces, span, turns, layer, head, start, half}: new tokens, and their query, key, log
+ * totals in the head that is shown;
+ * {kind: "thumbnails", layer, head, heads, tokens, size, every, …} with [head, cell] of the lower
+ * triangle, 255 √weight, or signed 127 √difference.
  */
 
 const CSS = `
-.pw-attention { color: var(--jp-ui-font-color1, #1f1f1f); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 4px; }
-.pw-attention .bar { display: flex; gap: 14px; align-items: baseline; flex-wrap: wrap; margin: 2px 0 8px; }
-.pw-attention .bar b { font-size: 14px; }
-.pw-attention .muted { color: var(--jp-ui-font-color2, #616161); }
-.pw-attention .panes { display: flex; gap: 18px; flex-wrap: wrap; align-items: flex-start; }
-.pw-attention .map { position: relative; border: 1px solid var(--jp-border-color2, #ccc); }
-.pw-attention canvas { display: block; cursor: crosshair; image-rendering: pixelated; }
-.pw-attention canvas:focus-visible, .pw-attention .strip:focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); }
-.pw-attention .marker { position: absolute; left: 0; right: 0; pointer-events: none; border: solid var(--jp-brand-color1, #e65100); border-width: 1px 0; }
-.pw-attention .side { flex: 1 1 300px; min-width: 260px; }
-.pw-attention .strip { max-height: 11em; overflow: auto; padding: 5px; border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px; line-height: 1.9; }
-.pw-attention .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); padding: 1px 0; cursor: pointer; border-bottom: 2px solid transparent; }
-.pw-attention .token[aria-selected=true] { border-bottom-color: var(--jp-brand-color1, #e65100); font-weight: bold; }
-.pw-attention table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-top: 8px; }
-.pw-attention th, .pw-attention td { padding: 1px 10px; text-align: right; border-bottom: 1px solid var(--jp-border-color2, #ddd); }
-.pw-attention th:nth-child(2), .pw-attention td.piece { text-align: left; white-space: pre; font-family: var(--jp-code-font-family, monospace); }
-.pw-attention .reading { min-height: 1.5em; margin: 4px 0; }
+:root:has(> body > main > .pw-attention) { color-scheme: light dark; }
+.pw-attention { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); container-type: inline-size; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 6px; font-variant-numeric: tabular-nums; }
+.pw-attention .bar { display: flex; gap: 4px 14px; align-items: center; flex-wrap: wrap; margin: 3px 0; }
+.pw-attention [hidden] { display: none !important; }
+.pw-attention .title { font-size: 15px; font-weight: 600; }
+.pw-attention .soft { color: var(--soft); }
+.pw-attention .small { font-size: 11.5px; }
+.pw-attention .problem { border-left: 3px solid var(--mark); padding: 2px 8px; margin: 4px 0; }
+.pw-attention select, .pw-attention button.plain { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 1px 5px; max-width: 15em; }
+.pw-attention button.plain { cursor: pointer; padding: 1px 8px; }
+.pw-attention button.plain:disabled { opacity: .45; cursor: default; }
+.pw-attention :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
+.pw-attention section { margin-top: 8px; border-top: 1px solid var(--line); padding-top: 5px; min-width: 0; }
+.pw-attention h4 { margin: 0; font-size: 13px; font-weight: 600; }
+.pw-attention .panes { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 24px; }
+@container (max-width: 760px) { .pw-attention .panes, .pw-attention .two { grid-template-columns: minmax(0, 1fr) !important; } }
+.pw-attention .reading { min-height: 1.45em; margin: 3px 0; overflow-wrap: anywhere; }
+.pw-attention .all { overflow: auto; max-height: 640px; margin-top: 4px; max-width: 100%; }
+.pw-attention .all canvas { cursor: pointer; display: block; }
+.pw-attention .stage { position: relative; margin-top: 4px; }
+.pw-attention .stage canvas { display: block; cursor: crosshair; touch-action: none; }
+.pw-attention .stage canvas.over { position: absolute; inset: 0; pointer-events: none; }
+.pw-attention .absent { position: absolute; inset: 30px 20px auto; }
+.pw-attention .scale { display: inline-flex; gap: 6px; align-items: center; }
+.pw-attention .pin { display: flex; align-items: center; height: 26px; }
+.pw-attention .pin span { display: flex; justify-content: flex-end; gap: 4px; padding-right: 6px; box-sizing: border-box; overflow: hidden; }
+.pw-attention .pin button { all: unset; cursor: pointer; white-space: pre; overflow: hidden; text-overflow: ellipsis; font: 12px var(--jp-code-font-family, monospace); }
+.pw-attention .pin button.drop { flex: none; color: var(--soft); padding: 0 3px; }
+.pw-attention .pin button:focus-visible, .pw-attention td button:focus-visible { outline: 2px solid var(--mark); outline-offset: -1px; }
+.pw-attention .strip { max-height: 12em; overflow: auto; padding: 4px 6px; border: 1px solid var(--line); border-radius: 4px; line-height: 1.95; margin-top: 4px; position: relative; }
+.pw-attention .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); padding: 2px 0 1px; border-bottom: 2px solid transparent; cursor: pointer; }
+.pw-attention .token.thinking { border-bottom: 2px dotted var(--ink); }
+.pw-attention .token.answer { border-bottom: 2px solid var(--ink); }
+.pw-attention .token.special { font-size: 11px; }
+.pw-attention .token.first { box-shadow: inset 0 0 0 1px var(--soft); margin-right: 3px; }
+.pw-attention .token.pinned::before { content: "●"; font-size: 8px; vertical-align: 3px; color: var(--mark); }
+.pw-attention .token.hover { outline: 2px solid var(--ink); outline-offset: -1px; }
+.pw-attention .token[aria-selected=true] { outline: 3px solid var(--mark); outline-offset: -1px; font-weight: 700; }
+.pw-attention .two { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 0 24px; margin-top: 6px; align-items: start; }
+.pw-attention table { border-collapse: collapse; font-size: 12px; width: 100%; max-width: 34em; }
+.pw-attention caption { text-align: left; font-weight: 600; padding-bottom: 2px; overflow-wrap: anywhere; }
+.pw-attention th { font-weight: 500; color: var(--soft); }
+.pw-attention th, .pw-attention td { padding: 1px 7px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+.pw-attention th.text, .pw-attention td.text { text-align: left; white-space: pre; overflow: hidden; text-overflow: ellipsis; max-width: 12em; width: 40%; }
+.pw-attention td.text { font-family: var(--jp-code-font-family, monospace); }
+.pw-attention td button { all: unset; cursor: pointer; }
+.pw-attention td button:hover { text-decoration: underline; }
+.pw-attention .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
+const KEPT = 48e6; // bytes of heads in memory
+const CELLS = 512; // blocks along a side of the large map, at most
+const THUMBNAIL = 48; // blocks along a side of a small one, at most
+const LIST = 8; // tokens in a list
+const DECADES = 4; // of the logarithmic scale
+const RAMPS = {
+  light: { row: ["f4f8fc", "bcd6ec", "6aaed6", "2b7bba", "08306b"], column: ["fdf6ee", "fdd5a5", "fdae6b", "e6660d", "7f2704"], difference: ["08306b", "4292c6", "b9d6ea", "f6f6f4", "fbc9a0", "e6660d", "7f2704"] },
+  dark: { row: ["1d232a", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"], column: ["29231c", "5c3a15", "a5631b", "f09a3e", "ffe3c2"], difference: ["d3ecff", "5ea9dd", "25577f", "24272b", "7d4c18", "f09a3e", "ffe3c2"] },
+};
+const SPANS = { prompt: "prompt", thinking: "thinking", answer: "answer" };
 
-const element = (tag, className, text) => {
+// -- small tools --------------------------------------------------------------------------------------
+
+const element = (tag, className, ...content) => {
   const node = document.createElement(tag);
   if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
+  node.append(...content.filter((part) => part !== undefined));
   return node;
 };
+const limit = (value, low, high) => Math.max(low, Math.min(high, value));
+const percent = (share) => {
+  if (!Number.isFinite(share)) return "–";
+  const size = Math.abs(100 * share);
+  return `${(100 * share).toFixed(size === 0 || size >= 9.95 ? 1 : size >= 0.0995 ? 2 : 4)} %`;
+};
+const signed = (share) => (share > 0 ? `+${percent(share)}` : percent(share));
+const quoted = (piece) => `“${piece}”`;
+const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
+const luminance = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255;
+const copied = (view, Kind) => new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+
+let halves = null; // value of every float16
+function floats(view, half) {
+  if (!half) return copied(view, Float32Array);
+  if (!halves) {
+    halves = new Float32Array(65536);
+    for (let bits = 0; bits < 65536; bits++) {
+      const power = (bits >> 10) & 31, fraction = bits & 1023;
+      const size = power === 0 ? fraction * 2 ** -24 : power === 31 ? (fraction ? NaN : Infinity) : (1 + fraction / 1024) * 2 ** (power - 15);
+      halves[bits] = bits & 32768 ? -size : size;
+    }
+  }
+  return Float32Array.from(copied(view, Uint16Array), (bits) => halves[bits]);
+}
+
+/** One head: queries, already divided by √head_dim, keys, and the logarithm of every row's total. */
+class Head {
+  constructor(content, buffers) {
+    this.query = floats(buffers[0], content.half);
+    this.key = floats(buffers[1], content.half);
+    this.logs = copied(buffers[2], Float32Array);
+    this.tokens = this.logs.length;
+    this.dim = this.tokens ? this.key.length / this.tokens : 0;
+    this.divide(this.query);
+    this.blocks = content.size ? { size: content.size, sink: content.sink, max: copied(buffers[3], Float32Array), mean: copied(buffers[4], Float32Array) } : null;
+  }
+
+  get bytes() { return 4 * (this.query.length + this.key.length + this.logs.length + (this.blocks ? 2 * this.blocks.max.length : 0)); }
+  divide(query) { const root = Math.sqrt(this.dim); for (let n = 0; n < query.length; n++) query[n] /= root; }
+
+  append({ half }, buffers) {
+    const query = floats(buffers[0], half), joined = (old, more) => { const all = new Float32Array(old.length + more.length); all.set(old); all.set(more, old.length); return all; };
+    this.divide(query);
+    this.query = joined(this.query, query);
+    this.key = joined(this.key, floats(buffers[1], half));
+    this.logs = joined(this.logs, copied(buffers[2], Float32Array));
+    this.tokens = this.logs.length;
+    this.blocks = null;
+  }
+
+  weight(row, column) {
+    if (column > row) return 0;
+    const { query, key, dim } = this;
+    let q = row * dim, k = column * dim, a = 0, b = 0, c = 0, d = 0;
+    const end = q + dim - 3;
+    for (; q < end; q += 4, k += 4) {
+      a += query[q] * key[k];
+      b += query[q + 1] * key[k + 1];
+      c += query[q + 2] * key[k + 2];
+      d += query[q + 3] * key[k + 3];
+    }
+    for (; q < end + 3; q++, k++) a += query[q] * key[k];
+    return Math.exp(a + b + c + d - this.logs[row]);
+  }
+}
 
 function render({ model, el }) {
   const root = element("div", "pw-attention");
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the controls
   root.append(element("style", "", CSS));
   el.append(root);
-  const bar = element("div", "bar");
-  const panes = element("div", "panes");
-  const map = element("div", "map");
-  const canvas = document.createElement("canvas");
-  canvas.tabIndex = 0;
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", "attention, rows attend to columns; arrow keys move the row, the table says the same");
-  const marker = element("div", "marker");
-  map.append(canvas, marker);
-  const side = element("div", "side");
-  const reading = element("div", "reading muted");
-  const strip = element("div", "strip");
-  strip.tabIndex = 0;
-  strip.setAttribute("role", "listbox");
-  strip.setAttribute("aria-label", "tokens; arrow keys move the selection");
-  const table = element("table");
-  side.append(strip, table);
-  const left = element("div");
-  left.append(map, reading);
-  panes.append(left, side);
-  root.append(bar, panes);
-  let data = null;
-  let controls = null;
-  let side_px = 400;
 
-  const weight = (row, column) => data.weights[row * data.tokens + column] / 65535;
-  const first = () => (model.get("hide_first") && data.tokens > 1 ? 1 : 0);
+  let data = null; // the text, as Python told it
+  let hover = null; // {row, column}: tokens under the pointer, or {token}
+  let theme = null;
+  let tile = null; // the part of the map that is drawn
+  let place = null; // geometry of the large map
+  let drag = null; // rectangle that is drawn now
+  const heads = new Map(); // key → Head, the last used at the end
+  const absent = new Set(); // what a saved page does not hold
+  let thumbs = new Map(); // layer * heads + head → values
+  let thumbInfo = null; // {tokens, size, every, difference}
 
-  function build() {
-    const pick = (label, name, options) => {
-      const holder = element("label", "", `${label} `);
-      const select = document.createElement("select");
-      for (const option of options) select.append(new Option(option, option));
-      select.value = String(name === "layer" ? model.get("layer") : model.get("head"));
-      select.addEventListener("change", () => {
-        if (name === "layer") model.set("layer", Number(select.value));
-        else model.set("head", Number(select.value));
-        model.save_changes();
-      });
-      holder.append(select);
-      return { holder, select };
-    };
-    const layer = pick("layer", "layer", data.layers);
-    const head = pick("head", "head", Array.from({ length: data.heads }, (_, h) => h));
-    const holder = element("label");
-    const check = document.createElement("input");
-    check.type = "checkbox";
-    check.addEventListener("change", () => {
-      model.set("hide_first", check.checked);
-      model.save_changes();
-    });
-    holder.append(check, " colours without the first token");
-    controls = { layer: layer.select, head: head.select, check, scale: element("span", "scale muted") };
-    bar.replaceChildren(element("b", "", `Attention of ${data.model}`), layer.holder, head.holder, holder, controls.scale);
-    strip.replaceChildren(...data.pieces.map((piece, token) => {
-      const node = element("span", "token", piece);
-      node.setAttribute("role", "option");
-      node.addEventListener("click", () => choose(token));
-      node.addEventListener("mouseenter", () => shade(token));
-      return node;
-    }));
-    strip.addEventListener("mouseleave", () => shade(model.get("token")));
-    canvas.width = canvas.height = data.tokens;
-    side_px = Math.max(280, Math.min(560, data.tokens * 16));
-    canvas.style.width = canvas.style.height = `${side_px}px`;
-  }
+  // -- the page ---------------------------------------------------------------------------------------
 
-  function draw() {
-    if (!data) return;
-    let top = 0;
-    for (let row = 0; row < data.tokens; row++)
-      for (let column = first(); column <= row; column++) top = Math.max(top, weight(row, column));
-    data.top = top || 1;
-    const pen = canvas.getContext("2d");
-    const image = pen.createImageData(data.tokens, data.tokens);
-    const ink = getComputedStyle(root).color.match(/[\d.]+/g).map(Number);
-    const light = ink[0] + ink[1] + ink[2] < 384;
-    for (let row = 0; row < data.tokens; row++)
-      for (let column = 0; column < data.tokens; column++) {
-        const place = 4 * (row * data.tokens + column);
-        const share = column < first() ? 0 : Math.min(1, weight(row, column) / data.top);
-        const alpha = column > row ? 0 : Math.round(255 * (0.06 + 0.94 * Math.sqrt(share)));
-        image.data.set(light ? [8, 69, 148, alpha] : [120, 190, 255, alpha], place);
-      }
-    pen.putImageData(image, 0, 0);
-    controls.scale.textContent = `strongest colour = ${(100 * data.top).toFixed(1)} %, colour ∝ √weight; rows attend to columns`;
-  }
-
-  function shade(token) {
-    if (!data) return;
-    const top = Math.max(...Array.from({ length: token + 1 }, (_, column) => (column < first() ? 0 : weight(token, column)))) || 1;
-    [...strip.children].forEach((node, column) => {
-      const share = column > token || column < first() ? 0 : weight(token, column) / top;
-      node.style.background = share ? `rgb(30 120 220 / ${0.75 * share})` : "";
-      node.title = column > token ? `token ${column}: after the selected one` : `token ${column}: ${(100 * weight(token, column)).toFixed(2)} %`;
-    });
-  }
-
-  function show() {
-    if (!data) return;
-    const token = model.get("token");
-    controls.layer.value = String(model.get("layer"));
-    controls.head.value = String(model.get("head"));
-    controls.check.checked = model.get("hide_first");
-    draw();
-    shade(token);
-    [...strip.children].forEach((node, index) => node.setAttribute("aria-selected", String(index === token)));
-    const height = side_px / data.tokens;
-    marker.style.top = `${token * height}px`;
-    marker.style.height = `${Math.max(1, height - 2)}px`;
-    const order = Array.from({ length: token + 1 }, (_, column) => column).sort((a, b) => weight(token, b) - weight(token, a)).slice(0, 8);
-    const head = element("tr");
-    for (const text of ["token", "piece", "attention"]) head.append(element("th", "", text));
-    table.replaceChildren(head, ...order.map((column) => {
-      const row = element("tr");
-      row.append(element("td", "", String(column)), element("td", "piece", data.pieces[column]), element("td", "", `${(100 * weight(token, column)).toFixed(2)} %`));
-      return row;
-    }));
-    reading.textContent = `Token ${token} ${JSON.stringify(data.pieces[token])}; uniform attention would be ${(100 / (token + 1)).toFixed(2)} %`;
-  }
-
-  function choose(token) {
-    model.set("token", Math.max(0, Math.min(data.tokens - 1, token)));
-    model.save_changes();
-  }
-  const place = (event) => {
-    const box = canvas.getBoundingClientRect();
-    const limit = (value) => Math.max(0, Math.min(data.tokens - 1, Math.floor(value)));
-    return [limit(((event.clientY - box.top) / box.height) * data.tokens), limit(((event.clientX - box.left) / box.width) * data.tokens)];
+  const title = element("span", "title"), about = element("span", "soft");
+  const stop = element("button", "plain", "Stop");
+  stop.addEventListener("click", () => model.send({ kind: "stop" }));
+  const keep = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  const pick = (words, name, options, read = String, label = words) => {
+    const select = element("select"), holder = element("label", "", `${words} `, select);
+    select.setAttribute("aria-label", label);
+    select.addEventListener("change", () => keep({ [name]: read(select.value) }));
+    const fill = (all) => { select.replaceChildren(...all.map(([value, text]) => new Option(text, value))); };
+    if (options) fill(options);
+    return { holder, select, fill, name };
   };
-  canvas.addEventListener("click", (event) => choose(place(event)[0]));
-  canvas.addEventListener("mousemove", (event) => {
-    const [row, column] = place(event);
-    reading.textContent = column > row ? "" : `${row} ${JSON.stringify(data.pieces[row])} → ${column} ${JSON.stringify(data.pieces[column])}: ${(100 * weight(row, column)).toFixed(2)} %`;
+  const controls = {
+    layer: pick("layer", "layer", null, Number), head: pick("head", "head", null, Number),
+    scale: pick("colours", "scale", [["linear", "linear"], ["log", "logarithmic"], ["row", "per row"]]),
+    blocks: pick("blocks show", "blocks", [["max", "strongest weight"], ["mean", "mean weight"]]),
+    compare: pick("minus", "compare"), other_layer: pick("layer", "other_layer", null, Number, "layer of the subtracted head"), other_head: pick("head", "other_head", null, Number, "subtracted head"),
+  };
+  const apart = element("input"), apartWords = element("span");
+  apart.type = "checkbox";
+  apart.addEventListener("change", () => keep({ sink: apart.checked ? Math.max(1, usualSink) : 0 }));
+  let usualSink = 1;
+  const problem = element("div", "problem"), reading = element("div", "reading"), spoken = element("div", "spoken");
+  spoken.setAttribute("aria-live", "polite");
+  const grid = element("canvas", "heads"), gridNote = element("div", "soft small");
+  const smaller = element("button", "plain", "−"), larger = element("button", "plain", "+");
+  smaller.setAttribute("aria-label", "smaller maps of all heads");
+  larger.setAttribute("aria-label", "larger maps of all heads");
+  const map = element("canvas", "map"), over = element("canvas", "over"), missing = element("div", "absent problem");
+  const stage = element("div", "stage", map, over, missing), pins = element("div", "pins");
+  const scale = element("canvas"), low = element("span"), high = element("span"), scaleNote = element("span");
+  const legend = element("div", "bar soft small", element("span", "scale", low, scale, high), scaleNote);
+  const mapTitle = element("h4"), mapNote = element("span", "soft small"), whole = element("button", "plain", "whole map"), pinButton = element("button", "plain", "pin");
+  whole.addEventListener("click", () => keep({ zoom: [] }));
+  pinButton.addEventListener("click", () => pin(selected()));
+  const strip = element("div", "strip"), stripNote = element("span", "soft small"), tables = element("div", "two");
+  grid.tabIndex = map.tabIndex = strip.tabIndex = 0;
+  grid.setAttribute("role", "img");
+  grid.setAttribute("aria-label", "all heads, a row per layer; arrow keys choose a head");
+  map.setAttribute("role", "img");
+  map.setAttribute("aria-label", "attention of one head, rows attend to columns; arrow keys move the selected token, P pins it, plus and minus zoom, Escape shows the whole; the lists below say the same");
+  strip.setAttribute("role", "listbox");
+  strip.setAttribute("aria-label", "tokens; arrow keys move the selection, P pins");
+  const left = element("div", "left", element("div", "bar", element("h4", "", "All heads"), smaller, larger), element("div", "all", grid), gridNote);
+  const right = element("div", "right", element("div", "bar", mapTitle, whole, pinButton), element("div", "bar", mapNote), stage, pins, legend);
+  root.append(
+    element("div", "bar", title, about, stop),
+    element("div", "bar", controls.layer.holder, controls.head.holder, controls.scale.holder, controls.blocks.holder, element("label", "", apart, " ", apartWords), controls.compare.holder, controls.other_layer.holder, controls.other_head.holder),
+    problem, reading, spoken,
+    element("section", "", element("div", "panes", left, right)),
+    element("section", "", element("div", "bar", element("h4", "", "Text"), stripNote), strip, tables),
+  );
+
+  // -- what is shown ----------------------------------------------------------------------------------
+
+  const selected = () => limit(model.get("token"), -1, data.count - 1);
+  const focus = () => (hover ? (hover.token ?? hover.row) : selected());
+  const comparing = () => model.get("compare") !== "none";
+  const sink = () => Math.min(model.get("sink"), data.count);
+  const key = (trace, layer, head) => `${trace}/${layer}/${head}`;
+  const mine = () => key(0, model.get("layer"), model.get("head"));
+  const theirs = () => (model.get("compare") === "head" ? key(0, model.get("other_layer"), model.get("other_head")) : key(1, model.get("layer"), model.get("head")));
+  const found = (name) => { const head = heads.get(name); return head && head.tokens >= (name[0] === "1" ? data.shared : data.count) ? head : null; };
+  /** The head that is shown and the one that is subtracted, when they are here. */
+  function both() {
+    const one = found(mine()), other = comparing() ? found(theirs()) : null;
+    return one && (!comparing() || other) ? { one, other, rows: other ? Math.min(one.tokens, other.tokens) : one.tokens } : null;
+  }
+  const value = (pair, row, column) => (row >= pair.rows ? NaN : pair.other ? pair.one.weight(row, column) - pair.other.weight(row, column) : pair.one.weight(row, column));
+  function rowOf(pair, row) {
+    const result = new Float32Array(data.count);
+    for (let column = 0; column <= row; column++) result[column] = value(pair, row, column);
+    return result;
+  }
+  function columnOf(pair, column) {
+    const result = new Float32Array(data.count);
+    for (let row = column; row < data.count; row++) result[row] = value(pair, row, column);
+    return result;
+  }
+  const region = () => { const zoom = model.get("zoom"); return zoom.length === 4 && zoom[1] <= data.count && zoom[3] <= data.count ? zoom : [0, data.count, 0, data.count]; };
+
+  // -- asking -----------------------------------------------------------------------------------------
+
+  let asked = null; // the head that Python works at
+  let askedThumbs = null;
+  function ask() {
+    if (!data?.count) return;
+    for (const name of comparing() ? [mine(), theirs()] : [mine()]) {
+      if (found(name) || absent.has(name) || asked) continue;
+      const [trace, layer, head] = name.split("/").map(Number);
+      asked = name;
+      model.send({ kind: "head", trace, layer, head, sink: model.get("sink") });
+    }
+    askForThumbs();
+  }
+  let missingThumbs = new Set(), thumbsWanted = "";
+  function askForThumbs() {
+    const difference = model.get("compare") === "trace", wanted = `${model.get("blocks")} ${model.get("sink")} ${difference}`;
+    const old = thumbInfo && (data.count >= 1.25 * thumbInfo.count || (!model.get("running") && data.count > thumbInfo.count));
+    if (wanted !== thumbsWanted || (old && !askedThumbs)) {
+      thumbsWanted = wanted;
+      thumbInfo = null;
+      missingThumbs = new Set(data.layers.map((layer) => `${layer}/0`));
+    }
+    if (askedThumbs || asked || !missingThumbs.size) return;
+    const near = (name) => Math.abs(name.split("/")[0] - model.get("layer"));
+    const next = [...missingThumbs].reduce((best, name) => (near(name) < near(best) ? name : best));
+    const [layer, head] = next.split("/").map(Number);
+    missingThumbs.delete(next);
+    askedThumbs = next;
+    model.send({ kind: "thumbnails", layer, head, blocks: model.get("blocks"), sink: model.get("sink"), difference });
+  }
+  function store(name, head) {
+    heads.delete(name);
+    heads.set(name, head);
+    let bytes = 0;
+    for (const kept of heads.values()) bytes += kept.bytes;
+    for (const [old, kept] of heads) {
+      if (bytes <= KEPT) break;
+      if (old === mine() || (comparing() && old === theirs())) continue;
+      heads.delete(old);
+      bytes -= kept.bytes;
+    }
+    root.dataset.heads = heads.size;
+    root.dataset.bytes = bytes;
+  }
+
+  // -- colours ----------------------------------------------------------------------------------------
+
+  function readTheme() {
+    const probe = getComputedStyle(root), numbers = (text) => (text.match(/[\d.]+/g) || [0, 0, 0]).slice(0, 3).map(Number);
+    const ink = numbers(probe.color), paper = numbers(probe.backgroundColor), dark = luminance(paper) < 0.5;
+    const table = (hexes) => {
+      const stops = hexes.map((hex) => [0, 2, 4].map((c) => parseInt(hex.slice(c, c + 2), 16)));
+      const rgb = Array.from({ length: 256 }, (_, n) => {
+        const x = (n / 255) * (stops.length - 1), from = Math.min(stops.length - 2, Math.floor(x));
+        return stops[from].map((part, c) => Math.round(part + (x - from) * (stops[from + 1][c] - part)));
+      });
+      return { css: rgb.map(css), ink: rgb.map((colour) => (luminance(colour) > 0.5 ? "#000" : "#fff")), words: Uint32Array.from(rgb, ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0) };
+    };
+    const colour = (name) => { const probe = element("span"); probe.style.color = `var(${name})`; root.append(probe); const result = getComputedStyle(probe).color; probe.remove(); return result; };
+    const ramps = RAMPS[dark ? "dark" : "light"];
+    theme = { ink: css(ink), paper: css(paper), soft: colour("--soft"), line: colour("--line"), mark: colour("--mark"), row: table(ramps.row), column: table(ramps.column), difference: table(ramps.difference) };
+  }
+  /** 0 … 255, the step of a colour: a share of `top` on the chosen scale; around 128 for differences. */
+  function step(value, top, difference, how) {
+    if (!(top > 0) || !Number.isFinite(value)) return difference ? 128 : 0;
+    let share = Math.min(1, Math.abs(value) / top);
+    if (how === "log") share = share > 0 ? Math.max(0, 1 + Math.log10(share) / DECADES) : 0;
+    return difference ? limit(Math.round(127.5 + Math.sign(value) * 127.5 * share), 0, 255) : Math.round(255 * share);
+  }
+  function pen(canvas, width, height) {
+    const ratio = window.devicePixelRatio || 1, context = canvas.getContext("2d");
+    if (canvas.width === Math.round(width * ratio) && canvas.height === Math.round(height * ratio)) context.reset();
+    else {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+      canvas.style.width = `${width}px`;
+      canvas.style.height = `${height}px`;
+    }
+    context.scale(ratio, ratio);
+    context.font = "11px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    return context;
+  }
+
+  // -- all heads --------------------------------------------------------------------------------------
+
+  let zoomed = 1; // of the small maps
+  let boxes = { cell: 30, label: 48, gap: 6, top: 30 };
+  const headLeft = (head) => boxes.label + head * boxes.cell + Math.floor(head / (data.heads / data.key_heads)) * boxes.gap;
+  function measureGrid(width) {
+    const gap = data.key_heads < data.heads ? 7 : 0, label = 52;
+    const room = width < 760 ? width : width * 0.5;
+    const fit = Math.min(72, Math.floor((room - label - gap * data.key_heads) / data.heads), Math.floor(580 / data.layers.length));
+    boxes = { cell: limit(Math.round(Math.max(10, fit) * zoomed), 8, 160), label, gap, top: gap ? 34 : 20 };
+    return label + gap * data.key_heads + data.heads * Math.max(10, fit) + 4;
+  }
+  let atlas = null; // one canvas of all small maps, a pixel per block
+  function paintThumb(index) {
+    const values = thumbs.get(index), n = values.side, image = new ImageData(n, n), words = new Uint32Array(image.data.buffer), how = model.get("scale");
+    const difference = values instanceof Int8Array, table = (difference ? theme.difference : theme.row).words, full = difference ? 127 : 255;
+    let at = 0, top = 0;
+    const row = new Float32Array(n);
+    for (let r = 0; r < n; r++) for (let c = 0; c <= r; c++) { const size = Math.abs(values[at++]); row[r] = Math.max(row[r], size); top = Math.max(top, size); }
+    at = 0;
+    for (let r = 0; r < n; r++) for (let c = 0; c <= r; c++) {
+      const root = values[at++] / full, most = (how === "row" ? row[r] : top) / full;
+      words[r * n + c] = table[step(root * Math.abs(root), most * most, difference, how)];
+    }
+    const x = (index % data.heads) * THUMBNAIL, y = data.layers.indexOf(Math.floor(index / data.heads)) * THUMBNAIL;
+    const context = atlas.getContext("2d");
+    context.clearRect(x, y, THUMBNAIL, THUMBNAIL);
+    context.putImageData(image, x, y);
+  }
+  function paintThumbs() {
+    atlas = new OffscreenCanvas(data.heads * THUMBNAIL, data.layers.length * THUMBNAIL);
+    for (const index of thumbs.keys()) paintThumb(index);
+  }
+  function drawGrid() {
+    const { cell, label, gap, top } = boxes, group = data.heads / data.key_heads;
+    const width = headLeft(data.heads - 1) + cell + 4, height = top + data.layers.length * cell + 4;
+    const context = pen(grid, width, height), every = Math.max(1, Math.ceil(15 / cell)), across = Math.max(1, Math.ceil(18 / cell));
+    context.fillStyle = theme.soft;
+    context.textAlign = "center";
+    for (let head = 0; head < data.heads; head++) if (head % across === 0 || group === 1) if (head % across === 0) context.fillText(head, headLeft(head) + cell / 2, top - 8);
+    if (gap)
+      for (let shared = 0; shared < data.key_heads; shared++) {
+        const from = headLeft(shared * group), to = headLeft(shared * group + group - 1) + cell;
+        context.fillRect(from + 1, 15, to - from - 3, 1.5);
+        context.fillText(to - from > 78 ? `key–value head ${shared}` : to - from > 34 ? `kv ${shared}` : shared, (from + to) / 2, 7);
+      }
+    context.textAlign = "left";
+    data.layers.forEach((layer, row) => { if (row % every === 0) context.fillText(`layer ${layer}`, 0, top + (row + 0.5) * cell); });
+    const inset = cell > 20 ? 1.5 : 0.5;
+    data.layers.forEach((layer, row) => {
+      for (let head = 0; head < data.heads; head++) {
+        const index = layer * data.heads + head, n = thumbs.get(index)?.side, x = headLeft(head) + inset, y = top + row * cell + inset, size = cell - 2 * inset;
+        context.strokeStyle = theme.line;
+        context.lineWidth = 1;
+        if (cell > 20 || !n) context.strokeRect(x, y, size, size);
+        if (!n) continue;
+        context.imageSmoothingEnabled = n > size;
+        context.drawImage(atlas, head * THUMBNAIL, row * THUMBNAIL, n, n, x, y, size, size);
+      }
+    });
+    const frame = (layer, head, dash, colour) => {
+      context.strokeStyle = colour;
+      context.lineWidth = 2.5;
+      context.setLineDash(dash);
+      context.strokeRect(headLeft(head) - 0.25, top + data.layers.indexOf(layer) * cell - 0.25, cell + 0.5, cell + 0.5);
+    };
+    if (model.get("compare") === "head") frame(model.get("other_layer"), model.get("other_head"), [4, 3], theme.ink);
+    frame(model.get("layer"), model.get("head"), [], theme.mark);
+    const words = [];
+    if (thumbInfo) {
+      if (thumbInfo.size > 1) words.push(`a point is the ${model.get("blocks") === "max" ? "strongest" : "mean"} weight of ${thumbInfo.size} × ${thumbInfo.size} tokens`);
+      if (thumbInfo.every > 1) words.push(`one query token in ${thumbInfo.every} is looked at`);
+      if (thumbInfo.sink) words.push(thumbInfo.sink === 1 ? "without the first token" : `without the first ${thumbInfo.sink} tokens`);
+      words.push("each map has colours of its own");
+      if (thumbInfo.difference) words.push("minus the same head of the other trace");
+      if (thumbsAbsent) words.push("maps as they were when the page was saved");
+    }
+    gridNote.textContent = words.join("; ");
+    gridNote.style.maxWidth = `${Math.max(220, Math.min(width, left.clientWidth || width))}px`;
+    grid.dataset.geometry = JSON.stringify({ ...boxes, group });
+    root.dataset.thumbnails = thumbs.size;
+  }
+  let thumbsAbsent = false;
+
+  // -- the large map ----------------------------------------------------------------------------------
+
+  function measureMap() {
+    const [r0, r1, c0, c1] = region(), rows = r1 - r0, columns = c1 - c0;
+    const room = Math.floor(right.clientWidth) || 520;
+    const context = map.getContext("2d");
+    context.font = "11px monospace";
+    const widest = (from, to) => { let most = 0; for (let t = from; t < to; t++) most = Math.max(most, context.measureText(shownPiece(t)).width); return Math.ceil(Math.min(110, most)); };
+    const band = 7, profile = 46, strip = sink() ? 15 : 0, gap = sink() ? 5 : 0;
+    const guess = limit(room - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
+    const label = Math.max(56, (rowWords ? widest(r0, r1) : 30) + 8 + band), below = columnWords ? widest(c0, c1) + 8 : 18;
+    const side = limit(Math.min(room - label - strip - gap - profile - 14, Math.max(300, 26 * Math.max(rows, columns))), 160, 600);
+    place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 12, height: 28 + band + side + below + profile + 4 };
+  }
+  const shownPiece = (token) => (data.pieces[token] === "<0x0A>" ? "⏎" : data.pieces[token].replaceAll(" ", "␣").replaceAll("\n", "⏎"));
+  const X = (token) => place.x + ((token - place.c0) / place.columns) * place.side;
+  const Y = (token) => place.y + ((token - place.r0) / place.rows) * place.side;
+
+  /** The part of the map on screen in blocks; worked out in slices so that nobody waits. */
+  function makeTile() {
+    const pair = both();
+    if (!pair) { tile = null; return; }
+    const [r0, r1, c0, c1] = region(), skip = sink();
+    const size = Math.max(1, Math.ceil(Math.max(r1 - r0, c1 - c0) / CELLS));
+    const name = [mine(), comparing() ? theirs() : "", r0, r1, c0, c1, skip, data.count].join(" ");
+    if (tile?.name === name) return;
+    const nr = Math.ceil((r1 - r0) / size), nc = Math.ceil((c1 - c0) / size);
+    tile = { name, pair, r0, r1, c0, c1, size, nr, nc, skip, max: new Float32Array(nr * nc), mean: new Float32Array(nr * nc), apart: new Float32Array(nr), done: 0, tops: {} };
+    const blocks = pair.one.blocks;
+    if (blocks && !pair.other && blocks.size === size && blocks.sink === skip && nr === nc && r1 - r0 === data.count && c1 - c0 === data.count) {
+      let at = 0;
+      for (let row = 0; row < nr; row++) for (let column = 0; column <= row; column++, at++) {
+        tile.max[row * nc + column] = blocks.max[at];
+        tile.mean[row * nc + column] = blocks.mean[at];
+      }
+      for (let row = 0; row < nr; row++) apartOf(row);
+      tile.done = nr;
+    }
+    work(tile, 45);
+  }
+  function apartOf(block) {
+    const { pair, r0, r1, size, skip } = tile;
+    let sum = 0, count = 0;
+    for (let row = r0 + block * size; row < Math.min(r1, r0 + (block + 1) * size); row++, count++) for (let column = 0; column < Math.min(skip, row + 1); column++) sum += value(pair, row, column);
+    tile.apart[block] = sum / count;
+  }
+  function work(current, budget) {
+    if (tile !== current) return;
+    const { pair, r0, r1, c0, c1, size, nc, skip, max, mean } = current, began = performance.now();
+    while (current.done < current.nr && performance.now() - began < budget) {
+      const block = current.done, counts = new Uint32Array(nc);
+      for (let row = r0 + block * size; row < Math.min(r1, r0 + (block + 1) * size); row++) {
+        for (let column = Math.max(c0, skip); column < Math.min(c1, row + 1); column++) {
+          const weight = value(pair, row, column), cell = Math.floor((column - c0) / size), at = block * nc + cell;
+          if (!counts[cell] || Math.abs(weight) > Math.abs(max[at])) max[at] = weight;
+          mean[at] += weight;
+          counts[cell]++;
+        }
+      }
+      for (let cell = 0; cell < nc; cell++) if (counts[cell]) mean[block * nc + cell] /= counts[cell];
+      apartOf(block);
+      current.done++;
+    }
+    if (current.done < current.nr) {
+      setTimeout(() => { work(current, 8); if (tile === current && (current.done === current.nr || performance.now() - drawn > 120)) drawMap(); });
+    }
+    root.dataset.tile = current.done === current.nr ? "done" : "working";
+  }
+  /** Strongest value of the tile, and of each of its rows. */
+  function topsOf(kind) {
+    if (tile.tops[kind]?.done === tile.done) return tile.tops[kind];
+    const rows = new Float32Array(tile.nr), values = tile[kind];
+    let top = 0;
+    for (let row = 0; row < tile.nr; row++) {
+      for (let column = 0; column < tile.nc; column++) { const size = Math.abs(values[row * tile.nc + column]); if (size > rows[row]) rows[row] = size; }
+      if (rows[row] > top) top = rows[row];
+    }
+    return (tile.tops[kind] = { rows, top, done: tile.done });
+  }
+
+  let drawn = 0;
+  function drawMap() {
+    const context = pen(map, place.width, place.height), { x, y, side } = place;
+    pen(over, place.width, place.height);
+    drawn = performance.now();
+    const [r0, r1, c0, c1] = region(), difference = comparing(), how = model.get("scale"), kind = model.get("blocks");
+    const here = tile !== null;
+    missing.hidden = here || !(absent.has(mine()) || (difference && absent.has(theirs())));
+    missing.textContent = missing.hidden ? "" : `This saved page does not hold layer ${model.get("layer")}, head ${model.get("head")}. Its maker chose what it holds: to_html(layers=…, heads=…).`;
+    let top = 0;
+    if (here) {
+      const tops = topsOf(kind), { nr, nc, size } = tile, values = tile[kind];
+      top = tops.top;
+      const image = new ImageData(nc, nr), words = new Uint32Array(image.data.buffer), table = (difference ? theme.difference : theme.row).words;
+      for (let row = 0; row < tile.done; row++) {
+        const last = Math.min(r1, r0 + (row + 1) * size) - 1, most = how === "row" ? tops.rows[row] : top;
+        for (let column = 0; column < nc; column++) {
+          const from = c0 + column * size, to = Math.min(c1, from + size);
+          if (from > last || to <= tile.skip || Number.isNaN(values[row * nc + column])) continue;
+          words[row * nc + column] = table[step(values[row * nc + column], most, difference, how)];
+        }
+      }
+      const buffer = new OffscreenCanvas(nc, nr);
+      buffer.getContext("2d").putImageData(image, 0, 0);
+      context.imageSmoothingEnabled = Math.max(nr, nc) > side * (window.devicePixelRatio || 1);
+      context.drawImage(buffer, x, y, (side * nc * size) / (c1 - c0), (side * nr * size) / (r1 - r0));
+      context.clearRect(x + side, 0, place.width, place.height);
+      context.clearRect(0, y + side, place.width, place.height);
+      if (place.strip) {
+        const shades = difference ? theme.difference : theme.column;
+        for (let row = 0; row < tile.done; row++) {
+          context.fillStyle = shades.css[difference ? step(tile.apart[row], 1, true, "linear") : Math.round(255 * limit(tile.apart[row], 0, 1))];
+          const from = Y(r0 + row * size), to = Math.min(y + side, Y(r0 + (row + 1) * size));
+          context.fillRect(place.label, from, place.strip, Math.max(to - from, 0.6));
+        }
+      }
+    }
+    context.strokeStyle = theme.line;
+    context.lineWidth = 1;
+    context.strokeRect(x - 0.5, y - 0.5, side + 1, side + 1);
+    if (place.strip) context.strokeRect(place.label - 0.5, y - 0.5, place.strip + 1, side + 1);
+    drawBorders(context, r0, r1, c0, c1);
+    drawWords(context, r0, r1, c0, c1);
+    drawLegend(top, difference, how);
+    map.dataset.geometry = JSON.stringify({ ...place, top, size: tile?.size ?? 1 });
+    root.dataset.shown = here ? `${model.get("layer")}/${model.get("head")}` : "";
+    drawOver();
+    drawPins();
+  }
+  const SPAN_COLOUR = { prompt: "#8a8f98", thinking: "#a35dc9", answer: "#2f9e6e" };
+  function drawBorders(context, r0, r1, c0, c1) {
+    const { x, y, side, band } = place;
+    for (const span of data.spans) {
+      context.fillStyle = SPAN_COLOUR[span.kind] ?? theme.soft;
+      const rows = [Math.max(span.start, r0), Math.min(span.end, r1)], columns = [Math.max(span.start, c0), Math.min(span.end, c1)];
+      if (rows[1] > rows[0]) context.fillRect(0, Y(rows[0]), band - 2, Y(rows[1]) - Y(rows[0]) - 1);
+      if (columns[1] > columns[0]) {
+        const from = X(columns[0]), to = X(columns[1]);
+        context.fillRect(from, y - band - 1, to - from - 1, band - 2);
+        context.textAlign = "left";
+        if (to - from > 12) { context.save(); context.beginPath(); context.rect(from, 0, to - from, y); context.clip(); context.fillText(SPANS[span.kind] ?? span.kind, from, y - band - 9); context.restore(); }
+      }
+    }
+    const line = (token, dash) => {
+      context.setLineDash(dash);
+      context.strokeStyle = theme.ink;
+      context.globalAlpha = dash.length ? 0.45 : 0.8;
+      context.beginPath();
+      if (token > r0 && token < r1) { context.moveTo(place.strip ? place.label : x, Math.round(Y(token)) - 0.5); context.lineTo(x + side, Math.round(Y(token)) - 0.5); }
+      if (token > c0 && token < c1) { context.moveTo(Math.round(X(token)) - 0.5, y); context.lineTo(Math.round(X(token)) - 0.5, y + side); }
+      context.stroke();
+      context.globalAlpha = 1;
+      context.setLineDash([]);
+    };
+    for (const span of data.spans) line(span.start, []);
+    for (const turn of data.turns) line(turn, [2, 3]);
+  }
+  function drawWords(context, r0, r1, c0, c1) {
+    const { x, y, side, label, strip } = place, ticks = (from, to) => { const every = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000].find((n) => (to - from) / n <= 8) ?? 10000; const all = []; for (let t = Math.ceil(from / every) * every; t < to; t += every) all.push(t); return all; };
+    context.fillStyle = theme.ink;
+    context.textAlign = "right";
+    context.save();
+    context.beginPath();
+    context.rect(place.band, 0, label - place.band, place.height);
+    context.clip();
+    if (place.rowWords) { context.font = "11px monospace"; for (let t = r0; t < r1; t++) context.fillText(shownPiece(t), label - 4, (Y(t) + Y(t + 1)) / 2); }
+    else for (const t of ticks(r0, r1)) context.fillText(t, label - 4, Math.max(y + 5, (Y(t) + Y(t + 1)) / 2));
+    context.restore();
+    context.font = place.columnWords ? "11px monospace" : "11px system-ui, sans-serif";
+    if (place.columnWords)
+      for (let t = c0; t < c1; t++) {
+        context.save();
+        context.translate((X(t) + X(t + 1)) / 2, y + side + 4);
+        context.rotate(-Math.PI / 2);
+        context.textAlign = "right";
+        context.fillText(shownPiece(t), 0, 0);
+        context.restore();
+      }
+    else { context.textAlign = "center"; for (const t of ticks(c0, c1)) context.fillText(t, (X(t) + X(t + 1)) / 2, y + side + 9); }
+    context.font = "11px system-ui, sans-serif";
+    if (strip) { context.fillStyle = theme.soft; context.textAlign = "right"; context.fillText(sink() === 1 ? "first token" : `first ${sink()}`, label + strip - 1, y - 6); }
+  }
+  function drawLegend(top, difference, how) {
+    const context = pen(scale, 110, 10), table = difference ? theme.difference : theme.row;
+    for (let n = 0; n < 110; n++) { context.fillStyle = table.css[Math.round((n / 109) * 255)]; context.fillRect(n, 0, 1, 10); }
+    low.textContent = how === "row" ? (difference ? "− row’s largest" : "0") : difference ? signed(-top) : how === "log" ? percent(top / 10 ** DECADES) : "0";
+    high.textContent = how === "row" ? (difference ? "+ row’s largest" : "strongest of the row") : difference ? signed(top) : percent(top);
+    const words = [];
+    if (how === "log") words.push("logarithmic" + (difference ? " on both sides" : ""));
+    if (sink()) words.push(`column on the left: what the first ${sink() === 1 ? "token gets" : `${sink()} tokens get`}, ${difference ? "−100 to +100 %" : "0 to 100 %"}`);
+    if (data.spans.length > 1) words.push("solid lines: borders of prompt, thinking and answer");
+    if (data.turns.some((turn) => turn > 0)) words.push("dotted lines: a turn begins");
+    scaleNote.textContent = words.join("; ");
+    const { r0, r1, c0, c1, size } = tile ?? { size: 1 }, part = tile && (r1 - r0 < data.count || c1 - c0 < data.count);
+    const parts = ["a row attends to its columns"];
+    if (part) parts[0] = `rows ${r0} to ${r1 - 1} attend to columns ${c0} to ${c1 - 1}`;
+    if (size > 1) parts.push(`a point is the ${model.get("blocks") === "max" ? (difference ? "largest difference" : "strongest weight") : "mean"} of ${size} × ${size} tokens`);
+    if (tile && tile.done < tile.nr) parts.push("working …");
+    parts.push("drag to zoom, click to select, Shift and click to pin");
+    mapNote.textContent = parts.join("; ");
+    whole.hidden = !part;
+  }
+
+  // -- what changes with the pointer --------------------------------------------------------------------
+
+  let shownRow = null, shownColumn = null, shownFor = "";
+  function profiles() {
+    const pair = both(), token = focus(), name = `${tile?.name} ${token}`;
+    if (!pair || token < 0) { shownRow = shownColumn = null; shownFor = ""; return; }
+    if (shownFor === name && shownRow) return;
+    shownFor = name;
+    shownRow = rowOf(pair, token);
+    shownColumn = columnOf(pair, token);
+  }
+  const strongest = (values, from, to) => { let top = 0; for (let n = from; n < to; n++) { const size = Math.abs(values[n]); if (size > top) top = size; } return top; };
+  function bars(context, values, from, to, across, span, size, top, colour, difference) {
+    // One bar per token, or per pixel where tokens are narrower: the strongest of them.
+    const count = to - from, steps = Math.min(count, Math.round(span)), shades = difference ? theme.difference.css : null;
+    for (let n = 0; n < steps; n++) {
+      const a = from + Math.floor((n * count) / steps), b = Math.max(a + 1, from + Math.floor(((n + 1) * count) / steps));
+      let best = 0;
+      for (let t = a; t < b; t++) if (Math.abs(values[t]) > Math.abs(best)) best = values[t];
+      const length = top ? Math.min(1, Math.abs(best) / top) * size : 0;
+      if (length < 0.3) continue;
+      context.fillStyle = shades ? shades[best < 0 ? 50 : 205] : colour;
+      across((n * span) / steps, Math.max(1, span / steps - (span / steps > 4 ? 1 : 0)), length);
+    }
+  }
+  function drawOver() {
+    const context = over.getContext("2d"), ratio = window.devicePixelRatio || 1;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, over.width, over.height);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    profiles();
+    const { x, y, side, below, profile } = place, [r0, r1, c0, c1] = region(), token = focus(), difference = comparing(), skip = sink();
+    const base = y + side + below;
+    context.font = "11px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    if (shownRow) {
+      const rowTop = strongest(shownRow, skip, token + 1), columnTop = strongest(shownColumn, token + 1, data.count);
+      bars(context, shownRow, c0, c1, (at, wide, length) => context.fillRect(x + at, base + profile - length, wide, length), side, profile - 4, rowTop, theme.row.css[165], difference);
+      bars(context, shownColumn, Math.max(r0, 0), r1, (at, wide, length) => context.fillRect(x + side + 5, y + at, length, wide), side, profile - 4, columnTop, theme.column.css[165], difference);
+      context.fillStyle = theme.soft;
+      context.fillRect(x, base + profile, side, 1);
+      context.fillRect(x + side + 4, y, 1, side);
+      context.textAlign = "right";
+      context.fillText("attends to", x - 5, base + profile - 20);
+      context.fillText(`top ${percent(rowTop)}`, x - 5, base + profile - 6);
+      context.textAlign = "left";
+      context.fillText("is", x + side + 5, y - 26);
+      context.fillText("attended", x + side + 5, y - 15);
+      context.fillText("by", x + side + 5, y - 4);
+    }
+    const edge = (token, rows, columns, colour, width) => {
+      context.strokeStyle = colour;
+      context.lineWidth = width;
+      if (rows && token >= r0 && token < r1) context.strokeRect(x - 1, Y(token) - 0.5, side + 2, Math.max(2, side / place.rows + 1));
+      if (columns && token >= c0 && token < c1) context.strokeRect(X(token) - 0.5, y - 1, Math.max(2, side / place.columns + 1), side + 2);
+    };
+    for (const pinned of model.get("pins")) {
+      if (pinned < r0 || pinned >= r1) continue;
+      context.fillStyle = theme.mark;
+      context.beginPath();
+      context.arc(x + side + 2, (Y(pinned) + Y(pinned + 1)) / 2, 3, 0, 7);
+      context.fill();
+    }
+    if (selected() >= 0) edge(selected(), true, false, theme.mark, 1.5);
+    if (hover) {
+      if (hover.token !== undefined) edge(hover.token, true, true, theme.ink, 1);
+      else { edge(hover.row, true, false, theme.ink, 1); edge(hover.column, false, true, theme.ink, 1); }
+    }
+    if (drag?.to) {
+      context.strokeStyle = theme.ink;
+      context.lineWidth = 1.5;
+      context.setLineDash([4, 3]);
+      const [ax, ay, bx, by] = [drag.from[0], drag.from[1], drag.to[0], drag.to[1]].map((v, n) => limit(v, n % 2 ? y : x, (n % 2 ? y : x) + side));
+      context.strokeRect(Math.min(ax, bx), Math.min(ay, by), Math.abs(ax - bx), Math.abs(ay - by));
+      context.setLineDash([]);
+    }
+    root.dataset.focus = token;
+  }
+  function drawPins() {
+    const pair = both(), list = model.get("pins").filter((pin) => pin < data.count), [, , c0, c1] = region();
+    pins.replaceChildren(...list.map((token) => {
+      const drop = element("button", "drop", "×"), name = element("button", "", `${token} ${shownPiece(token)}`), canvas = element("canvas");
+      drop.setAttribute("aria-label", `unpin token ${token}`);
+      drop.addEventListener("click", () => pin(token));
+      name.addEventListener("click", () => choose(token));
+      const head = element("span", "", name, drop);
+      head.style.width = `${place.x}px`;
+      const context = pen(canvas, place.side, 24);
+      if (pair) {
+        const values = rowOf(pair, token), top = strongest(values, sink(), token + 1);
+        bars(context, values, c0, c1, (at, wide, length) => context.fillRect(at, 24 - length, wide, length), place.side, 20, top, theme.row.css[165], comparing());
+        canvas.title = `token ${token} attends to; highest bar ${percent(top)}`;
+      }
+      context.fillStyle = theme.line;
+      context.fillRect(0, 23, place.side, 1);
+      return element("div", "pin", head, canvas);
+    }));
+  }
+
+  // -- the text -----------------------------------------------------------------------------------------
+
+  let nodes = [], tops = null, shaded = [0, 0];
+  function nodeOf(token) {
+    const piece = data.pieces[token], node = element("span", `token ${data.kinds[token]}`, piece);
+    if (/^(<.+>|\[unused\d+\])$/.test(piece)) node.classList.add("special");
+    node.setAttribute("role", "option");
+    node.shade = "";
+    node.number = token;
+    return node;
+  }
+  function buildStrip(from = 0) {
+    if (!from) { strip.replaceChildren(); nodes = []; }
+    const parts = [];
+    for (let token = from; token < data.count; token++) {
+      const node = nodeOf(token);
+      nodes.push(node);
+      parts.push(node);
+      if (data.pieces[token] === "<0x0A>") parts.push(element("br"));
+    }
+    strip.append(...parts);
+    tops = null;
+  }
+  /** Only tokens on screen are shaded: a long text has thousands. */
+  function onScreen() {
+    if (!tops) tops = Float32Array.from(nodes, (node) => node.offsetTop);
+    const search = (height) => { let a = 0, b = tops.length; while (a < b) { const m = (a + b) >> 1; if (tops[m] < height) a = m + 1; else b = m; } return a; };
+    return [search(strip.scrollTop - 40), search(strip.scrollTop + 220)];
+  }
+  let stripTop = 0;
+  function shadeStrip() {
+    profiles();
+    const token = focus(), skip = sink(), difference = comparing();
+    const [first, end] = onScreen();
+    const rowTop = shownRow ? strongest(shownRow, skip, token + 1) : 0, columnTop = shownColumn ? strongest(shownColumn, token + 1, data.count) : 0;
+    for (let other = first; other < end; other++) {
+      const node = nodes[other];
+      let shade = "";
+      if (shownRow) {
+        const after = other > token, value = after ? shownColumn[other] : shownRow[other], top = after ? columnTop : rowTop;
+        const table = difference ? theme.difference : after ? theme.column : theme.row;
+        // A token that is exactly white or black would hide the page’s own colour: leave the faintest alone.
+        const n = step(value, top, difference, model.get("scale") === "log" ? "log" : "linear");
+        if (top && (difference ? Math.abs(n - 127.5) > 3 : n > 4)) shade = `background:${table.css[n]};color:${table.ink[n]}`;
+      }
+      if (node.shade !== shade) node.style.cssText = node.shade = shade;
+    }
+    shaded = [first, end];
+    const words = [];
+    if (shownRow) {
+      words.push(difference ? `differences of token ${token}, ${quoted(data.pieces[token])}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `blue, before: what ${quoted(data.pieces[token])} attends to, up to ${percent(rowTop)}`);
+      if (!difference && token < data.count - 1) words.push(`orange, after: what attends to it, up to ${percent(columnTop)}`);
+      if (skip && !difference) { let sum = 0; for (let c = 0; c < Math.min(skip, token + 1); c++) sum += shownRow[c]; words.push(`${skip === 1 ? "first token" : `first ${skip} tokens`}, framed: ${percent(sum)}`); }
+    }
+    stripNote.textContent = words.join(" · ");
+  }
+  let wasHover = null, wasSelected = null, wasPins = [];
+  function markStrip() {
+    const now = hover ? focus() : -1, chosen = selected(), pinned = model.get("pins"), skip = sink();
+    if (wasHover !== null && wasHover !== now) nodes[wasHover]?.classList.remove("hover");
+    if (now >= 0) nodes[now]?.classList.add("hover");
+    wasHover = now;
+    if (wasSelected !== chosen) nodes[wasSelected]?.setAttribute("aria-selected", "false");
+    nodes[chosen]?.setAttribute("aria-selected", "true");
+    for (const token of wasPins) nodes[token]?.classList.toggle("pinned", pinned.includes(token));
+    for (const token of pinned) nodes[token]?.classList.add("pinned");
+    wasPins = pinned;
+    if (wasSelected !== chosen && nodes[chosen] && !hover) {
+      const node = nodes[chosen], line = node.offsetTop;
+      if (line < strip.scrollTop || line > strip.scrollTop + strip.clientHeight - 24) strip.scrollTop = line - strip.clientHeight / 3;
+    }
+    wasSelected = chosen;
+    for (let token = 0; token < Math.min(nodes.length, 64); token++) nodes[token].classList.toggle("first", token < skip);
+  }
+  function lists() {
+    const pair = both(), token = selected();
+    if (!pair || token < 0) { tables.replaceChildren(element("p", "soft", token < 0 ? "No token is selected." : "")); return; }
+    const row = rowOf(pair, token), column = columnOf(pair, token), difference = comparing();
+    const best = (values, from, to) => {
+      const order = [];
+      for (let t = from; t < to; t++) { // a short insertion sort: the text may be long
+        const size = Math.abs(values[t]);
+        if (!Number.isFinite(size) || (order.length === LIST && size <= Math.abs(values[order.at(-1)]))) continue;
+        let at = order.length;
+        while (at && size > Math.abs(values[order[at - 1]])) at--;
+        order.splice(at, 0, t);
+        if (order.length > LIST) order.pop();
+      }
+      return order;
+    };
+    const table = (caption, order, values, uniform) => {
+      const head = ["token", "piece", ...(difference ? ["this", "other", "difference"] : ["attention", "uniform"])];
+      const cell = (tag, text, n) => element(tag, n === 1 ? "text" : "", text);
+      const body = order.map((other) => {
+        const go = element("button", "", String(other));
+        go.addEventListener("click", () => choose(other));
+        const [r, c] = values === row ? [token, other] : [other, token];
+        const numbers = difference ? [percent(pair.one.weight(r, c)), percent(pair.other.weight(r, c)), signed(values[other])] : [percent(values[other]), percent(uniform(other))];
+        return element("tr", "", ...[go, data.pieces[other], ...numbers].map((text, n) => cell("td", text, n)));
+      });
+      return element("table", "", element("caption", "", caption), element("thead", "", element("tr", "", ...head.map((text, n) => cell("th", text, n)))), element("tbody", "", ...body));
+    };
+    tables.replaceChildren(
+      table(`Token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)),
+      table(`Token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)),
+    );
+  }
+  function read() {
+    const layer = model.get("layer"), head = model.get("head"), group = data.heads / data.key_heads, pair = both();
+    const shares = group > 1 ? `, shares its keys with heads ${Math.floor(head / group) * group} to ${Math.floor(head / group) * group + group - 1}` : "";
+    let words = `Layer ${layer}, head ${head}${shares}`;
+    if (hover?.grid) words = `Layer ${hover.grid[0]}, head ${hover.grid[1]}${group > 1 ? ` (key–value head ${Math.floor(hover.grid[1] / group)})` : ""}: click to see it large`;
+    else if (hover?.row !== undefined && pair) {
+      const { row, column } = hover, named = (token) => `${quoted(data.pieces[token])} (token ${token})`;
+      words = column > row ? `${named(row)} cannot attend to ${named(column)}, which comes later` : `${named(row)} → ${named(column)}: ${comparing() ? `${percent(pair.one.weight(row, column))} minus ${percent(pair.other.weight(row, column))} = ${signed(value(pair, row, column))}` : percent(value(pair, row, column))}; spread evenly it would be ${percent(1 / (row + 1))}`;
+    } else if (focus() >= 0) words += ` · token ${focus()}, ${quoted(data.pieces[focus()])}`;
+    reading.textContent = words;
+  }
+
+  // -- when what is drawn -------------------------------------------------------------------------------
+
+  function controlsFollow() {
+    for (const { select, name } of Object.values(controls)) select.value = String(model.get(name));
+    const compare = model.get("compare");
+    controls.other_layer.holder.hidden = controls.other_head.holder.hidden = compare !== "head";
+    if (model.get("sink") > 0) usualSink = model.get("sink");
+    apart.checked = model.get("sink") > 0;
+    apartWords.textContent = usualSink === 1 ? "first token apart" : `first ${usualSink} tokens apart`;
+    stop.hidden = !model.get("running");
+    const minus = { none: "", head: ` − layer ${model.get("other_layer")}, head ${model.get("other_head")}`, trace: " − the same head of the other trace" }[compare];
+    mapTitle.textContent = `Layer ${model.get("layer")}, head ${model.get("head")}${minus}`;
+    pinButton.disabled = selected() < 0;
+    pinButton.textContent = selected() < 0 ? "pin" : `${model.get("pins").includes(selected()) ? "unpin" : "pin"} token ${selected()}`;
+    const notes = [];
+    if (data.error) notes.push(data.error);
+    if (compare === "trace" && data.shared < data.count) notes.push(`Only the first ${data.shared} tokens are the same in both traces; later rows have no difference.`);
+    problem.hidden = !notes.length;
+    problem.textContent = notes.join(" ");
+    about.textContent = data.count ? `${data.count} tokens · ${data.layers.length} layers × ${data.heads} heads${data.key_heads < data.heads ? `, ${data.key_heads} key–value heads a layer` : ""}${model.get("running") ? " · generating …" : ""}` : "waiting for the first tokens …";
+  }
+  const dirty = new Set();
+  let frame = 0;
+  function schedule(...what) {
+    for (const name of what) dirty.add(name);
+    frame ||= requestAnimationFrame(flush);
+  }
+  let lastWidth = 0;
+  function flush() {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    if (!data) return;
+    if (dirty.has("theme") || !theme) readTheme();
+    const all = dirty.has("all") || dirty.has("theme");
+    if (all || dirty.has("select")) controlsFollow();
+    if (!data.count) { dirty.clear(); return; }
+    ask();
+    const width = Math.floor(root.clientWidth) - 12;
+    if (all) {
+      lastWidth = width;
+      const column = measureGrid(width);
+      left.style.width = width < 760 ? "" : `${column}px`;
+      paintThumbs();
+    } else if (dirty.has("scale")) paintThumbs();
+    if (all || dirty.has("grid") || dirty.has("scale") || dirty.has("select")) drawGrid();
+    if (all || dirty.has("map") || dirty.has("scale")) { makeTile(); measureMap(); drawMap(); lists(); }
+    else if (dirty.has("select")) { drawOver(); drawPins(); lists(); }
+    else if (dirty.has("hover")) drawOver();
+    markStrip();
+    shadeStrip();
+    read();
+    dirty.clear();
+    const pair = both();
+    root.dataset.ready = String(Boolean(pair) || !missing.hidden);
+    root.dataset.token = selected();
+  }
+  const say = () => { if (data?.count) spoken.textContent = `layer ${model.get("layer")}, head ${model.get("head")}${selected() >= 0 ? `, token ${selected()} ${data.pieces[selected()]}` : ""}`; };
+
+  // -- pointer and keys -----------------------------------------------------------------------------------
+
+  function choose(token) { keep({ token: limit(token, -1, data.count - 1) }); say(); }
+  function pin(token) {
+    if (token < 0) return;
+    const list = model.get("pins");
+    keep({ pins: list.includes(token) ? list.filter((other) => other !== token) : [...list, token] });
+  }
+  function point(next) { hover = next; schedule("hover"); }
+  const spot = (canvas, event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+  const cellAt = ([px, py], clamp = false) => {
+    const u = (px - place.x) / place.side, v = (py - place.y) / place.side;
+    if (!clamp && (v < 0 || v >= 1 || u >= 1 || px < place.label)) return null;
+    const row = place.r0 + Math.floor(limit(v, 0, 0.999999) * place.rows);
+    const column = u < 0 && !clamp ? 0 : place.c0 + Math.floor(limit(u, 0, 0.999999) * place.columns);
+    return { row, column };
+  };
+  map.addEventListener("pointermove", (event) => {
+    if (!data?.count || !place) return;
+    const at = spot(map, event);
+    if (drag) {
+      if (Math.hypot(at[0] - drag.from[0], at[1] - drag.from[1]) > 5) drag.to = at;
+      return schedule("hover");
+    }
+    const next = cellAt(at);
+    if (next?.row !== hover?.row || next?.column !== hover?.column) point(next);
   });
-  canvas.addEventListener("mouseleave", show);
-  const onKey = (event) => {
-    const step = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1 }[event.key];
-    if (!step || !data) return;
+  map.addEventListener("pointerdown", (event) => { if (event.button || !data?.count || !cellAt(spot(map, event))) return; drag = { from: spot(map, event), to: null }; map.setPointerCapture(event.pointerId); });
+  map.addEventListener("pointerup", (event) => {
+    if (!drag) return;
+    const { from, to } = drag, first = cellAt(from, true), last = to && cellAt(to, true);
+    drag = null;
+    if (last) {
+      const [r0, r1] = [Math.min(first.row, last.row), Math.max(first.row, last.row) + 1], [c0, c1] = [Math.min(first.column, last.column), Math.max(first.column, last.column) + 1];
+      if (r1 - r0 > 1 && c1 - c0 > 1) { hover = null; return keep({ zoom: [r0, r1, c0, c1] }); }
+    }
+    if (event.shiftKey) pin(first.row);
+    else choose(first.row);
+  });
+  map.addEventListener("pointercancel", () => { drag = null; schedule("hover"); });
+  for (const node of [map, strip, grid]) node.addEventListener("pointerleave", () => { if (hover && !drag) point(null); });
+  const tokenOf = (event) => event.target.closest?.(".token")?.number ?? -1;
+  strip.addEventListener("pointermove", (event) => { const token = tokenOf(event); if (token !== (hover?.token ?? -1)) point(token < 0 ? null : { token }); });
+  strip.addEventListener("click", (event) => { const token = tokenOf(event); if (token < 0) return; if (event.shiftKey) pin(token); else choose(token); });
+  strip.addEventListener("scroll", () => { if (data?.count) schedule("scroll"); });
+  const headAt = ([px, py]) => {
+    const row = Math.floor((py - boxes.top) / boxes.cell);
+    if (row < 0 || row >= data.layers.length) return null;
+    for (let head = 0; head < data.heads; head++) if (px >= headLeft(head) && px < headLeft(head) + boxes.cell) return [data.layers[row], head];
+    return null;
+  };
+  grid.addEventListener("pointermove", (event) => { if (!data?.count) return; const at = headAt(spot(grid, event)); point(at && { grid: at, token: selected() < 0 ? undefined : selected() }); });
+  grid.addEventListener("click", (event) => { const at = data?.count && headAt(spot(grid, event)); if (at) keep({ layer: at[0], head: at[1] }); });
+  for (const [button, factor] of [[smaller, 1 / 1.4], [larger, 1.4]]) button.addEventListener("click", () => { zoomed = limit(zoomed * factor, 0.5, 4); schedule("all"); });
+  grid.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (!move || !data?.count || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     event.stopPropagation();
-    choose(model.get("token") + step);
+    hover = null;
+    const row = limit(data.layers.indexOf(model.get("layer")) + move[0], 0, data.layers.length - 1);
+    keep({ layer: data.layers[row], head: limit(model.get("head") + move[1], 0, data.heads - 1) });
+    say();
+  });
+  function zoomBy(factor) {
+    const [r0, r1, c0, c1] = region(), token = selected() < 0 ? r0 : selected();
+    const around = (from, to, middle) => {
+      const size = limit(Math.round((to - from) * factor), Math.min(4, data.count), data.count), start = limit(Math.round(middle - size / 2), 0, data.count - size);
+      return [start, start + size];
+    };
+    const next = [...around(r0, r1, token), ...around(c0, c1, Math.min(token, (c0 + c1) / 2))];
+    keep({ zoom: next[1] - next[0] === data.count && next[3] - next[2] === data.count ? [] : next });
+  }
+  const onKey = (event) => {
+    if (!data?.count || event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1, Home: -data.count, End: data.count }[event.key];
+    if (!move && !["p", "P", "+", "-", "Escape"].includes(event.key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    hover = null;
+    if (move) choose(limit(Math.max(selected(), 0) + move, 0, data.count - 1));
+    else if (event.key === "+") zoomBy(0.5);
+    else if (event.key === "-") zoomBy(2);
+    else if (event.key === "Escape") { if (model.get("zoom").length) keep({ zoom: [] }); else choose(-1); }
+    else pin(selected());
   };
-  canvas.addEventListener("keydown", onKey);
+  map.addEventListener("keydown", onKey);
   strip.addEventListener("keydown", onKey);
 
-  const ask = () => {
-    root.dataset.ready = "false";
-    model.send({ kind: "want", layer: model.get("layer"), head: model.get("head") });
-  };
+  // -- messages -----------------------------------------------------------------------------------------------
+
+  function describe() {
+    data.count = data.pieces.length;
+    data.kinds = new Array(data.count).fill("prompt");
+    for (const span of data.spans) data.kinds.fill(span.kind, span.start, span.end);
+  }
   const onMessage = (content, buffers) => {
-    if (content.kind !== "attention" || content.layer !== model.get("layer") || content.head !== model.get("head")) return;
-    const bytes = buffers[0].buffer.slice(buffers[0].byteOffset, buffers[0].byteOffset + buffers[0].byteLength);
-    data = { ...content, tokens: content.pieces.length, weights: new Uint16Array(bytes) };
-    if (!controls) build();
-    show();
-    root.dataset.ready = "true";
-    root.dataset.shown = `${content.layer}/${content.head}`;
+    if (content.kind === "attention") {
+      const before = data;
+      data = content;
+      describe();
+      const same = before && before.count === data.count && before.model === data.model;
+      if (!same) { heads.clear(); absent.clear(); thumbs = new Map(); thumbsWanted = ""; tile = null; asked = askedThumbs = null; }
+      hover = null;
+      const numbers = (all) => all.map((n) => [n, n]), every = Array.from({ length: data.heads }, (_, n) => n);
+      for (const name of ["layer", "other_layer"]) controls[name].fill(numbers(data.layers));
+      for (const name of ["head", "other_head"]) controls[name].fill(numbers(every));
+      controls.compare.fill([["none", "nothing"], ["head", "another head"], ...(data.other ? [["trace", `the other trace (${data.other})`]] : [])]);
+      title.textContent = `What ${data.model} attends to`;
+      wasHover = wasSelected = null;
+      wasPins = [];
+      buildStrip();
+      dirty.add("all");
+      flush();
+      if (!data.count) root.dataset.ready = "true";
+    } else if (content.kind === "more" && data) {
+      const start = data.count;
+      data.pieces.push(...content.pieces);
+      data.turns = content.turns;
+      const last = data.spans.at(-1), end = start + content.pieces.length;
+      if (last?.kind === content.span) last.end = end;
+      else data.spans.push({ kind: content.span, start, end });
+      describe();
+      const name = key(0, content.layer, content.head), head = heads.get(name);
+      if (head && head.tokens === content.start) head.append(content, buffers);
+      else if (!content.start) store(name, new Head(content, buffers));
+      buildStrip(start);
+      root.dataset.tokens = data.count;
+      schedule("all");
+    } else if (content.kind === "head") {
+      const name = key(content.trace, content.layer, content.head);
+      if (asked === name) asked = null;
+      store(name, new Head(content, buffers));
+      if (data.count > heads.get(name).tokens && !model.get("running") && !content.trace) heads.delete(name);
+      if (name === mine() || (comparing() && name === theirs())) dirty.add("map");
+      flush();
+    } else if (content.kind === "thumbnails") {
+      askedThumbs = null;
+      const difference = content.difference, current = `${content.blocks} ${content.sink} ${difference}` === thumbsWanted;
+      if (current) {
+        const bytes = copied(buffers[0], difference ? Int8Array : Uint8Array), side = Math.ceil(content.tokens / content.size), cells = (side * (side + 1)) / 2;
+        thumbInfo = { tokens: content.tokens, count: data.count, size: content.size, every: content.every, sink: content.sink, difference };
+        for (let n = 0; n < content.heads; n++) {
+          const values = bytes.subarray(n * cells, (n + 1) * cells), index = content.layer * data.heads + content.head + n;
+          values.side = side;
+          thumbs.set(index, values);
+          if (theme && atlas) paintThumb(index);
+        }
+        const next = content.head + content.heads;
+        if (next < data.heads) missingThumbs.add(`${content.layer}/${next}`);
+        thumbsAbsent = false;
+        root.dataset.complete = String(!missingThumbs.size);
+        schedule("grid");
+      }
+      askForThumbs();
+    } else if (content.kind === "absent") {
+      if (content.asked.kind === "head") {
+        asked = null;
+        absent.add(key(content.asked.trace, content.asked.layer, content.asked.head));
+        dirty.add("map");
+        flush();
+      } else if (content.asked.kind === "thumbnails") {
+        askedThumbs = null;
+        missingThumbs.clear();
+        thumbsAbsent = true;
+        schedule("grid");
+      }
+    }
   };
-  model.on("msg:custom", onMessage);
-  model.on("change:layer", ask);
-  model.on("change:head", ask);
-  model.on("change:token", show);
-  model.on("change:hide_first", show);
-  const watcher = new IntersectionObserver(draw);
-  watcher.observe(canvas);
-  ask();
+  const listen = [["msg:custom", onMessage]];
+  listen.push(["change:token", () => schedule("select")], ["change:pins", () => schedule("select")]);
+  const other = () => { tile = null; schedule("select", "map"); };
+  listen.push(["change:layer", other], ["change:head", other], ["change:compare", other], ["change:other_layer", other], ["change:other_head", other]);
+  listen.push(["change:zoom", () => schedule("map", "select")], ["change:sink", () => schedule("map", "select")]);
+  listen.push(["change:scale", () => schedule("scale", "select")], ["change:blocks", () => schedule("map", "select")]);
+  listen.push(["change:running", () => schedule("all")]);
+  for (const [name, call] of listen) model.on(name, call);
+  const sizes = new ResizeObserver(() => {
+    if (Math.abs(Math.floor(root.clientWidth) - 12 - lastWidth) < 2) return;
+    tops = null;
+    schedule("all");
+  });
+  sizes.observe(root);
+  // A notebook that draws only what is on screen blanks canvases that scroll away.
+  const watcher = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) schedule("theme"); });
+  watcher.observe(map);
+  watcher.observe(grid);
+  const retheme = () => schedule("theme");
+  const themes = new MutationObserver(retheme);
+  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", retheme);
+  model.send({ kind: "want" });
   return () => {
+    sizes.disconnect();
     watcher.disconnect();
-    model.off("msg:custom", onMessage);
-    model.off("change:layer", ask);
-    model.off("change:head", ask);
-    model.off("change:token", show);
-    model.off("change:hide_first", show);
+    themes.disconnect();
+    scheme.removeEventListener("change", retheme);
+    cancelAnimationFrame(frame);
+    for (const [name, call] of listen) model.off(name, call);
   };
 }
 

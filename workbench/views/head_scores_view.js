@@ -1,0 +1,417 @@
+/**
+ * Heads by a score: a map of layers × heads, a ranking, and every score of the selected head.
+ *
+ * @typedef Model
+ * @property {number} layer     selected layer
+ * @property {number} head      selected head
+ * @property {string} score     what the colours tell
+ * @property {boolean} relative  colours by the share of the way from chance to 1
+ * @property {"model"|"score"} layer_order  rows by number, or the highest score first
+ * @property {"model"|"score"} head_order   columns by number, or in each layer the highest first
+ * @property {boolean} tagged_only  leave heads out that are not tagged with the score
+ *
+ * Message to Python: {kind: "want"}.
+ * Message from Python: {kind: "heads", model, tokens, texts, layers, heads, kv_heads, measures:
+ * [{name, words, pattern, chance, threshold, queries}]} with values [measure, layer, head] float32,
+ * chances [pattern, layer, head] float32 and tags [pattern, layer, head] uint8; patterns come first.
+ */
+
+const CSS = `
+:root:has(> body > main > .pw-heads) { color-scheme: light dark; }
+.pw-heads { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); container-type: inline-size; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 6px; font-variant-numeric: tabular-nums; }
+.pw-heads .row { display: flex; gap: 4px 14px; align-items: center; flex-wrap: wrap; margin: 2px 0; }
+.pw-heads .title { font-size: 15px; font-weight: 600; }
+.pw-heads .soft { color: var(--soft); }
+.pw-heads select, .pw-heads button.plain { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 1px 5px; }
+.pw-heads button.plain { cursor: pointer; padding: 1px 8px; }
+.pw-heads :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
+.pw-heads p { margin: 3px 0; max-width: 75em; }
+.pw-heads .two > section { margin: 0; border: none; }
+.pw-heads .two { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 6px 24px; margin-top: 6px; }
+@container (max-width: 760px) { .pw-heads .two { grid-template-columns: minmax(0, 1fr); } }
+.pw-heads .stage { position: relative; overflow-x: auto; }
+.pw-heads canvas { display: block; cursor: pointer; }
+.pw-heads .reading { min-height: 2.9em; }
+.pw-heads h4 { margin: 0 0 2px; font-size: 13px; font-weight: 600; }
+.pw-heads h4 .soft { font-weight: 400; }
+.pw-heads div > section + section, .pw-heads .reading + section { margin-top: 10px; border-top: 1px solid var(--line); padding-top: 5px; }
+.pw-heads table { border-collapse: collapse; font-size: 12px; }
+.pw-heads th { font-weight: 500; color: var(--soft); }
+.pw-heads th, .pw-heads td { padding: 1px 7px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+.pw-heads th.text, .pw-heads td.text { text-align: left; }
+.pw-heads td.tags { white-space: normal; }
+.pw-heads tr[aria-current=true] td { font-weight: 700; box-shadow: inset 0 2px var(--mark), inset 0 -2px var(--mark); }
+.pw-heads td button, .pw-heads th button { all: unset; cursor: pointer; }
+.pw-heads td button:hover, .pw-heads th button:hover { text-decoration: underline; }
+.pw-heads td button:focus-visible, .pw-heads th button:focus-visible { outline: 2px solid var(--mark); }
+.pw-heads .numbers { overflow: auto; max-height: 24em; margin-top: 6px; }
+.pw-heads .list { overflow-x: auto; }
+.pw-heads .track { display: inline-block; position: relative; width: 92px; height: 8px; background: var(--jp-layout-color2, light-dark(#ececec, #2a2e33)); }
+.pw-heads .track i { position: absolute; inset: 0 auto 0 0; background: var(--mark); }
+.pw-heads .track b { position: absolute; top: -2px; bottom: -2px; width: 1.5px; background: var(--ink); }
+.pw-heads .yes { font-weight: 700; }
+.pw-heads .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+`;
+const RANKED = 10;
+const LEFT = 46, TOP = 22, GAP = 5, WIDEST = 46; // room for labels; between key-value heads; of a cell
+const RAMPS = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
+
+const element = (tag, className, ...content) => {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...content.filter((part) => part !== undefined));
+  return node;
+};
+const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+const plain = (name) => name.replaceAll("_", " ");
+const limit = (value, low, high) => Math.max(low, Math.min(high, value));
+const bright = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255 > 0.5;
+
+function render({ model, el }) {
+  const root = element("div", "pw-heads");
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  root.append(element("style", "", CSS));
+  el.append(root);
+  let data = null, grid = null, hover = null, sorted = { column: "", up: false };
+
+  const title = element("div", "row"), bar = element("div", "row"), meaning = element("p", "soft meaning");
+  const canvas = element("canvas"), stage = element("div", "stage", canvas);
+  const reading = element("p", "reading"), spoken = element("div", "spoken");
+  const ranking = element("section", "ranking"), card = element("section", "card"), numbers = element("div", "numbers");
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", "layers by heads, coloured by the score; arrow keys move the selection; the tables hold the same numbers");
+  spoken.setAttribute("aria-live", "polite");
+  numbers.hidden = true;
+  numbers.tabIndex = 0;
+  const left = element("div", "", stage, reading), right = element("div", "", ranking, card);
+  const panes = element("div", "two", left, right);
+  root.append(title, bar, meaning, panes, numbers, spoken);
+
+  // -- numbers ------------------------------------------------------------------------------------------
+
+  const number = (name) => data.measures.findIndex((measure) => measure.name === name);
+  const place = (measure, row, head) => (measure * data.layers.length + row) * data.heads + head;
+  const value = (measure, row, head) => data.values[place(measure, row, head)];
+  const chance = (measure, row, head) => (data.measures[measure].pattern ? data.chances[place(measure, row, head)] : NaN);
+  const above = (measure, row, head) => (value(measure, row, head) - chance(measure, row, head)) / (1 - chance(measure, row, head));
+  const tagged = (measure, row, head) => data.measures[measure].pattern && data.tags[place(measure, row, head)] === 1;
+  const tagsOf = (row, head) => data.measures.map((m, n) => (tagged(n, row, head) ? plain(m.name) : "")).filter(Boolean).join(", ");
+  const current = () => number(model.get("score"));
+  const relative = () => model.get("relative") && data.measures[current()].pattern;
+  const shown = (row, head) => (relative() ? above : value)(current(), row, head);
+  const left_out = (row, head) => model.get("tagged_only") && data.measures[current()].pattern && !tagged(current(), row, head);
+  const digits = (measure, x) => (Number.isFinite(x) ? x.toFixed(data.measures[measure].name === "mean_distance" ? 1 : data.measures[measure].name === "entropy_bits" ? 2 : 3) : "–");
+  const best = (row) => Math.max(...Array.from({ length: data.heads }, (_, head) => (Number.isFinite(shown(row, head)) ? shown(row, head) : -Infinity)));
+  const rows = () => {
+    const order = data.layers.map((_, row) => row);
+    return model.get("layer_order") === "score" ? order.sort((a, b) => best(b) - best(a) || a - b) : order;
+  };
+  const heads = (row) => {
+    const order = Array.from({ length: data.heads }, (_, head) => head), key = (head) => (Number.isFinite(shown(row, head)) ? shown(row, head) : -Infinity);
+    return model.get("head_order") === "score" ? order.sort((a, b) => key(b) - key(a) || a - b) : order;
+  };
+  const all = () => data.layers.flatMap((_, row) => Array.from({ length: data.heads }, (_, head) => ({ row, head })));
+
+  // -- controls -----------------------------------------------------------------------------------------
+
+  let controls = {};
+  function choice(label, name, options) {
+    const select = element("select");
+    for (const [text, key] of options) select.append(new Option(text, key));
+    select.addEventListener("change", () => keep(name, select.value));
+    controls[name] = select;
+    return element("label", "", `${label} `, select);
+  }
+  function box(label, name) {
+    const input = element("input");
+    input.type = "checkbox";
+    input.addEventListener("change", () => keep(name, input.checked));
+    controls[name] = input;
+    return element("label", "", input, ` ${label}`);
+  }
+  function keep(name, wanted) {
+    model.set(name, wanted);
+    model.save_changes();
+  }
+  function build() {
+    controls = {};
+    const much = `${data.layers.length} layers × ${data.heads} heads on ${data.kv_heads} key–value heads, ${data.tokens} tokens${data.texts > 1 ? ` of ${data.texts} texts` : ""}`;
+    title.replaceChildren(element("span", "title", `Heads of ${data.model}`), element("span", "soft", much));
+    const table = element("button", "plain", "table");
+    table.setAttribute("aria-expanded", "false");
+    table.addEventListener("click", () => {
+      numbers.hidden = !numbers.hidden;
+      table.setAttribute("aria-expanded", String(!numbers.hidden));
+      showTable();
+    });
+    bar.replaceChildren(
+      choice("score", "score", data.measures.map((m) => [plain(m.name), m.name])),
+      choice("layers", "layer_order", [["in order", "model"], ["best first", "score"]]),
+      choice("heads", "head_order", [["in order", "model"], ["best first", "score"]]),
+      box("from chance to 1", "relative"), box("tagged only", "tagged_only"), table);
+  }
+
+  // -- drawing ------------------------------------------------------------------------------------------
+
+  function theme() {
+    const style = getComputedStyle(root), rgb = (text) => (text.match(/[\d.]+/g) || [0, 0, 0]).slice(0, 3).map(Number);
+    const probe = element("span");
+    probe.style.color = "var(--mark)";
+    root.append(probe);
+    const mark = getComputedStyle(probe).color;
+    probe.style.color = "var(--soft)";
+    const soft = getComputedStyle(probe).color;
+    probe.remove();
+    const stops = RAMPS[bright(rgb(style.backgroundColor)) ? "light" : "dark"].map((hex) => [0, 2, 4].map((c) => parseInt(hex.slice(c, c + 2), 16)));
+    const ramp = (share) => {
+      const x = limit(share, 0, 1) * (stops.length - 1), low = Math.min(stops.length - 2, Math.floor(x));
+      return stops[low].map((part, c) => Math.round(part + (x - low) * (stops[low + 1][c] - part)));
+    };
+    return { ink: style.color, paper: style.backgroundColor, soft, mark, ramp };
+  }
+  function draw() {
+    if (!data || !root.clientWidth) return;
+    const sortedHeads = model.get("head_order") === "score", gap = sortedHeads ? 0 : GAP, group = data.heads / data.kv_heads;
+    const gaps = sortedHeads ? 0 : data.kv_heads - 1;
+    const widest = LEFT + data.heads * WIDEST + gaps * GAP + 4, beside = widest + 700 < root.clientWidth;
+    panes.style.gridTemplateColumns = beside ? `${widest}px auto auto 1fr` : "";
+    if (beside) panes.insertBefore(card, right);
+    else (data.layers.length < 11 ? left : right).append(card); // where there is room
+    const cell = limit(Math.floor((left.clientWidth - LEFT - 4 - gaps * gap) / data.heads), 9, WIDEST), height = limit(Math.floor(cell * 0.8), 11, 26);
+    const order = rows(), wide = LEFT + data.heads * cell + gaps * gap + 4, high = TOP + order.length * height + 34;
+    const ratio = window.devicePixelRatio || 1, colours = theme(), pen = canvas.getContext("2d");
+    canvas.width = Math.round(wide * ratio);
+    canvas.height = Math.round(high * ratio);
+    canvas.style.width = `${wide}px`;
+    canvas.style.height = `${high}px`;
+    pen.scale(ratio, ratio);
+    pen.textBaseline = "middle";
+    pen.font = "11px system-ui, sans-serif";
+    const x = (column) => LEFT + column * cell + Math.floor(sortedHeads ? 0 : column / group) * gap, y = (line) => TOP + line * height;
+    const known = all().map(({ row, head }) => shown(row, head)).filter(Number.isFinite), isPattern = data.measures[current()].pattern;
+    const top = Math.max(1e-9, ...known), low = isPattern ? 0 : Math.min(top - 1e-9, ...known);
+    grid = { cell, height, order, columns: order.map(heads), x, y };
+    const numbered = cell >= 34 && height >= 16;
+    order.forEach((row, line) => {
+      pen.fillStyle = colours.ink;
+      pen.textAlign = "right";
+      pen.fillText(String(data.layers[row]), LEFT - 8, y(line) + height / 2);
+      grid.columns[line].forEach((head, column) => {
+        if (left_out(row, head)) {
+          pen.strokeStyle = colours.soft;
+          pen.globalAlpha = 0.35;
+          pen.strokeRect(x(column) + 0.5, y(line) + 0.5, cell - 2, height - 2);
+          pen.globalAlpha = 1;
+          return;
+        }
+        const score = shown(row, head), fill = colours.ramp(Number.isFinite(score) ? (score - low) / (top - low) : 0), ink = bright(fill) ? "#000" : "#fff";
+        pen.fillStyle = `rgb(${fill.join(" ")})`;
+        pen.fillRect(x(column), y(line), cell - 1, height - 1);
+        pen.fillStyle = ink;
+        pen.textAlign = "center";
+        if (numbered) pen.fillText(sortedHeads ? `h${head}` : Number.isFinite(score) ? (top > 1.5 ? score.toFixed(1) : score.toFixed(2).replace(/^(-?)0\./, "$1.")) : "–", x(column) + cell / 2 - 0.5, y(line) + height / 2);
+        if (tagged(current(), row, head)) {
+          pen.beginPath();
+          if (numbered) pen.arc(x(column) + cell - 6, y(line) + 5, 2.5, 0, 7);
+          else pen.arc(x(column) + cell / 2 - 0.5, y(line) + height / 2 - 0.5, 2.5, 0, 7);
+          pen.fill();
+        }
+      });
+    });
+    pen.fillStyle = colours.ink;
+    pen.textAlign = "center";
+    const step = cell >= 18 ? 1 : cell >= 12 ? 2 : 4;
+    for (let column = 0; column < data.heads; column += step) pen.fillText(sortedHeads ? `${column + 1}.` : String(column), x(column) + cell / 2, TOP / 2 + 2);
+    pen.fillStyle = colours.soft;
+    pen.textAlign = "right";
+    pen.fillText(sortedHeads ? "rank" : "head", LEFT - 8, TOP / 2 + 2);
+    pen.save();
+    pen.translate(8, y(order.length / 2));
+    pen.rotate(-Math.PI / 2);
+    pen.textAlign = "center";
+    pen.fillText("layer", 0, 0);
+    pen.restore();
+    pen.textAlign = "left";
+    const base = y(order.length) + 16, long = Math.min(140, wide - LEFT - 120);
+    for (let step = 0; step < long; step++) {
+      pen.fillStyle = `rgb(${colours.ramp(step / long).join(" ")})`;
+      pen.fillRect(LEFT + 14 + step, base - 5, 1, 10);
+    }
+    pen.fillStyle = colours.ink;
+    const least = low ? digits(current(), low) : "0";
+    pen.textAlign = "right";
+    pen.fillText(least, LEFT + 10, base);
+    pen.textAlign = "left";
+    pen.fillText(`${digits(current(), top)}${isPattern ? "   ● tagged" : ""}${known.length < all().length ? "   –: nothing to score" : ""}`, LEFT + 20 + long, base);
+    const ring = (spot, colour, width) => {
+      if (!spot) return;
+      const line = order.indexOf(spot.row), column = grid.columns[line].indexOf(spot.head);
+      pen.strokeStyle = colour;
+      pen.lineWidth = width;
+      pen.strokeRect(x(column) - 1.5, y(line) - 1.5, cell + 2, height + 2);
+    };
+    ring(hover, colours.ink, 1.5);
+    ring(selected(), colours.mark, 3);
+  }
+  const selected = () => {
+    const row = data.layers.indexOf(model.get("layer"));
+    return row < 0 ? null : { row, head: model.get("head") };
+  };
+  const nameOf = ({ row, head }) => `layer ${data.layers[row]}, head ${head}`;
+  function read(spot) {
+    if (!spot) return "";
+    const measure = current(), parts = [`${nameOf(spot)}: ${plain(data.measures[measure].name)} ${digits(measure, value(measure, spot.row, spot.head))}`];
+    if (data.measures[measure].pattern) parts.push(`chance ${digits(measure, chance(measure, spot.row, spot.head))}`);
+    return `${parts.join(", ")}${tagsOf(spot.row, spot.head) ? ` · tagged ${tagsOf(spot.row, spot.head)}` : ""}`;
+  }
+
+  // -- words and tables ---------------------------------------------------------------------------------
+
+  const button = (spot, text) => {
+    const node = element("button", "", text);
+    node.addEventListener("click", () => open(spot));
+    node.dataset.spot = `${data.layers[spot.row]}/${spot.head}`;
+    return node;
+  };
+  function tableOf(head, lines, texts) {
+    const cell = (tag, content, column) => element(tag, texts.includes(column) ? "text" : "", content instanceof Node ? content : String(content));
+    return element("table", "", element("thead", "", element("tr", "", ...head.map((content, column) => cell("th", content, column)))),
+      element("tbody", "", ...lines.map(({ cells, spot }) => {
+        const line = element("tr", "", ...cells.map((content, column) => cell("td", content, column)));
+        if (spot) line.setAttribute("aria-current", String(spot.row === selected()?.row && spot.head === selected()?.head));
+        return line;
+      })));
+  }
+  function showRanking() {
+    const measure = current(), { pattern } = data.measures[measure];
+    const key = ({ row, head }) => (Number.isFinite(shown(row, head)) ? shown(row, head) : -Infinity);
+    const order = all().filter(({ row, head }) => !left_out(row, head)).sort((a, b) => key(b) - key(a));
+    const lines = order.slice(0, RANKED).map((spot, rank) => ({
+      spot,
+      cells: [`${rank + 1}.`, button(spot, `${data.layers[spot.row]}.${spot.head}`), digits(measure, value(measure, spot.row, spot.head)), ...(pattern ? [digits(measure, chance(measure, spot.row, spot.head))] : []), tagsOf(spot.row, spot.head) || "–"],
+    }));
+    const count = all().filter(({ row, head }) => tagged(measure, row, head)).length;
+    const said = pattern ? ` · ${count} of ${all().length} tagged` : "";
+    ranking.replaceChildren(element("h4", "", `Highest ${plain(data.measures[measure].name)}${said}`),
+      lines.length ? element("div", "list", tableOf(["", "layer.head", "score", ...(pattern ? ["chance"] : []), "tags"], lines, [pattern ? 4 : 3])) : element("p", "soft", "No head passes the threshold."));
+  }
+  function showCard() {
+    const spot = selected();
+    if (!spot) return card.replaceChildren(element("p", "soft", `Layer ${model.get("layer")} was not recorded.`));
+    const lines = data.measures.map((m, measure) => {
+      const score = value(measure, spot.row, spot.head), level = chance(measure, spot.row, spot.head);
+      if (!m.pattern) return { cells: [plain(m.name), digits(measure, score), "", ""] };
+      const fill = element("i"), line = element("b");
+      fill.style.width = `${100 * limit(score || 0, 0, 1)}%`;
+      line.style.left = `${100 * limit(level || 0, 0, 1)}%`;
+      const is = tagged(measure, spot.row, spot.head);
+      return { cells: [element("span", is ? "yes" : "", `${plain(m.name)}${is ? " ●" : ""}`), digits(measure, score), element("span", "track", fill, ...(Number.isFinite(level) ? [line] : [])), digits(measure, level)] };
+    });
+    const group = data.heads / data.kv_heads, kv = Math.floor(spot.head / group);
+    const shared = group > 1 ? `heads ${kv * group} to ${kv * group + group - 1} share key–value head ${kv}` : `key–value head ${kv}`;
+    card.replaceChildren(element("h4", "", `Layer ${data.layers[spot.row]}, head ${spot.head}`, element("span", "soft", ` · ${shared}`)),
+      element("div", "list", tableOf(["● tagged", "score", "line: chance", "chance"], lines, [0, 2])));
+  }
+  function showTable() {
+    if (numbers.hidden) return;
+    const names = ["layer", "head", "kv head", ...data.measures.map((m) => plain(m.name)), "tags"];
+    const group = data.heads / data.kv_heads, column = names.indexOf(sorted.column);
+    const lines = all().map((spot) => ({ spot, keys: [data.layers[spot.row], spot.head, Math.floor(spot.head / group), ...data.measures.map((_, n) => value(n, spot.row, spot.head)), tagsOf(spot.row, spot.head)] }));
+    const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : (Number.isFinite(a) ? a : -Infinity) - (Number.isFinite(b) ? b : -Infinity));
+    if (column >= 0) lines.sort((a, b) => (sorted.up ? 1 : -1) * compare(a.keys[column], b.keys[column]));
+    const header = names.map((name) => {
+      const node = element("button", "", name + (name === sorted.column ? (sorted.up ? " ▲" : " ▼") : ""));
+      node.addEventListener("click", () => {
+        sorted = { column: name, up: name === sorted.column ? !sorted.up : false };
+        showTable();
+        [...numbers.querySelectorAll("th button")][names.indexOf(name)].focus();
+      });
+      return node;
+    });
+    numbers.replaceChildren(tableOf(header, lines.map(({ spot, keys }) => ({ spot, cells: keys.map((key, n) => (n === 0 ? button(spot, String(key)) : n > 2 && n < names.length - 1 ? digits(n - 3, key) : key || (n < 3 ? "0" : "–"))) })), [names.length - 1]));
+  }
+  function show() {
+    if (!data) return;
+    for (const [name, control] of Object.entries(controls)) control[control.type === "checkbox" ? "checked" : "value"] = model.get(name);
+    const m = data.measures[current()];
+    controls.relative.disabled = controls.tagged_only.disabled = !m.pattern;
+    meaning.textContent = !m.pattern ? `${m.words}.` : `Share of attention on ${m.words}${m.name === "uniform" ? ": the overlap with even attention" : ""}${m.queries ? `, mean over ${m.queries} query tokens` : ""}. Chance: ${m.chance}.${m.threshold == null ? "" : ` Tagged from ${Math.round(100 * m.threshold)} % of the way from chance to 1.`}`;
+    draw();
+    reading.textContent = read(hover || selected());
+    showRanking();
+    showCard();
+    showTable();
+    root.dataset.shown = `${model.get("layer")}/${model.get("head")}/${m.name}`;
+  }
+
+  // -- pointer and keys ---------------------------------------------------------------------------------
+
+  function open({ row, head }) {
+    model.set("layer", data.layers[row]);
+    model.set("head", head);
+    model.save_changes();
+    spoken.textContent = read({ row, head });
+  }
+  function under(event) {
+    if (!grid) return null;
+    const box = canvas.getBoundingClientRect(), px = event.clientX - box.left, py = event.clientY - box.top;
+    const line = Math.floor((py - TOP) / grid.height);
+    if (line < 0 || line >= grid.order.length) return null;
+    const column = grid.columns[line].findIndex((_, c) => px >= grid.x(c) && px < grid.x(c) + grid.cell);
+    return column < 0 ? null : { row: grid.order[line], head: grid.columns[line][column] };
+  }
+  function point(spot) {
+    if (spot?.row === hover?.row && spot?.head === hover?.head) return;
+    hover = spot;
+    draw();
+    reading.textContent = read(hover || selected());
+  }
+  canvas.addEventListener("mousemove", (event) => point(under(event)));
+  canvas.addEventListener("mouseleave", () => point(null));
+  canvas.addEventListener("click", (event) => { const spot = under(event); if (spot) open(spot); });
+  canvas.addEventListener("keydown", (event) => {
+    const [down, along] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -Infinity], End: [0, Infinity] }[event.key] || [];
+    if (down === undefined || !data || !selected()) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const { row, head } = selected(), line = grid.order.indexOf(row), column = grid.columns[line].indexOf(head);
+    const next = limit(line + down, 0, grid.order.length - 1);
+    open({ row: grid.order[next], head: grid.columns[next][limit(column + along, 0, data.heads - 1)] });
+  });
+
+  // -- the model ----------------------------------------------------------------------------------------
+
+  const onMessage = (content, buffers) => {
+    if (content.kind !== "heads") return;
+    data = { ...content, values: floats(buffers[0]), chances: floats(buffers[1]), tags: new Uint8Array(buffers[2].buffer.slice(buffers[2].byteOffset, buffers[2].byteOffset + buffers[2].byteLength)) };
+    build();
+    show();
+    root.dataset.ready = "true";
+  };
+  model.on("msg:custom", onMessage);
+  model.on("change:layer", show);
+  model.on("change:head", show);
+  model.on("change:score", show);
+  model.on("change:relative", show);
+  model.on("change:layer_order", show);
+  model.on("change:head_order", show);
+  model.on("change:tagged_only", show);
+  const seen = new IntersectionObserver(draw), sized = new ResizeObserver(draw), themed = new MutationObserver(draw);
+  seen.observe(canvas); // JupyterLab blanks a canvas that is scrolled away
+  sized.observe(root);
+  themed.observe(document.body, { attributes: true });
+  const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", draw);
+  model.send({ kind: "want" });
+  return () => {
+    seen.disconnect();
+    sized.disconnect();
+    themed.disconnect();
+    scheme.removeEventListener("change", draw);
+    model.off("msg:custom", onMessage);
+    for (const name of ["layer", "head", "score", "relative", "layer_order", "head_order", "tagged_only"]) model.off(`change:${name}`, show);
+  };
+}
+
+export default { render };

@@ -1,0 +1,172 @@
+"""One selection for several views of a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import traitlets
+
+from workbench.errors import TraceError
+from workbench.trace import Trace
+from workbench.views._pages import linked_page
+from workbench.views.routing_view import RoutingView
+
+LINKED = ("token", "layer", "head")
+
+
+def link(*views: Any) -> Link:
+    """Let views of one trace share their selection: token, layer and head.
+
+    What is selected in one is selected in every other that has such a thing: a RoutingView has a
+    token and a layer, an AttentionView token, layer and head, a HeadScoresView layer and head. A
+    value that a view does not have, such as a layer without recorded attention, leaves that view
+    where it is. At first all take what the first view has selected.
+
+    Returns
+    -------
+    A `Link`: `unlink()` ends it, `to_html()` writes a page of the views, linked without a kernel.
+
+    Raises
+    ------
+    TraceError
+        For fewer than two views, something else than a view of a trace, a view that is still being
+        filled or that shows several texts, or views of different traces. Traces of the same tokens
+        by the same model, in another precision too, are not different.
+    """
+    return Link(*views)
+
+
+class Link:
+    """Views that share their selection; see `link`.
+
+    Attributes
+    ----------
+    views : list
+    """
+
+    def __init__(self, *views: Any) -> None:
+        _require_one_trace(views)
+        self.views = list(views)
+        self._names = {name: [view for view in views if view.has_trait(name)] for name in LINKED}
+        for name, members in self._names.items():
+            chosen = [view for view in members if getattr(view, name) >= 0]
+            if chosen:
+                self._pass_on(name, chosen[0])
+            for view in members:
+                view.observe(self._changed, name)
+
+    def __repr__(self) -> str:
+        shared = [name for name, members in self._names.items() if len(members) > 1]
+        kinds = ", ".join(type(view).__name__ for view in self.views)
+        return f"Link({kinds}: {', '.join(shared) or 'unlinked'})"
+
+    def unlink(self) -> None:
+        """Let each view have its own selection again; a second time does nothing."""
+        for name, members in self._names.items():
+            for view in members:
+                view.unobserve(self._changed, name)
+        self._names = {}
+
+    def to_html(
+        self,
+        path: str | Path | None = None,
+        titles: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
+    ) -> str:
+        """One self-contained page of all views, linked, without kernel or network.
+
+        Parameters
+        ----------
+        path
+            Where to write it as well.
+        titles
+            {title: view} in the order of the page; by default every view by its class.
+        notes
+            Lines of text above them.
+        """
+        if titles is None:
+            titles = {}
+            for view in self.views:
+                kind = type(view).__name__
+                titles[kind if kind not in titles else f"{kind} {len(titles) + 1}"] = view
+        shown = list(titles.values())
+        sharing = {
+            name: [
+                accepted(view, name) if any(view is m for m in members) else None for view in shown
+            ]
+            for name, members in self._names.items()
+        }
+        page = linked_page(list(titles), [view.static() for view in shown], sharing, notes)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _changed(self, change: Any) -> None:
+        self._pass_on(change["name"], change["owner"])
+
+    def _pass_on(self, name: str, source: Any) -> None:
+        value = getattr(source, name)
+        for view in self._names[name]:
+            if view is not source and accepts(view, name, value):
+                setattr(view, name, value)
+
+
+def accepts(view: Any, name: str, value: int) -> bool:
+    """Whether a view can select this value."""
+    try:
+        view.traits()[name]._validate(view, value)  # its type, and the class's own validator
+    except TraceError:
+        return False
+    return True
+
+
+def accepted(view: Any, name: str) -> list[int]:
+    """All values that a view can select, -1 for nothing among them if it can."""
+    trace = view.trace
+    size = {"token": trace.num_tokens, "layer": trace.num_layers, "head": trace.num_heads}[name]
+    return [value for value in range(-1, size) if accepts(view, name, value)]
+
+
+def _require_one_trace(views: tuple[Any, ...]) -> None:
+    if len(views) < 2:
+        raise TraceError(f"{len(views)} views; expected at least two to link.")
+    for view in views:
+        linkable = isinstance(view, traitlets.HasTraits) and hasattr(view, "trace")
+        if not linkable or not any(view.has_trait(name) for name in LINKED):
+            raise TraceError(
+                f"a {type(view).__name__} cannot be linked; expected a RoutingView, an "
+                "AttentionView or a HeadScoresView."
+            )
+        if view.trace is None:
+            raise TraceError(
+                f"this {type(view).__name__} is still being filled; link it when view.wait() has "
+                "returned its trace."
+            )
+        if isinstance(view, RoutingView) and len(view.routing.documents) > 1:
+            raise TraceError(
+                f"this {type(view).__name__} shows {len(view.routing.documents)} texts; a link "
+                "goes with one: make a view of one trace."
+            )
+    first = views[0].trace
+    for view in views[1:]:
+        others = getattr(view, "traces", [view.trace])
+        mine = getattr(views[0], "traces", [first])
+        if not any(_same(a, b) for a in mine for b in others):
+            raise TraceError(
+                f"{type(views[0]).__name__} shows {_said(first)} and {type(view).__name__} shows "
+                f"{_said(view.trace)}; only views of one trace can be linked."
+            )
+
+
+def _same(a: Trace, b: Trace) -> bool:
+    if a is b:
+        return True
+    same_model = a.model_name == b.model_name and a.config == b.config
+    return same_model and a.token_ids.tolist() == b.token_ids.tolist()
+
+
+def _said(trace: Trace) -> str:
+    beginning = "".join(trace.pieces[:8])
+    return f"{trace.num_tokens} tokens of {trace.model_name} ({beginning!r}…)"
