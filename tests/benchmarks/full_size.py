@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks.measuring import drop_from_cache, in_own_process, measured, rate, size_of
 
 STEPS = {
     "7b": [
@@ -58,11 +59,7 @@ def main() -> None:
         key += f", {options.prompt} tokens" if step.startswith(("trace", "stream")) else ""
         key += f", {options.memory}" if step.startswith(("stream", "generate")) else ""
         if key not in results or options.again:
-            command = [sys.executable, __file__, *sys.argv[1:], "--run", step]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-            if done.returncode:
-                sys.exit(f"{step} failed; what was measured before is in {file}")
-            results[key] = json.loads(done.stdout.strip().splitlines()[-1])
+            results[key] = in_own_process(__file__, *sys.argv[1:], "--run", step)
             file.write_text(json.dumps(results, indent=1))
         print(f"{key}: {json.dumps(results[key])}", flush=True)
 
@@ -155,7 +152,7 @@ def stream(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "gb_per_s": rate(read, told["seconds"]),
         "open_and_trace_seconds": round(opening["seconds"] + told["seconds"], 2),
         "open_and_trace_read_gb": round(streaming.bytes_read / 1e9, 3),
-        "peak_gb": max(told["peak_gb"], opening["peak_gb"]),
+        "peak_gb": max(round(streaming.kept_bytes / 1e9 + told["peak_gb"], 3), opening["peak_gb"]),
     }
 
 
@@ -221,40 +218,6 @@ def quantize_and_size(convert: Callable[..., Path], source: Path, folder: Path, 
     return size_of(convert(source, folder, int(bits)))
 
 
-def measured(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Seconds of a call and the memory it took at its peak, beyond what was taken before."""
-    before = reset_peak()
-    started = time.perf_counter()
-    told = call()
-    seconds = time.perf_counter() - started
-    return told | {
-        "seconds": round(seconds, 2),
-        "peak_gb": round((memory("VmHWM") - before) / 1e9, 3),
-    }
-
-
-def reset_peak() -> int:
-    """Forget this process's peak of memory; returns what it takes now."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return memory("VmRSS")
-
-
-def memory(field: str) -> int:
-    """Bytes of a line of /proc/self/status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(field)
-
-
-def drop_from_cache(folder: Path) -> None:
-    """Have the system forget what it keeps of a checkpoint's files."""
-    for file in folder.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def require_disk(folder: Path, needed: int) -> None:
     """Stop before the disk is full."""
     free = shutil.disk_usage(folder).free
@@ -275,16 +238,6 @@ def expected_bytes(config: dict[str, Any], stored: str) -> int:
             for name, shape in tensor_shapes(config).items()
         )
     )
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of a checkpoint's weights."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
-def rate(nbytes: float, seconds: float) -> float:
-    """GB a second."""
-    return round(nbytes / 1e9 / seconds, 2) if seconds else 0.0
 
 
 if __name__ == "__main__":
