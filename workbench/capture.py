@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from workbench import generation
 from workbench.arguments import whole_number
 from workbench.errors import TraceError
 from workbench.fingerprint import versions
-from workbench.recording import Recording, attention_layers, recording
+from workbench.recording import Recording, attention_layers, recording, stoppable
 from workbench.sampling import Sampling, checked_sampling
 from workbench.steps import Generation, Step
 from workbench.trace import Trace
@@ -79,7 +80,7 @@ def trace(
         For layers that are not there, a `top_k` below 1, a text longer than the context, or when
         something else ran the model during the trace.
     """
-    model, config = pangu.model, pangu.config
+    config = pangu.config
     layers = attention_layers(attention, config.num_hidden_layers)
     top_k = whole_number("top_k", top_k, TraceError, f"1 to {config.vocab_size}")
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, TraceError, "0 or more")
@@ -94,43 +95,62 @@ def trace(
             f"the text has {len(ids)} tokens and the model's context is "
             f"{config.max_position_embeddings}; shorten it."
         )
-    streaming = pangu.streaming  # has a bar of its own
     if max_new_tokens == 0:
-        with (
-            pangu.turn.passes,
-            torch.inference_mode(),
-            recording(model, layers, progress=streaming is None) as record,
-        ):
-            model.model(torch.tensor([ids], device=pangu.device), use_cache=False)
+        record = read(pangu, ids, layers)
         return trace_of(pangu, record, layers, ids, len(ids), top_k, None)
     steps = generation.stream(
         pangu, ids, max_new_tokens, sampling, stop, alternatives=1, stop_strings=stop_strings,
         begun=begun, prefixes=prefixes, record=layers,
     )  # fmt: skip
     passes = 0
-    with tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
+    with closing(steps), tqdm(total=max_new_tokens, desc="generating", delay=2, leave=False) as bar:
         for step in steps:
             if on_step is not None:
                 on_step(step, steps.routing(passes))
-                passes = len(steps.generation.steps)
-            if streaming is not None:
-                bar.set_postfix_str(str(streaming), refresh=False)
+                passes = len(steps.token_ids) - steps.prompt_length
+            if pangu.streaming is not None:
+                bar.set_postfix_str(str(pangu.streaming), refresh=False)
             bar.update()
     return steps.trace(top_k)
 
 
-def trace_generation(pangu: Pangu, generation: Generation, top_k: int = 10) -> Trace:
-    """What the model does with a generation that was not recorded, with all queries and keys.
+def trace_generation(
+    pangu: Pangu,
+    generation: Generation,
+    stop: threading.Event | None = None,
+    attention: str | Sequence[int] | None = "all",
+    top_k: int = 10,
+) -> Trace:
+    """A Trace of what was generated, from its tokens, which are read once more in one pass.
 
-    Prompt and answer are read in one pass. A recorded generation, whose tokens ran one by one,
-    differs from it by rounding: in 4 and 8 bit a close routing decision may fall the other way.
+    Cheap, and possible at any time; but a pass over many tokens rounds differently than one token
+    at a time, so that in a model of 16, 8 or 4 bit a narrow choice of an expert may fall the other
+    way. `Stream.trace` tells what really was computed.
+
+    Raises
+    ------
+    GenerationError
+        If `stop` was set before the pass ended.
     """
-    ids, config = list(generation.token_ids), pangu.config
-    layers = attention_layers("all", config.num_hidden_layers)
-    with pangu.turn.passes, torch.inference_mode(), recording(pangu.model, layers) as record:
-        pangu.model.model(torch.tensor([ids], device=pangu.device), use_cache=False)
-    sampling = generation.recipe.sampling if generation.recipe else None
+    ids = list(generation.token_ids)
+    layers = attention_layers(attention, pangu.config.num_hidden_layers)
+    record = read(pangu, ids, layers, stop)
+    sampling = None if generation.recipe is None else generation.recipe.sampling
     return trace_of(pangu, record, layers, ids, generation.prompt_length, top_k, sampling)
+
+
+def read(
+    pangu: Pangu, ids: list[int], layers: list[int], stop: threading.Event | None = None
+) -> Recording:
+    """Run tokens in one pass and record it; with a bar, but for a model that has one of its own."""
+    with (
+        pangu.turn.passes,
+        torch.inference_mode(),
+        stoppable(pangu.model, stop),
+        recording(pangu.model, layers, progress=pangu.streaming is None) as record,
+    ):
+        pangu.model.model(torch.tensor([ids], device=pangu.device), use_cache=False)
+    return record
 
 
 def trace_of(

@@ -5,21 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from math import inf, log
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from transformers import DynamicCache
 
 from workbench.arguments import whole_number
+from workbench.drawing import Drawer, Drawn
 from workbench.errors import GenerationError
 from workbench.prefixes import Prefix, Prefixes, cache_bytes, first_of
 from workbench.recipe import Recipe
-from workbench.recording import Recording, attention_layers, recording
-from workbench.sampling import Drawn, Sampling, checked_sampling
+from workbench.recording import (
+    Recording,
+    StoppedError,
+    attention_layers,
+    recording,
+    stoppable,
+)
+from workbench.sampling import Sampling, checked_sampling
 from workbench.steps import Alternative, Generation, Step
 from workbench.stop_strings import StopStrings, checked_stop_strings
 
@@ -159,7 +165,7 @@ class Stream(Iterator[Step]):
         self._full = "length" if self._count == max_new_tokens else "context"
         self._steps: list[Step] = []
         self._words = _Words(pangu, prompt_ids, stop_strings)
-        self._processors = sampling.processors()
+        self._drawer = Drawer(sampling)
         self._ending = end_ids(pangu)
         self._cache = DynamicCache(config=pangu.config)
         self._ran = 0  # of token_ids: they are in the cache
@@ -167,6 +173,7 @@ class Stream(Iterator[Step]):
         self._prompt_logits: torch.Tensor | None = None
         self._layers = layers
         self._record = None if layers is None else Recording()
+        self._take_known()
         pangu.turn.take(self)
 
     def __next__(self) -> Step:
@@ -176,7 +183,7 @@ class Stream(Iterator[Step]):
         started = time.perf_counter()
         try:
             step = self._advance()
-        except _StoppedError:
+        except StoppedError:
             self._finish("stopped")
             raise StopIteration from None
         except (MemoryError, RuntimeError) as error:
@@ -200,8 +207,9 @@ class Stream(Iterator[Step]):
     @property
     def generation(self) -> Generation:
         """What has come so far."""
+        answer = (step.token_id for step in self._steps)
         return Generation(
-            tuple(self.token_ids), self.prompt_length, tuple(self._steps),
+            (*self.token_ids[: self.prompt_length], *answer), self.prompt_length, tuple(self._steps),
             self.finish_reason or "stopped", self._words.stops.found, self._words.stops.held,
             self.recipe,
         )  # fmt: skip
@@ -267,7 +275,11 @@ class Stream(Iterator[Step]):
     def _advance(self) -> Step | None:
         """Go on by one new token; None when it is finished."""
         while len(self._steps) < len(self._begun):
-            self._give(self._begun[len(self._steps)])
+            item = self._begun[len(self._steps)]
+            logits = self._run_all()
+            with torch.inference_mode():
+                self._give(self._described(logits, len(self._steps), item))
+            self._take_known()
         place = len(self._steps)
         if self._begun and place == len(self._begun) and (reason := self._ended()):
             return self._finish(reason)
@@ -283,18 +295,21 @@ class Stream(Iterator[Step]):
             self._finish(self._full)
         return self._steps[-1]
 
-    def _give(self, item: int | Step) -> None:
+    def _take_known(self) -> None:
+        """Take the tokens of the begun answer of which everything is told already."""
+        while (place := len(self._steps)) < len(self._begun):
+            if not isinstance(item := self._begun[place], Step):
+                return
+            self._give(item)
+
+    def _give(self, step: Step) -> None:
         """Take one token of the begun answer."""
+        self._append(step, last=False)
         place = len(self._steps)
-        if not isinstance(item, Step):
-            logits = self._run_all()
-            with torch.inference_mode():
-                item = self._described(logits, place, item)
-        self._append(item, last=False)
-        if self._words.stops.found is not None and place + 1 < len(self._begun):
+        if self._words.stops.found is not None and place < len(self._begun):
             raise GenerationError(
                 f"the begun answer holds the stop string {self._words.stops.found!r} at token "
-                f"{place}, and goes on; let it end there or leave the stop string out."
+                f"{place - 1}, and goes on; let it end there or leave the stop string out."
             )
 
     def _append(self, step: Step, last: bool) -> None:
@@ -362,7 +377,7 @@ class Stream(Iterator[Step]):
             [self.token_ids[self._ran : self._ran + count]], device=self.pangu.device
         )
         with self.pangu.turn.passes, torch.inference_mode(), ExitStack() as hooks:
-            hooks.enter_context(_stoppable(model, self._stop))
+            hooks.enter_context(stoppable(model, self._stop))
             if self._record is not None:
                 hooks.enter_context(recording(model, self._layers or (), record=self._record))
             try:
@@ -385,17 +400,16 @@ class Stream(Iterator[Step]):
     def _described(self, logits: torch.Tensor, place: int, token: int | None) -> Step:
         """The step that draws a token, or takes the one that is given; text and span come later."""
         logprobs = logits[0].log_softmax(-1)
-        entropy_bits = float(torch.special.entr(logprobs.exp()).sum()) / log(2)
+        entropy_bits = -float(logprobs.exp() @ logprobs) / log(2)
         if entropy_bits != entropy_bits:
             raise GenerationError(
                 f"the model gives NaN after {len(self.token_ids)} tokens; its weights are damaged, or "
                 "its numbers left the range of their type. Load it with other bits."
             )
-        seen = torch.tensor([self.token_ids], device=logits.device)
-        scores = self._processors(seen, logits)[0]
-        drawn = self.sampling.draw(scores, place)
+        scores = self._drawer.adjusted(logits, self.token_ids)
+        drawn = self._drawer.draw(scores, place)
         token = drawn.token_id if token is None else token
-        others = self._others(logprobs, scores, (drawn.token_id, token))
+        others = self._others(logprobs, scores[0], (drawn.token_id, token))
         pieces = self.pangu.tokenizer.pieces([token, *others])
         return Step(
             token_id=token,
@@ -451,31 +465,6 @@ class _Words:
         if token == self._closing:
             self._thinking = False
         return span
-
-
-class _StoppedError(Exception):
-    """Raised inside a forward pass."""
-
-
-@contextmanager
-def _stoppable(model: nn.Module, stop: threading.Event | None) -> Iterator[None]:
-    """Let a forward pass end before its next layer when `stop` is set."""
-    if stop is None:
-        yield
-        return
-    thread = threading.get_ident()
-
-    def check(*_: Any) -> None:
-        if stop.is_set() and threading.get_ident() == thread:
-            raise _StoppedError
-
-    check()
-    handles = [layer.register_forward_pre_hook(check) for layer in model.model.layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def completed(steps: Stream) -> Generation:

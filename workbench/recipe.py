@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +100,19 @@ class Recipe:
             raise GenerationError(
                 f"this is no recipe ({error!r}); expected what Recipe.as_dict gives."
             ) from error
+
+    def to_json(self) -> str:
+        """As text, for a file."""
+        return json.dumps(self.as_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe that `to_json` wrote; GenerationError if the text is none."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise GenerationError(f"this is no recipe, nor any JSON ({error}).") from error
+        return cls.from_dict(values)
 
     def to_python(self, text: str | None = None) -> str:
         """A cell that generates the same again.

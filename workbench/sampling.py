@@ -1,4 +1,4 @@
-"""How the next token is drawn: settings, transformers' filters, and one random number a place."""
+"""How the next token is drawn: the settings, and one random number for every place."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from workbench.arguments import whole_number
 from workbench.errors import GenerationError
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -103,84 +100,6 @@ class Sampling:
         """
         generator = np.random.Philox(key=self.seed % 2**128, counter=place)
         return (int(generator.random_raw()) >> 11) * 2.0**-53
-
-    def processors(self) -> Any:
-        """transformers' own processors in its order.
-
-        Bias, repetition penalty; and unless greedy temperature, top-k, top-p, min-p.
-        """
-        from transformers import generation as filters
-
-        found = filters.LogitsProcessorList()
-        if self.logit_bias:
-            found.append(
-                filters.SequenceBiasLogitsProcessor(
-                    {(token,): float(bias) for token, bias in self.logit_bias}
-                )
-            )
-        if self.repetition_penalty != 1:
-            found.append(filters.RepetitionPenaltyLogitsProcessor(float(self.repetition_penalty)))
-        if self.temperature == 0:
-            return found
-        if self.temperature != 1:
-            found.append(filters.TemperatureLogitsWarper(float(self.temperature)))
-        if self.top_k:
-            found.append(filters.TopKLogitsWarper(self.top_k))
-        if self.top_p < 1:
-            found.append(filters.TopPLogitsWarper(float(self.top_p)))
-        if self.min_p:
-            found.append(filters.MinPLogitsWarper(float(self.min_p)))
-        return found
-
-    def draw(self, scores: torch.Tensor, place: int) -> Drawn:
-        """The token at this place of the answer, and what it was drawn from.
-
-        It is the first, in the order of ids, up to which the probabilities add up to more than
-        `uniform(place)`, in float64; if greedy the largest score, of equal ones the first.
-
-        Parameters
-        ----------
-        scores
-            [vocabulary] after `processors`; -inf where a token was dropped.
-        place
-            Of the answer's tokens, from 0.
-        """
-        if self.temperature == 0:
-            token = int(scores.argmax())
-            return Drawn(token, np.array([token]), np.zeros(1))
-        ids = scores.isfinite().nonzero()[:, 0]
-        kept = scores[ids].double().cpu().numpy()
-        kept -= kept.max()
-        cumulative = np.exp(kept).cumsum()
-        index = int(cumulative.searchsorted(self.uniform(place) * cumulative[-1], "right"))
-        index = min(index, len(kept) - 1)  # the product may round up to the last sum
-        ids = ids.cpu().numpy()
-        return Drawn(int(ids[index]), ids, kept - np.log(cumulative[-1]))
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """A token and what it was drawn from.
-
-    Attributes
-    ----------
-    token_id : int
-    kept_ids : numpy.ndarray
-        Ids of the tokens that were left in the draw, ascending; of a greedy one the token alone.
-    kept_logprobs : numpy.ndarray
-        Natural logarithms of their probabilities there, float64.
-    """
-
-    token_id: int
-    kept_ids: np.ndarray
-    kept_logprobs: np.ndarray
-
-    def logprob(self, token: int) -> float:
-        """Of any token; -inf if it was not left in the draw."""
-        index = int(self.kept_ids.searchsorted(token))
-        if index < len(self.kept_ids) and self.kept_ids[index] == token:
-            return float(self.kept_logprobs[index])
-        return -inf
 
 
 def checked_sampling(sampling: Sampling | None, otherwise: Sampling) -> Sampling:

@@ -55,6 +55,16 @@ class Turn:
                 )
             self._holder, self._thread = weakref.ref(stream), thread
 
+    def leave_waiting(self) -> None:
+        """Streams of this thread that wait between two tokens are in no other thread's way.
+
+        For a widget that starts a thread: a stream that a cell left unfinished must not keep the
+        model for ever. It may go on when the turn is free again.
+        """
+        with self._lock:
+            if self._thread is threading.current_thread():
+                self._holder = None
+
     def leave(self, stream: Stream) -> None:
         """This stream does not go on for now."""
         with self._lock:

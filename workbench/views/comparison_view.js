@@ -197,6 +197,10 @@ function render({ model, el }) {
   }
   function drawState() {
     const running = model.get("running"), base = columns[model.get("reference")] || columns[0], same = [];
+    const active = document.activeElement; // a button that is disabled loses the keyboard, and with it Escape
+    go.disabled = halt.disabled = false;
+    if (running && active === go) halt.focus();
+    if (!running && active === halt) go.focus();
     go.disabled = add.disabled = running;
     halt.disabled = !running;
     columns.forEach((column, place) => {

@@ -105,6 +105,7 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .c4 { background: color-mix(in srgb, var(--warm) 62%, transparent); border-bottom: 3px double var(--ink); }
 .pw-play .token:hover, .pw-play .token.looked { box-shadow: 0 0 0 1.5px var(--ink); }
 .pw-play .token[aria-selected=true] { box-shadow: 0 0 0 2px var(--mark); }
+.pw-play .legend { display: inline-flex; flex-wrap: wrap; gap: 3px 0; }
 .pw-play .legend span { padding: 0 6px; border-radius: 3px; margin-right: 3px; white-space: nowrap; }
 .pw-play .caret::after { content: "▍"; color: var(--mark); }
 .pw-play .popover { position: absolute; z-index: 10; background: var(--jp-layout-color1, light-dark(#fff, #1d2024)); border: 1px solid var(--line); border-radius: 6px; box-shadow: 0 4px 18px #0005; padding: 8px 10px; max-width: min(450px, 100%); box-sizing: border-box; }
@@ -122,6 +123,7 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .bar { display: inline-block; position: relative; width: 54px; height: 9px; background: var(--shade); vertical-align: 0; }
 .pw-play .bar i { position: absolute; inset: 0 auto 0 0; background: color-mix(in srgb, var(--mark) 40%, transparent); }
 .pw-play .bar b { position: absolute; inset: 3px auto 3px 0; background: var(--mark); }
+@container (max-width: 480px) { .pw-play .popover th:nth-child(4), .pw-play .popover td:nth-child(4) { display: none; } }
 .pw-play .popover form { display: flex; gap: 6px; margin-top: 6px; }
 .pw-play .popover form input { flex: 1; }
 
@@ -391,6 +393,10 @@ function render({ model, el, host, signal }) {
   /** Tokens, speed, context and memory; at the end also why it ended. */
   function drawStatus() {
     const now = state.status || {}, running = model.get("running"), parts = [];
+    const active = document.activeElement; // a button that is disabled loses the keyboard, and with it Escape
+    go.disabled = halt.disabled = false;
+    if (running && active === go) halt.focus();
+    if (!running && active === halt) go.focus();
     go.disabled = running;
     halt.disabled = !running;
     follow.disabled = running || !steps.length;
@@ -500,7 +506,7 @@ function render({ model, el, host, signal }) {
   popover.hidden = true;
   popover.setAttribute("role", "dialog");
   popover.setAttribute("aria-label", "what else could have come");
-  let open = -1, held = false, leaving = 0; // token of the popover; whether a click keeps it
+  let open = -1, held = false, leaving = 0, quiet = false; // token of the popover; whether a click keeps it
   function explain(place, hold) {
     clearTimeout(leaving);
     if (open === place && held === hold && !popover.hidden) return;
@@ -570,7 +576,9 @@ function render({ model, el, host, signal }) {
     here = Math.max(0, Math.min(tokens.length - 1, place));
     if (tokens[here].closest(".folded")) set({ folded: false });
     tokens[here].tabIndex = 0;
-    tokens[here].focus({ preventScroll: false });
+    quiet = !show;
+    tokens[here].focus();
+    quiet = false;
     if (show) { close(); explain(here, false); }
   }
   said.addEventListener("keydown", (event) => {
@@ -586,7 +594,7 @@ function render({ model, el, host, signal }) {
     event.preventDefault();
     event.stopPropagation();
   });
-  said.addEventListener("focusin", (event) => { const place = placeOf(event); if (place >= 0 && popover.hidden && event.target.matches(":focus-visible")) explain(place, false); });
+  said.addEventListener("focusin", (event) => { const place = placeOf(event); if (place >= 0 && !quiet && popover.hidden && event.target.matches(":focus-visible")) explain(place, false); });
   popover.addEventListener("keydown", (event) => {
     const all = [...popover.querySelectorAll("button:not(:disabled), input")], at = all.indexOf(document.activeElement);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];

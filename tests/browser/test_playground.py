@@ -1,0 +1,443 @@
+"""The playground's and the comparison's scripts in a real browser, with a stand-in for the kernel."""
+
+import json
+
+import pytest
+
+from workbench.views import ComparisonView, Playground
+
+HOSTILE = [
+    "<script>window.hurt = 1</script>",
+    "<img src=x onerror='window.hurt = 1'>",
+    "&amp;<b>bold</b>",
+    " مرحبا بالعالم",
+    "\u202eright to left",
+    "a" * 10_000,
+    "\ud83d",  # half of a surrogate pair
+    "\ufffd\ufffd",
+    "\x00\x1b[31m",
+    "{{7*7}} ${7*7}",
+    "]]>-->",
+]
+
+
+def page_of(view) -> str:
+    """The static page; what it sends is kept, and what it is told comes from the test."""
+    start, send = "widget.render(", "send: (question) => setTimeout"
+    html = view.to_html()
+    assert html.count(start) == html.count(send) == 1
+    html = html.replace(send, "send: (question) => window.sent.push(question) && setTimeout")
+    return html.replace(
+        start, "window.sent = []; Object.assign(window, { model, listeners }); " + start
+    )
+
+
+@pytest.fixture
+def play(moe, tmp_path, monkeypatch, watched):
+    """An open page of a playground with a prompt and nothing generated yet."""
+    monkeypatch.chdir(tmp_path)
+    page = watched.open(page_of(Playground(moe, "What is 2 + 2?")), tmp_path)
+    page.evaluate("sent.length = 0")
+    return page
+
+
+def tell(page, message: dict) -> None:
+    page.evaluate("(m) => listeners['msg:custom'].forEach((call) => call(m, []))", message)
+
+
+def step(
+    piece: str, number: int = 0, span: str = "answer", text: str | None = None, **more
+) -> dict:
+    """A token as Python tells of it, with two alternatives: one is kept, one was cut."""
+    others = [
+        [number, piece, -0.5, -0.2, True],
+        [900, " other", -1.5, -1.7, True],
+        [901, "<img src=x>", -3.0, None, False],
+    ]
+    return {
+        "id": number,
+        "piece": piece,
+        "text": piece if text is None else text,
+        "logprob": -0.5,
+        "entropy": 1.25,
+        "span": span,
+        "given": False,
+        "others": others,
+    } | more
+
+
+def stream(page, steps: list[dict], start: int = 0, **status) -> None:
+    status = {"tokens": start + len(steps), "speed": 12.34, "used": 40, "memory_gb": 1.5} | status
+    tell(page, {"kind": "steps", "from": start, "steps": steps, "status": status})
+
+
+def end(page, **more) -> None:
+    """The generation has ended and is the second of two branches."""
+    nodes = [
+        {"id": 0, "name": "prompt 1", "at": None, "depth": 0, "preview": "four"},
+        {"id": 1, "name": "other at 1", "at": 1, "depth": 1, "preview": " other"},
+    ]
+    status = {"tokens": 2, "used": 40, "seconds": 2.0, "reason": "max tokens reached", "finish": "length"}  # fmt: skip
+    message = {"kind": "tree", "nodes": nodes, "current": 1, "undo": True, "redo": False, "status": status, "error": ""}  # fmt: skip
+    page.evaluate("model.set('running', false)")
+    tell(page, message | more)
+
+
+def test_a_prompt_is_sent_with_its_settings_and_the_answer_streams(play):
+    play.get_by_label("prompt", exact=True).fill("What is 3 + 3?")
+    play.get_by_label("temperature").fill("0.2")
+    play.get_by_label("max tokens").fill("9")
+    play.get_by_label("max tokens").press("Tab")
+    play.get_by_label("thinking", exact=True).select_option("fast")
+    play.get_by_role("button", name="Generate").click()
+    assert play.evaluate("sent.map((m) => m.kind)") == ["generate"]
+    names = ["prompt", "temperature", "max_new_tokens", "thinking"]
+    values = play.evaluate("(names) => names.map((name) => model.get(name))", names)
+    assert values == ["What is 3 + 3?", 0.2, 9, "fast"]
+    play.evaluate("model.set('running', true)")
+    assert play.get_by_role("button", name="Generate").is_disabled()
+    stream(play, [step("3", span="thinking"), step("?", span="thinking")])
+    stream(play, [step(" six")], 2)
+    assert play.locator(".token").all_text_contents() == ["3", "?", " six"]
+    assert play.locator(".stretch").all_text_contents() == ["thinking, 2 tokens ▾3?", " six"]
+    status = play.locator(".run").text_content()
+    for words in ("3 new tokens", "12.3 tokens/s", "memory 1.50 GB", "context 40 of 512"):
+        assert words in status
+    play.keyboard.press("Control+Enter")  # a second one does not begin
+    play.locator(".said").focus()
+    play.keyboard.press("Escape")
+    play.get_by_role("button", name="Stop").click()
+    assert play.evaluate("sent.map((m) => m.kind)") == ["generate", "stop", "stop"]
+    end(play)
+    assert "2 new tokens in 2.0 s" in play.locator(".status").text_content()
+    assert "max tokens reached" in play.locator(".status").text_content()
+    assert play.locator(".pw-play").get_attribute("data-state") == "length"
+
+
+def test_every_setting_has_a_control_with_a_label(play):
+    play.get_by_role("button", name="more settings").click()
+    for label, name, value in [
+        ("temperature", "temperature", 0.3),
+        ("top-p", "top_p", 0.5),
+        ("top-k", "top_k", 7),
+        ("min-p", "min_p", 0.05),
+        ("repetition penalty", "repetition_penalty", 1.2),
+        ("max tokens", "max_new_tokens", 33),
+        ("seed", "seed", 12),
+    ]:
+        play.get_by_label(label, exact=True).fill(str(value))
+        play.get_by_label(label, exact=True).press("Tab")
+        assert play.evaluate("(name) => model.get(name)", name) == value
+    play.get_by_label("stop strings").fill("END\n\\n\\n")
+    play.get_by_label("stop strings").press("Tab")
+    assert play.evaluate("model.get('stop_strings')") == ["END", "\n\n"]
+    play.get_by_label("token to bias").fill("yes")
+    play.get_by_label("what is added").fill("-7")
+    play.get_by_label("what is added").press("Enter")
+    assert play.evaluate("sent.at(-1)") == {"kind": "bias", "text": "yes", "value": -7}
+    play.evaluate("model.set('logit_bias', [[5, -7], [6, 1]])")
+    tell(play, {"kind": "bias", "bias": [[5, "yes", -7], [6, "\n", 1]]})
+    assert play.locator(".chip .piece").all_text_contents() == ["“yes”", "“\\n”"]
+    play.get_by_label("no bias for yes").click()
+    assert play.evaluate("model.get('logit_bias')") == [[6, 1]]
+    play.get_by_label("preset", exact=True).select_option("greedy")
+    assert play.evaluate("model.get('preset')") == "greedy"
+    play.get_by_label("name of a preset").fill("mine")
+    play.get_by_label("name of a preset").press("Enter")
+    assert play.evaluate("sent.at(-1)") == {"kind": "save_preset", "name": "mine"}
+    unnamed = "(nodes) => nodes.filter((n) => !n.getAttribute('aria-label') && !n.textContent && !n.closest('label')).length"
+    assert play.locator("button, input, select, textarea").evaluate_all(unnamed) == 0
+
+
+def test_the_conversation_and_the_text_that_is_read_are_edited(play):
+    play.evaluate("""() => {
+      model.set("turns", [{ role: "user", content: "Hi" }, { role: "assistant", content: "Ho" }]);
+    }""")
+    play.get_by_label("turn 2", exact=True).fill("Hello")
+    play.get_by_label("turn 2", exact=True).press("Tab")
+    assert play.evaluate("model.get('turns')[1]") == {"role": "assistant", "content": "Hello"}
+    play.get_by_label("role of turn 1").select_option("tool")
+    play.get_by_label("remove turn 2").click()
+    assert play.evaluate("model.get('turns')") == [{"role": "tool", "content": "Hi"}]
+    play.get_by_role("button", name="add an earlier turn").click()
+    assert play.evaluate("model.get('turns').length") == 2
+    play.get_by_label("system prompt").fill("Be brief.")
+    play.get_by_label("system prompt").press("Tab")
+    assert play.evaluate("model.get('system')") == "Be brief."
+    text = play.get_by_label("what the model reads")
+    assert "What is 2 + 2?" in text.input_value()
+    assert "An edit here switches to raw text" in play.locator(".reads").text_content()
+    text.fill("KING.")
+    text.press("Tab")
+    assert play.evaluate("model.get('text')") == "KING."
+    play.evaluate("model.set('mode', 'raw')")  # what Python answers
+    assert not play.get_by_label("prompt", exact=True).is_visible()
+    play.get_by_role("button", name="back to the conversation").click()
+    assert play.evaluate("model.get('mode')") == "chat"
+    assert play.get_by_label("prompt", exact=True).is_visible()
+
+
+def test_hovering_shows_alternatives_before_and_after_the_filters_and_a_click_branches(play):
+    stream(play, [step("four", 7), step(" five", 8)])
+    end(play)
+    play.locator(".token").nth(1).hover()
+    shown = play.locator(".popover")
+    assert "“ five” 60.7 %" in shown.text_content()
+    assert "entropy 1.25 bits" in shown.text_content()
+    rows = shown.locator("tbody tr").evaluate_all("(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))")  # fmt: skip
+    assert rows[0] == ["“ five”", "60.7 %", "81.9 %", "", "chosen"]
+    assert rows[1] == ["“ other”", "22.3 %", "18.3 %", "", ""]
+    assert rows[2] == ["“<img src=x>”", "5.0 %", "cut", "", ""]
+    assert shown.get_by_role("button", name="five").is_disabled()
+    shown.get_by_role("button", name="“ other”").click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "branch", "place": 1, "token": 900}
+    assert shown.is_hidden()
+    play.locator(".token").nth(0).click()
+    assert play.evaluate("model.get('token')") == 0
+    shown.get_by_label("text to go on with").fill("<i>six</i>")
+    shown.get_by_role("button", name="branch", exact=True).click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "branch", "place": 0, "text": "<i>six</i>"}
+
+
+def test_the_keyboard_moves_through_tokens_opens_alternatives_and_branches(play):
+    stream(play, [step("four", 7), step(" five", 8), step(" six", 9)])
+    end(play)
+    play.locator(".said").focus()
+    for _ in range(2):
+        play.keyboard.press("ArrowRight")
+    assert play.evaluate("document.activeElement.textContent") == " five"
+    assert "“ five”" in play.locator(".popover").text_content()
+    play.keyboard.press("Enter")
+    assert play.evaluate("model.get('token')") == 1
+    assert play.evaluate("document.activeElement.textContent") == "“ other”"
+    play.keyboard.press("ArrowDown")
+    assert play.evaluate("document.activeElement.textContent") == "“<img src=x>”"
+    play.keyboard.press("Escape")
+    assert play.locator(".popover").is_hidden()
+    assert play.evaluate("document.activeElement.textContent") == " five"
+    play.keyboard.press("Enter")
+    play.keyboard.press("Enter")
+    assert play.evaluate("sent.at(-1)") == {"kind": "branch", "place": 1, "token": 900}
+
+
+def test_while_it_generates_nothing_can_be_branched(play):
+    play.evaluate("model.set('running', true)")
+    stream(play, [step("four", 7), step(" five", 8)])
+    play.locator(".token").first.hover()
+    assert "stop the generation" in play.locator(".popover").text_content()
+    assert play.locator(".popover td button:not(:disabled)").count() == 0
+    for name in ("Routing", "Attention", "Copy as Python"):
+        assert play.get_by_role("button", name=name).is_disabled() is (name != "none")
+
+
+def test_hostile_text_is_shown_and_never_interpreted(play):
+    stream(play, [step(piece, number) for number, piece in enumerate(HOSTILE)])
+    end(play, nodes=[{"id": 0, "name": HOSTILE[0], "at": None, "depth": 0, "preview": HOSTILE[1]}])
+    shown = play.locator(".token").all_text_contents()
+    assert [text for text in shown if "\ud83d" not in text and "\ufffd" not in text] == [
+        piece for piece in HOSTILE if "\ud83d" not in piece and "\ufffd" not in piece
+    ]
+    for place in (0, 1, 4):
+        play.locator(".token").nth(place).hover()
+        play.locator(".popover", has_text="token").wait_for()
+    assert "\\u202eright to left" in play.locator(".popover").text_content()
+    tell(play, {"kind": "note", "text": HOSTILE[1], "bad": True})
+    entry = {"id": "x", "when": "now", "prompt": HOSTILE[0], "text": HOSTILE[1], "settings": ""}
+    play.evaluate("model.set('panel', 'history')")
+    tell(play, {"kind": "history", "entries": [entry], "file": HOSTILE[2], "note": HOSTILE[1]})
+    assert play.locator(".panel td").nth(2).text_content() == HOSTILE[1]
+    assert play.locator(".pw-play script, .pw-play img, .pw-play b b").count() == 0
+    assert play.evaluate("window.hurt") is None
+    wide = "(node) => node.scrollWidth - node.clientWidth"
+    assert play.locator(".output").evaluate(wide) <= 0
+    assert play.locator("html").evaluate(wide) <= 0
+
+
+def test_colours_have_a_legend_and_lines_and_can_be_changed(play):
+    logprobs = [-0.01, -0.5, -1.2, -2.5, -5.0]
+    steps = [step("a", n, logprob=value, entropy=n / 2) for n, value in enumerate(logprobs)]
+    stream(play, steps)
+    end(play)
+    classes = "(nodes) => nodes.map((node) => [...node.classList].find((name) => /^c\\d$/.test(name)) || '')"
+    assert play.locator(".token").evaluate_all(classes) == ["", "c1", "c2", "c3", "c4"]
+    assert play.locator(".legend span").all_text_contents()[1:3] == ["50–90 %", "20–50 %"]
+    line = "(node) => getComputedStyle(node).borderBottomStyle + getComputedStyle(node).borderBottomWidth"
+    lines = play.locator(".token").evaluate_all(f"(nodes) => nodes.map({line})")
+    assert len(set(lines)) == 5  # colour is not the only carrier
+    play.get_by_label("colour").select_option("entropy")
+    assert play.locator(".token").evaluate_all(classes) == ["", "c1", "c2", "c2", "c3"]
+    play.get_by_label("colour").select_option("none")
+    assert play.locator(".token").evaluate_all(classes) == [""] * 5
+
+
+def test_thinking_folds_and_special_tokens_are_small(play):
+    tokens = [step("[unused16]", 1, "thinking", ""), step("hm", 2, "thinking"), step("[unused17]", 3, "thinking", ""), step("four", 4)]  # fmt: skip
+    stream(play, tokens)
+    end(play)
+    assert play.locator(".token.quiet").all_text_contents() == ["[unused16]", "[unused17]"]
+    play.get_by_label("fold thinking").check()
+    assert play.evaluate("model.get('folded')") is True
+    visible = "(nodes) => nodes.filter((node) => node.offsetParent).map((node) => node.textContent)"
+    assert play.locator(".token").evaluate_all(visible) == ["four"]
+    play.get_by_role("button", name="thinking, 3 tokens").click()
+    assert len(play.locator(".token").evaluate_all(visible)) == 4
+
+
+def test_branches_are_gone_to_named_removed_and_undone(play):
+    stream(play, [step("four"), step(" other")])
+    end(play)
+    assert play.locator(".tree .name").all_text_contents() == ["prompt 1", "other at 1"]
+    assert play.locator(".tree li.current .name").text_content() == "other at 1"
+    play.locator(".tree .name").first.click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "show", "node": 0}
+    play.get_by_label("rename other at 1").click()
+    play.get_by_label("name of the branch").fill("second thoughts")
+    play.keyboard.press("Enter")
+    assert play.evaluate("sent.at(-1)") == {"kind": "rename", "node": 1, "name": "second thoughts"}
+    play.get_by_label("remove prompt 1").click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "remove", "node": 0}
+    play.get_by_role("button", name="undo").click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "undo"}
+    assert play.get_by_role("button", name="redo").is_disabled()
+
+
+def test_an_error_is_shown_and_the_prompt_stays(play):
+    play.get_by_label("prompt", exact=True).fill("Hello")
+    play.keyboard.press("Control+Enter")
+    assert play.evaluate("sent.at(-1).kind") == "generate"
+    end(play, error="top_p is 2.0; expected more than 0 and at most 1.", status={})
+    assert play.locator(".note.bad").text_content().startswith("top_p is 2.0")
+    assert play.get_by_label("prompt", exact=True).input_value() == "Hello"
+    assert play.locator(".pw-play").get_attribute("data-state") == "error"
+
+
+def test_tokens_that_were_missed_are_asked_for(play):
+    stream(play, [step("one"), step(" two")])
+    stream(play, [step(" two"), step(" three")], 1)  # one of them is there already
+    assert play.locator(".token").all_text_contents() == ["one", " two", " three"]
+    stream(play, [step(" six")], 5)
+    assert play.evaluate("sent.at(-1)") == {"kind": "want"}
+
+
+def test_python_is_shown_to_select_where_the_clipboard_is_closed(play):
+    stream(play, [step("four")])
+    end(play)
+    play.get_by_role("button", name="Copy as Python").click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "python"}
+    tell(play, {"kind": "python", "code": "print('<b>')\n", "note": "checks"})
+    box = play.get_by_label("Python that makes this text again")
+    assert box.input_value() == "print('<b>')\n"
+    play.evaluate("document.execCommand = () => false")
+    play.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    play.get_by_role("button", name="copy the code").click()
+    play.locator(".panel", has_text="press Ctrl+C").wait_for()
+    assert box.evaluate("(node) => node.selectionEnd - node.selectionStart") == len(
+        "print('<b>')\n"
+    )
+
+
+def test_the_history_restores_and_exports(play):
+    play.get_by_role("button", name="History").click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "history"}
+    entry = {"id": "ab", "when": "2026-11-24 10:00", "prompt": "Hi", "text": "Ho", "settings": ""}
+    tell(play, {"kind": "history", "entries": [entry], "file": "h.jsonl", "note": "1 generation"})
+    play.get_by_role("button", name="restore prompt, settings and text").click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "restore", "entry": "ab"}
+    play.get_by_role("button", name="export HTML").click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "export", "format": "html"}
+    with play.expect_download() as download:
+        tell(play, {"kind": "file", "name": "h-export.html", "content": "<p>Hi</p>"})
+    assert download.value.suggested_filename == "h-export.html"
+    assert download.value.path().read_text() == "<p>Hi</p>"
+
+
+def test_what_cannot_be_had_is_disabled_and_says_why(dense, watched, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = watched.open(page_of(Playground(dense, history=None)), tmp_path)
+    assert page.get_by_role("button", name="Routing").is_disabled()
+    assert page.get_by_role("button", name="History").is_disabled()
+    assert "dense model without experts" in page.locator(".panels").text_content()
+    assert "keeps no history" in page.locator(".panels").text_content()
+
+
+@pytest.mark.parametrize("width", [900, 450, 380])  # 450: 900 pixels at 200 %
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_can_be_read(play, tmp_path, width, scheme):
+    play.emulate_media(color_scheme=scheme)
+    play.set_viewport_size({"width": width, "height": 900})
+    play.get_by_role("button", name="more settings").click()
+    stream(play, [step(f" word{n}", n, logprob=-n / 5) for n in range(60)])
+    end(play)
+    play.locator(".token").nth(5).click()
+    play.screenshot(path=tmp_path / f"{width}-{scheme}.png", full_page=True)
+    assert play.locator("html").evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
+    outside = """(nodes) => nodes.filter((node) => node.offsetParent
+      && node.getBoundingClientRect().right > document.documentElement.clientWidth + 1).length"""
+    assert play.locator("button, input, select, textarea").evaluate_all(outside) == 0
+    contrast = """(node) => {
+      const part = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
+      const light = (rgb) => rgb.map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)).reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
+      const ink = light(part(getComputedStyle(node).color)), paper = light(part(getComputedStyle(node.closest(".pw-play")).backgroundColor));
+      return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+    }"""
+    for selector in (".said", ".soft", ".status", ".title"):
+        assert play.locator(selector).first.evaluate(contrast) >= 4.5, selector
+
+
+# -- the comparison ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(moe, watched, tmp_path):
+    view = ComparisonView(moe, "What is 2 + 2?", {"one": {}, "two": {"temperature": 0.0}})
+    page = watched.open(page_of(view), tmp_path)
+    page.evaluate("sent.length = 0")
+    return page
+
+
+def test_columns_stream_and_what_differs_is_marked(compared):
+    compared.get_by_label("prompt to compare").fill("What is 3 + 3?")
+    compared.get_by_role("button", name="Generate all").click()
+    assert compared.evaluate("sent.map((m) => m.kind)") == ["generate"]
+    assert compared.evaluate("model.get('prompt')") == "What is 3 + 3?"
+    compared.evaluate("model.set('running', true)")
+    for column, pieces in enumerate([["a", "b", "c"], ["a", "x", "c"]]):
+        steps = [step(piece, ord(piece)) for piece in pieces]
+        tell(compared, {"kind": "steps", "column": column, "from": 0, "steps": steps, "status": {}})
+    assert compared.locator(".column").nth(1).locator(".token.parts").text_content() == "x"
+    assert compared.get_by_label("temperature of one").is_disabled()
+    compared.keyboard.press("Escape")
+    assert compared.evaluate("sent.at(-1)") == {"kind": "stop"}
+    compared.evaluate("model.set('running', false)")
+    tell(compared, {"kind": "marks", "error": "", "differences": [[], [1]]})
+    assert compared.locator(".token.other").all_text_contents() == ["x"]
+    assert "differs from token 1 on" in compared.locator(".column").nth(1).text_content()
+    compared.get_by_role("button", name="compare the others with two").click()
+    assert compared.evaluate("model.get('reference')") == 1
+    assert compared.locator(".column").nth(0).locator(".token.parts").text_content() == "b"
+
+
+def test_columns_are_added_set_named_and_removed(compared):
+    compared.get_by_role("button", name="add a column").click()
+    compared.get_by_label("label of column 3").fill("<b>hot</b>")
+    compared.get_by_label("label of column 3").press("Tab")
+    compared.get_by_label("temperature of <b>hot</b>").fill("1.5")
+    compared.get_by_label("temperature of <b>hot</b>").press("Tab")
+    columns = compared.evaluate("model.get('columns')")
+    assert [column["label"] for column in columns] == ["one", "two", "<b>hot</b>"]
+    assert columns[2]["temperature"] == 1.5
+    compared.get_by_label("label of column 3").fill("one")  # taken
+    compared.get_by_label("label of column 3").press("Tab")
+    assert compared.get_by_label("label of column 3").input_value() == "<b>hot</b>"
+    compared.get_by_role("button", name="remove one").click()
+    labels = compared.evaluate("model.get('columns').map((column) => column.label)")
+    assert labels == ["two", "<b>hot</b>"]
+
+
+def test_hostile_text_is_shown_in_columns_too(compared):
+    steps = [step(piece, number) for number, piece in enumerate(HOSTILE[:6])]
+    tell(compared, {"kind": "steps", "column": 0, "from": 0, "steps": steps, "status": {}})
+    assert compared.locator(".token").all_text_contents() == HOSTILE[:6]
+    assert compared.evaluate("window.hurt") is None
+    assert json.loads(compared.evaluate("JSON.stringify(sent)")) == []
+    assert compared.locator("html").evaluate("(n) => n.scrollWidth - n.clientWidth") <= 0
