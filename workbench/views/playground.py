@@ -645,9 +645,10 @@ class Playground(GeneratingView):
             from workbench.capture import trace_generation
 
             stream, self._stream = self._stream, None
-            self.trace = stream.trace()
-                if stream
-                else trace_generation(self.pangu, generation, self._stop)
+            if stream is not None:
+                self.trace = stream.trace()
+            else:
+                self.trace = trace_generation(self.pangu, generation, self._stop)
         self._status.pop("doing", None)
         place = generation.prompt_length + max(self.token, 0)
         if self.panel == "routing":
