@@ -37,7 +37,7 @@ FINISHED = """(words) => {
 @contextmanager
 def jupyterlab(home: Path, notebooks: Path) -> Iterator[str]:
     """The address of a server that shows a folder of notebooks, its own files in `home`."""
-    (home / "settings").mkdir()
+    (home / "settings").mkdir(parents=True)
     (home / "settings" / "overrides.json").write_text(json.dumps(QUIET))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
