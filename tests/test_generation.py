@@ -339,14 +339,16 @@ def test_alternatives_tell_what_was_before_and_after_the_filters(dense):
 
 
 def test_repetition_penalty_counts_the_prompt_as_transformers_does(moe):
-    ids = torch.tensor([IDS])
-    sampling = Sampling.greedy(repetition_penalty=1.8)
-    expected = moe.model.generate(
-        ids, max_new_tokens=15, do_sample=False, repetition_penalty=1.8,
-        attention_mask=torch.ones_like(ids), eos_token_id=moe.tokenizer.eos_token_id,
-    )  # fmt: skip
-    assert list(moe.generate(IDS, 15, sampling).token_ids) == expected[0].tolist()
-    assert expected[0].tolist() != list(moe.generate(IDS, 15, Sampling.greedy()).token_ids)
+    ids, texts = torch.tensor([IDS]), []
+    for penalty in (1.8, 0.2):  # less than 1 asks for repetition
+        expected = moe.model.generate(
+            ids, max_new_tokens=15, do_sample=False, repetition_penalty=penalty,
+            attention_mask=torch.ones_like(ids), eos_token_id=moe.tokenizer.eos_token_id,
+        )  # fmt: skip
+        texts.append(expected[0].tolist())
+        sampling = Sampling.greedy(repetition_penalty=penalty)
+        assert list(moe.generate(IDS, 15, sampling).token_ids) == texts[-1]
+    assert texts[0] != texts[1]
 
 
 def test_a_banned_token_never_comes_and_one_outside_the_vocabulary_is_refused(moe):
