@@ -20,9 +20,10 @@ class Recipe:
     checkpoint : str
         What the checkpoint was called when it was loaded.
     fingerprint : str
-        Of its files; see `workbench.fingerprint.fingerprint`.
+        Of its files; see `workbench.fingerprint.fingerprint`. "" for a model of a server.
     bits, quant_type, device
-        How it was loaded. With `memory=` the results are the same, so it stands nowhere here.
+        How it was loaded. With `memory=` the results are the same, so it stands nowhere here. For
+        a server 0, "" and its address.
     prompt : str, tuple of int, or tuple of dict
         As it was given: a text, token ids, or messages.
     prompt_ids : tuple of int
@@ -119,12 +120,9 @@ class Recipe:
         Parameters
         ----------
         text
-            What came out. If given, the cell compares, and says so if it is not the same.
+            What came out. If given, the cell compares, and says so if it is not the same; not for
+            a server, which promises nothing.
         """
-        load = [repr(self.checkpoint), f"bits={self.bits}"]
-        load += [f"device={self.device!r}"]
-        if self.bits == 4 and self.quant_type != "nf4":
-            load.append(f"quant_type={self.quant_type!r}")
         prompt = self.prompt if isinstance(self.prompt, str) else list(self.prompt)
         arguments = [f"prompt={prompt!r}", f"max_new_tokens={self.max_new_tokens}"]
         arguments.append(f"sampling=wb.{self.sampling!r}")
@@ -137,14 +135,13 @@ class Recipe:
         lines = [
             "import workbench as wb",
             "",
-            f"pangu = wb.load({', '.join(load)})",
-            f"assert pangu.fingerprint == {self.fingerprint!r}, 'these are other weights'",
+            *self._loading(),
             "generation = pangu.generate(",
             *(f"    {argument}," for argument in arguments),
             ")",
             "print(generation.text)",
         ]
-        if text is not None:
+        if text is not None and self.fingerprint:
             made = ", ".join(f"{name} {value}" for name, value in self.versions.items())
             lines += [
                 f"expected = {text!r}",
@@ -153,3 +150,15 @@ class Recipe:
                 ")",
             ]
         return "\n".join(lines) + "\n"
+
+    def _loading(self) -> list[str]:
+        """Lines that load the same model, or connect to the same server."""
+        if not self.fingerprint:
+            return [f"pangu = wb.connect({self.device!r}, model={self.checkpoint!r})"]
+        settings = [repr(self.checkpoint), f"bits={self.bits}", f"device={self.device!r}"]
+        if self.bits == 4 and self.quant_type != "nf4":
+            settings.append(f"quant_type={self.quant_type!r}")
+        return [
+            f"pangu = wb.load({', '.join(settings)})",
+            f"assert pangu.fingerprint == {self.fingerprint!r}, 'these are other weights'",
+        ]
