@@ -159,7 +159,7 @@ class Recipe:
     def _opening(self) -> list[str]:
         """The lines that load the model, or connect to its server."""
         if self.bits == 0:
-            return [f"pangu = wb.connect({self.device!r}, {self.checkpoint!r})"]
+            return [f"pangu = wb.connect({self.device!r}, model={self.checkpoint!r})"]
         options = [repr(self.checkpoint), f"bits={self.bits}", f"device={self.device!r}"]
         if self.bits == 4 and self.quant_type != "nf4":
             options.append(f"quant_type={self.quant_type!r}")
