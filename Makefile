@@ -20,6 +20,7 @@ bench: $(VENV)/ready
 	$(BIN)/python tests/benchmarks/bench_routing_view.py
 	$(BIN)/python tests/benchmarks/bench_sizes.py
 	$(BIN)/python tests/benchmarks/bench_attention_view.py
+	$(BIN)/python tests/benchmarks/bench_live.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -333,9 +333,10 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -
     before, now = found["fingerprints"], wanted["fingerprints"]
     if changed := [name for name in now if before.get(name) != now[name]]:
         detail = f" ({before['settings']} then, {now['settings']} now)" * ("settings" in changed)
+        words = {"model": "another model", "texts": "other texts", "settings": "other settings"}
         raise TraceError(
-            f"{folder} was recorded with other {' and other '.join(changed)}{detail}: going on "
-            "would mix the two. Choose another folder, or delete this one."
+            f"{folder} was recorded with {' and '.join(words[name] for name in changed)}{detail}: "
+            "going on would mix the two. Choose another folder, or delete this one."
         )
 
 

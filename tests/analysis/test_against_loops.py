@@ -311,3 +311,34 @@ def test_where_leaves_the_other_tokens_out_of_every_measure(traces, where, chose
     assert profile.loc[(0, "entropy"), "tokens"] == tokens
     words = wb.vocabulary_specialisation(traces, where=where, minimum=2)
     assert words["occurrences"].iloc[0] <= tokens
+
+
+def test_domains_are_compared_two_by_two(traces):
+    whole = wb.domain_divergence(traces, LABELS, permutations=20)
+    pairs = wb.domain_divergence(traces, LABELS, permutations=20, pairwise=True)
+    assert pairs[["domain", "other"]].drop_duplicates().to_numpy().tolist() == [
+        ["a", "b"], ["a", "c"], ["b", "c"],
+    ]  # fmt: skip
+    for domain, other in (("a", "b"), ("b", "c")):
+        chosen = [number for number, label in enumerate(LABELS) if label in (domain, other)]
+        alone = wb.domain_divergence(
+            [traces[n] for n in chosen], [LABELS[n] for n in chosen], permutations=20
+        )
+        part = pairs.query("domain == @domain and other == @other")
+        for name in ("divergence_bits", "shuffled_bits", "p_value", "enough"):
+            assert part[name].tolist() == alone[name].tolist()
+    # 7 documents in 3, 3 and 1: 7! / (3! 3! 1!) / 2! ways; 3 and 1: 4 ways.
+    assert whole["enough"].all()
+    assert not pairs.query("other == 'c'")["enough"].any()
+
+
+def test_lifts_of_pairs_have_an_interval_over_documents(traces):
+    frame = wb.expert_coactivation(traces, layer=1).query("possible")
+    inside = frame.query("lift_low <= lift <= lift_high")
+    assert len(inside) > 0.95 * len(frame)
+    assert (frame["lift_high"] > frame["lift_low"]).mean() > 0.95
+    few = wb.expert_coactivation(traces[:4], layer=1)
+    assert few["lift_low"].isna().all()
+    assert wb.expert_coactivation(traces, layer=1).query("not possible")["lift_low"].isna().all()
+    same = wb.expert_coactivation([traces[0]] * 6, layer=1).query("possible")
+    np.testing.assert_allclose(same["lift_low"], same["lift"])  # documents that do not differ

@@ -152,6 +152,14 @@ def test_the_routing_view_needs_no_mouse_and_follows_the_dark_theme(server, brow
         tab_to(page, f'.pw-routing button[aria-label="table of {name}"]')
         page.keyboard.press("Enter")
     assert routing.locator(".numbers:visible").count() == 3
+    number = "document.querySelector('.panel-token .caption b').textContent"
+    before = int(page.evaluate(number))
+    routing.locator(".strip").focus()
+    page.keyboard.press("ArrowRight")  # JupyterLab would go to the next cell with an arrow
+    page.keyboard.press("ArrowUp")
+    page.wait_for_function(f"{number} === '{before + 1}'")
+    assert routing.get_by_label("layer", exact=True).input_value() == "2"
+    page.keyboard.press("ArrowDown")
     code = "print(routing.expert, routing.token >= 0, len(routing.table('router')))"
     assert run_in_new_cell(page, code) == f"{best} True 64"
 

@@ -33,6 +33,9 @@ def routing_agreement(first: Trace, second: Trace, where: Where = None) -> pd.Da
     ------
     TraceError
         If the token ids differ, or the experts do.
+
+    Source: the ratio is OLMoE's router saturation (arXiv 2409.02060, section 5.1), there between
+    checkpoints of one training.
     """
     require_traces([first, second])
     mine, other = np.asarray(first.token_ids), np.asarray(second.token_ids)

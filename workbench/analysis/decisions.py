@@ -36,6 +36,8 @@ def router_entropy(source: Traces, where: Where = None) -> pd.DataFrame:
 
     This is the entropy of one token's choice; how evenly all tokens together use the experts is
     another number, `load_balance`.
+
+    Source: Shannon's entropy (1948) of the softmax before selection, arXiv 2505.21411, section 2.
     """
     names = ("entropy", "group_entropy", "selected_mass", "margin")
     return _token_frame(
@@ -61,6 +63,9 @@ def grouping_tax(source: Traces, where: Where = None) -> pd.DataFrame:
 
     What a global top-k would have done to the text that follows is another question: only the
     choice is compared.
+
+    Means per layer with intervals over documents: `router_profile`. Source: the grouped choice is
+    that of arXiv 2505.21411; the comparison is this package's.
     """
 
     def measure(trace: Trace, layer: int, mask: np.ndarray) -> dict[str, np.ndarray]:
@@ -101,6 +106,8 @@ def boundary_margin(source: Traces, where: Where = None, layer: int | None = Non
     One row per (document, layer, token, group): expert, the last winner of the group (the winner,
     where a token uses one of each group); runner_up, the best loser; margin, their difference in
     probability; logit_margin, in router logits: the change of either logit that flips the choice.
+
+    The chance level is 0: no preference. Source: this package's.
     """
     traces = require_traces(source)
     if layer is not None and not 0 <= layer < traces[0].num_moe_layers:
@@ -144,6 +151,8 @@ def group_decisions(source: Traces, layer: int, where: Where = None) -> pd.DataF
     One row per (document, layer, token, group): entropy of p within the group over ln(E/M), 0
     certain to 1 uniform; margin, the last winner's probability less the best loser's; mass Σ p over
     the group, chance 1/M; effective_experts exp(H), at most E/M.
+
+    Uniform probabilities within a group have entropy 1, margin 0. Source: this package's.
     """
     frame = boundary_margin(source, where, layer).drop(
         columns=["runner_up", "logit_margin", "expert"]
@@ -174,6 +183,8 @@ def shared_share(source: Traces, where: Where = None) -> pd.DataFrame:
     One row per (document, layer, token): piece; shared_share ‖shared‖ / (‖shared‖ + ‖routed‖),
     Euclidean norms of the shared expert's output and of the weighted sum of the routed ones; 0.5
     where they are equal (a norm says nothing of direction; there is no chance level).
+
+    Source: this package's.
     """
     return _token_frame(
         source, where, lambda *place: {"shared_share": tallies.shared_share(*place)}
@@ -188,6 +199,8 @@ def churn(source: Traces, where: Where = None) -> pd.DataFrame:
     One row per (document, layer, token) from the second token on, where the token and the one
     before it are both selected: piece; churn 1 - |S(t) ∩ S(t-1)| / |S(t) ∪ S(t-1)|; chance, its mean
     if both tokens chose uniformly and independently, each one of every group.
+
+    Source: the Jaccard distance of neighbouring tokens' choices.
     """
     frames = []
     for document, trace in enumerate(require_traces(source)):
@@ -232,6 +245,8 @@ def router_profile(source: Source, where: Where = None, confidence: float = 0.95
     ------
     TraceError
         If none can be given.
+
+    Sources: see the functions named; intervals as in `workbench.analysis.statistics.bootstrap`.
     """
     found = documents(source, where=where)
     chance = {

@@ -47,6 +47,10 @@ class Documents(ABC):
     def coactivation(self, domain: str | None) -> np.ndarray:
         """[layer, expert, expert] tokens, of one domain or of all."""
 
+    def coactivation_per_document(self, layer: int, domain: str | None) -> np.ndarray | None:
+        """[document, expert, expert] tokens of one layer; None where only totals were kept."""
+        return None
+
     @abstractmethod
     def transitions(self, pairs: str, domain: str | None) -> np.ndarray:
         """[layer - 1, expert, next expert], of one domain or of all."""
@@ -160,6 +164,10 @@ class TraceDocuments(Documents):
 
     def coactivation(self, domain: str | None) -> np.ndarray:
         return sum(tallies.coactivation(trace, mask) for trace, mask in self._chosen(domain))
+
+    def coactivation_per_document(self, layer: int, domain: str | None) -> np.ndarray:
+        pairs = self._chosen(domain)
+        return np.stack([tallies.coactivation_of(trace, layer, mask) for trace, mask in pairs])
 
     def transitions(self, pairs: str, domain: str | None) -> np.ndarray:
         return sum(tallies.transitions(trace, mask, pairs) for trace, mask in self._chosen(domain))

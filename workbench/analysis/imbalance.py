@@ -30,6 +30,8 @@ def uniform_imbalance(
     Returns
     -------
     One row per score that can be: score, probability (of `draws` batches).
+
+    This is the chance level of the score of a plain top-k.
     """
     _check(num_experts, devices, batch)
     histogram = np.zeros(batch * num_experts_per_tok + 1)
@@ -67,6 +69,8 @@ def imbalance_distribution(
     what the k most probable experts of each token would have given (left out where no router_logits
     were recorded); "uniform", the chance level of a plain top-k: `draws` batches of k random
     experts.
+
+    Source: arXiv 2505.21411, equation 3 and figure 2b.
     """
     found = documents(source, where=where)
     grouped = found.num_groups > 1
@@ -114,6 +118,8 @@ def imbalance_score(
     in a MoGE model with a group, or some, per device.
 
     Consecutive tokens resemble each other, so a global top-k is usually worse than chance here.
+
+    Source: arXiv 2505.21411, equation 3.
     """
     frame = imbalance_distribution(source, where, batch, devices, draws)
     found = documents(source, where=where)

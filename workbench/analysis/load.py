@@ -40,6 +40,9 @@ def expert_load(source: Source, where: Where = None, confidence: float = 0.95) -
     uniform routing would give the expert at least 5 tokens: without it a row says little.
 
     In a MoGE model the groups' loads are equal by construction: that is no finding.
+
+    Source: the load f of Fedus et al., Switch Transformers (arXiv 2101.03961), equation 5, divided by
+    k.
     """
     found = documents(source, where=where)
     count = found.per_document("count")  # [document, layer, expert]
@@ -140,6 +143,8 @@ def group_profile(source: Source, where: Where = None) -> pd.DataFrame:
 
     Columns that need weights or router_logits are NaN where none were recorded. Every group gets
     the same number of tokens by construction, so that number is not here.
+
+    Source: this package's, for the groups of arXiv 2505.21411.
     """
     found = documents(source, where=where)
     groups = found.num_groups
@@ -190,6 +195,8 @@ def never_used(source: Source, where: Where = None) -> pd.DataFrame:
 
     Tokens of a text are not independent, so the true chance level is higher than this one: a small
     p_value says that routing is not uniform and independent, and no more.
+
+    Source: the coupon collector's problem, group by group.
     """
     found = documents(source, where=where)
     experts, slots, tokens = found.num_experts, found.num_experts_per_tok, int(found.tokens.sum())

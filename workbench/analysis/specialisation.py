@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
+from math import factorial, prod
 
 import numpy as np
 import pandas as pd
@@ -102,6 +104,7 @@ def domain_divergence(
     permutations: int = 200,
     seed: int = 0,
     where: Where = None,
+    pairwise: bool = False,
 ) -> pd.DataFrame:
     """How differently domains use the experts: Jensen-Shannon divergence per layer, in bits.
 
@@ -112,13 +115,16 @@ def domain_divergence(
         corpus.
     permutations
         How often labels are shuffled over documents for the chance level.
+    pairwise
+        Compare every two domains instead of all together.
 
     Returns
     -------
-    One row per layer: divergence_bits H(mean of P_d) - mean of H(P_d), with P_d the load share of
+    One row per layer, with `pairwise` per (layer, domain, other): divergence_bits H(mean of P_d) - mean of H(P_d), with P_d the load share of
     domain d and domains weighted equally; shuffled_bits, its mean under shuffled labels;
     shuffled_95_bits, their 95 % quantile; p_value, the share of shuffles (and of the true labels)
-    that reach it: (1 + n) / (1 + permutations).
+    that reach it: (1 + n) / (1 + permutations); enough, whether the documents can be shared out in
+    at least 20 ways: with fewer, no p_value of 0.05 is possible.
 
     Raises
     ------
@@ -130,6 +136,20 @@ def domain_divergence(
     found = documents(source, labels, where)
     label = found.labels()
     counts = found.per_document("count")  # [document, layer, expert]
+    if not pairwise:
+        return _tested(counts, label, permutations, seed)
+    frames = []
+    for domain, other in combinations(dict.fromkeys(label.tolist()), 2):
+        both = (label == domain) | (label == other)
+        frame = _tested(counts[both], label[both], permutations, seed)
+        frame.insert(1, "domain", domain)
+        frame.insert(2, "other", other)
+        frames.append(frame)
+    return pd.concat(frames).sort_values("layer", kind="stable", ignore_index=True)
+
+
+def _tested(counts: np.ndarray, label: np.ndarray, permutations: int, seed: int) -> pd.DataFrame:
+    """The divergence per layer beside that of shuffled labels; counts [document, layer, expert]."""
     value = _divergence(counts, label)
     random = np.random.default_rng(seed)
     shuffled = np.stack(
@@ -142,8 +162,16 @@ def domain_divergence(
             "shuffled_bits": shuffled.mean(0),
             "shuffled_95_bits": np.quantile(shuffled, 0.95, axis=0),
             "p_value": (1 + (shuffled >= value - 1e-12).sum(0)) / (1 + permutations),
+            "enough": _arrangements(label) >= 20,
         }
     )
+
+
+def _arrangements(label: np.ndarray) -> int:
+    """Ways to share documents out among domains; domains of the same size may change places."""
+    sizes = np.unique(label, return_counts=True)[1].tolist()
+    ways = factorial(sum(sizes)) // prod(map(factorial, sizes))
+    return ways // prod(factorial(sizes.count(size)) for size in set(sizes))
 
 
 def _divergence(counts: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -175,6 +203,9 @@ def expert_preference(
     layer's largest lift under shuffled masks (one threshold for all E experts: it accounts for
     looking at all of them); beyond_chance, lift > shuffled_95; enough, whether uniform routing would
     give the expert at least 5 tokens inside.
+
+    Source: the lift of `domain_specialisation`, between two kinds of tokens; one threshold for the
+    largest of all experts: Westfall and Young, Resampling-Based Multiple Testing (1993).
     """
     traces = require_traces(source)
     masks = [token_mask(trace, where) for trace in traces]

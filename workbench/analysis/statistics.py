@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import comb
@@ -59,7 +60,9 @@ def bootstrap(
     weights = resample(label, draws, seed)
     values = statistic(*(np.tensordot(weights, part, 1) for part in sums))  # [draw, …]
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(values, (tail, 1 - tail), axis=0)
+    with warnings.catch_warnings():  # what is NaN in every draw has no interval
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        low, high = np.nanquantile(values, (tail, 1 - tail), axis=0)
     return low, high
 
 

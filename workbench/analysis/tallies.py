@@ -95,12 +95,14 @@ def churn(trace: Trace, layer: int, mask: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def coactivation(trace: Trace, mask: np.ndarray) -> np.ndarray:
     """[layer, expert, expert]: tokens that use both; the diagonal holds each expert's count."""
-    return np.stack(
-        [
-            (used := _used(trace, layer, mask)).T @ used  # [expert, expert]
-            for layer in range(trace.num_moe_layers)
-        ]
-    )
+    layers = range(trace.num_moe_layers)
+    return np.stack([coactivation_of(trace, layer, mask) for layer in layers])
+
+
+def coactivation_of(trace: Trace, layer: int, mask: np.ndarray) -> np.ndarray:
+    """[expert, expert] of one layer, as in `coactivation`."""
+    used = _used(trace, layer, mask)
+    return used.T @ used
 
 
 def transitions(trace: Trace, mask: np.ndarray, pairs: str) -> np.ndarray:

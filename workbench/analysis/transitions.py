@@ -43,7 +43,7 @@ def expert_transitions(
     TraceError
         For another `pairs`; for weights that were not recorded.
 
-    The often copied script of OLMoE pairs rank r with rank r only.
+    Source: after OLMoE (arXiv 2409.02060); its often copied script pairs rank r with rank r only.
     """
     if pairs not in PAIRS:
         raise TraceError(f"pairs is {pairs!r}; expected one of {', '.join(map(repr, PAIRS))}.")

@@ -88,6 +88,8 @@ def expert_vocabulary(
     lift log2 of share / expected, with +0.5 on the count and +1 on the occurrences; deviations, how
     many binomial standard deviations share is from expected (occurrences are not independent: read
     it as an order, not as a probability).
+
+    Source: OLMoE, arXiv 2409.02060, section 5.4.
     """
     found = documents(source, where=where)
     if not 0 <= layer < found.num_moe_layers or not 0 <= expert < found.num_experts:

@@ -46,7 +46,7 @@ const CSS = `
 .pw-routing .even { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
 .pw-routing .winners td, .pw-routing .winners th { padding: 1px 5px; }
 .pw-routing .rank, .pw-routing .winners, .pw-routing .lists > * { overflow-x: auto; max-width: 100%; }
-.pw-routing .even > section { height: 35em; overflow: auto; } /* what changes with the pointer must not move what is below it */
+.pw-routing .even > section { height: 35em; overflow: auto; scrollbar-gutter: stable; } /* what changes with the pointer must not move what is below it */
 @container (max-width: 780px) { .pw-routing .two { grid-template-columns: minmax(0, 1fr); } }
 .pw-routing .strip { max-height: 11em; overflow: auto; padding: 4px; border: 1px solid var(--line); border-radius: 4px; line-height: 2.05; margin-top: 4px; position: relative; }
 .pw-routing .strip.many { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 6px 16px; max-height: 16em; }
@@ -76,7 +76,6 @@ const CSS = `
 .pw-routing td button:focus-visible { outline: 2px solid var(--mark); }
 .pw-routing td button:hover { text-decoration: underline; }
 .pw-routing .numbers { overflow: auto; max-height: 22em; margin-top: 4px; }
-.pw-routing .meter { display: inline-block; height: 8px; background: var(--mark); border-radius: 1px; }
 .pw-routing .track { display: inline-block; position: relative; width: 92px; height: 8px; background: var(--jp-layout-color2, light-dark(#ececec, #2a2e33)); }
 .pw-routing .track i { position: absolute; inset: 0 auto 0 0; background: var(--mark); }
 .pw-routing .track b { position: absolute; top: -2px; bottom: -2px; width: 1px; background: var(--ink); }
@@ -807,6 +806,7 @@ function render({ model, el }) {
   let cardShown = "";
   function showExpert(layer, expert) {
     const first = expert < 0; // nothing is pointed at or kept: the most preferred
+    if (first && busy) return schedule("hover");
     if (first) expert = preferred[0];
     const got = ofLayer(layer), version = `${first} ${layer} ${expert} ${got.tokens} ${data.count}`;
     if (cardShown === version && card.counts === counts) return;
@@ -820,7 +820,7 @@ function render({ model, el }) {
       button.dataset.token = token;
       return button;
     };
-    lists.append(tableOf([weighted ? "weight" : "token", `its tokens, ${weighted ? "most weighted" : "first"} first`], byWeight(users).slice(0, LIST).map((user) => [weighted ? user.weight.toFixed(3) : data.within(user.token), context(user)]), [1]));
+    lists.append(tableOf([weighted ? "weight" : "token", `its tokens, ${weighted ? "most weighted first" : `in order${data.missing.includes("routing_weights") ? "; no routing_weights" : ""}`}`], byWeight(users).slice(0, LIST).map((user) => [weighted ? user.weight.toFixed(3) : data.within(user.token), context(user)]), [1]));
     const words = new Map(), all = new Map();
     for (const { token } of users) words.set(data.pieces[token], (words.get(data.pieces[token]) || 0) + 1);
     for (let token = 0; token < data.count; token++) if (keep[token] && words.has(data.pieces[token])) all.set(data.pieces[token], (all.get(data.pieces[token]) || 0) + 1);
@@ -855,9 +855,15 @@ function render({ model, el }) {
 
   /** The experts that would be chosen without groups. */
   const globalTop = (probability) => new Set([...probability.keys()].sort((a, b) => probability[b] - probability[a]).slice(0, data.slots));
+  let routerShown = "";
   function showToken(token, layer, expert) {
     const first = token < 0; // nothing is pointed at or kept
     if (first) token = Math.max(0, keep.indexOf(1));
+    if (first && busy) return schedule("hover");
+    const known = probabilities(layer, token) !== null, outlined = data.slot(token, layer, expert) >= 0 ? expert : -1;
+    const version = `${first} ${token} ${layer} ${outlined} ${known} ${ofLayer(layer).tokens > token} ${absent.size} ${widthOf(details.body)}`;
+    if (routerShown === version) return;
+    routerShown = version;
     caption.replaceChildren("Token ", element("b", "", String(data.within(token))), " ", element("code", "", quoted(data.pieces[token])), data.documents.length > 1 ? ` of ${data.label(token)}` : "", `, layer ${layer}: ${data.grouped ? "one winner of each group" : `${data.slots} winners`}${first ? " (move over another)" : ""}`);
     const probability = probabilities(layer, token), top = probability ? globalTop(probability) : null;
     bars.hidden = barsNote.hidden = !probability;
@@ -1047,6 +1053,7 @@ function render({ model, el }) {
   // -- what changes, and when it is drawn: at most once a frame -----------------------------------------------
 
   const dirty = new Set();
+  let busy = false; // this frame recounts: what stands in for a selection is drawn in the next
   const schedule = (...what) => {
     if (!dirty.size) requestAnimationFrame(flush);
     what.forEach((name) => dirty.add(name));
@@ -1056,6 +1063,7 @@ function render({ model, el }) {
     dirty.clear();
     if (!todo.size || !data || !root.isConnected) return;
     wanted = new Map();
+    busy = todo.has("filter");
     if (!theme || todo.has("theme")) readTheme();
     const all = todo.has("all");
     if (all || todo.has("filter")) recount();
@@ -1080,11 +1088,12 @@ function render({ model, el }) {
     if (moved) buildStrip();
     else if (todo.has("filter") || todo.has("select") || todo.has("colour") || todo.has("layer") || todo.has("theme")) paintStrip();
     if (all || todo.has("filter") || todo.has("theme")) { drawLoad(); domainRows.layer = -1; cardShown = ""; }
+    if (all || todo.has("theme")) routerShown = "";
     if (all || todo.has("filter") || todo.has("select")) drawRank();
     mark();
-    if (todo.has("select") && token >= 0) reveal(token);
-    else if (todo.has("filter") && token < 0) reveal(keep.indexOf(1));
-    else if (todo.has("more") && token < 0 && model.get("running")) reveal(data.count - 1);
+    const following = todo.has("more") && model.get("running"), seen = token >= 0 ? token : following ? data.count - 1 : keep.indexOf(1);
+    // In the next frame: asked now, it would cost a layout of its own.
+    if (todo.has("select") || todo.has("filter") || following) requestAnimationFrame(() => data && reveal(seen));
     settle();
     if (todo.size > 1 || !todo.has("hover")) {
       tables.forEach((build) => build());
@@ -1194,14 +1203,15 @@ function render({ model, el }) {
   for (const [name, call] of listen) model.on(name, call);
   // Only a finished layout is measured: while a theme is loaded, widths are passing ones.
   const sizes = new ResizeObserver((entries) => {
-    let changed = false;
+    const changed = new Set();
     for (const { target, contentRect } of entries) {
       const width = Math.floor(contentRect.width), before = widths.get(target) || 0;
       if (!width || Math.abs(width - before) < 2) continue;
       widths.set(target, width);
-      changed = true;
+      changed.add(target);
     }
-    if (!changed) return;
+    if (changed.has(details.body)) schedule("hover");
+    if (!changed.has(maps.body) && !changed.has(loadLeft)) return;
     if (data?.count && shown() >= data.count) cell = 0;
     schedule("all");
   });
