@@ -83,8 +83,10 @@ def connect(
         raise ServerError(trouble)
     models = {str(entry.get("id")): entry for entry in listed or []}
     if model is None:
-        if len(models) != 1:
-            names = ", ".join(map(repr, list(models)[:20])) or "none that it lists"
+        if not models:
+            raise ServerError(f"{url} lists no models: pass model=, the name of the one it serves.")
+        if len(models) > 1:
+            names = ", ".join(map(repr, list(models)[:20]))
             raise ServerError(f"{url} has several models: pass model=, one of {names}.")
         model = next(iter(models))
     elif models and model not in models:
