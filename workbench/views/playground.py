@@ -132,6 +132,8 @@ class Playground(GeneratingView):
         self._templating = False  # `text` follows the conversation just now
         if "text" in settings:
             settings = {"mode": "raw", **settings}
+        if messages.is_remote(pangu) and pangu.missing("top_k"):
+            settings = {"top_k": 0, **settings}
         if settings.get("preset"):
             settings = {**self._preset_settings(settings["preset"]), **settings}
         super().__init__(prompt=prompt, **settings)
@@ -211,6 +213,8 @@ class Playground(GeneratingView):
             last = len(current.generation.steps) - 1
             raise GenerationError(f"there is no token {place}; the answer has tokens 0 to {last}.")
         if isinstance(instead, str):
+            if messages.is_remote(self.pangu):
+                raise GenerationError(messages.OWN_TEXT)
             given = self.pangu.tokenizer.encode(instead, add_bos=False, special=True)
             begun = (*current.generation.begun(place), *given)
         else:
