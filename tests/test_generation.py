@@ -161,3 +161,249 @@ def test_the_ends_of_the_range_of_seeds_can_be_used(moe):
     for seed in (-(2**63), 2**64 - 1):
         assert moe.generate(IDS, 1, Sampling(1.0, seed=seed)).steps
     assert [len(step.alternatives) for step in moe.stream(IDS, 2, alternatives=0)] == [0, 0]
+
+
+def endless(monkeypatch):
+    monkeypatch.setattr("workbench.generation.end_ids", lambda _pangu: set())
+
+
+def test_stop_ends_a_forward_pass_before_its_next_layer(moe, monkeypatch):
+    endless(monkeypatch)
+    stop, layers = threading.Event(), []
+    stream = moe.stream(IDS, 50, Sampling(1.0), stop=stop, record=True)
+    expected = [next(stream) for _ in range(3)]
+
+    def press(*_):
+        layers.append(1)
+        stop.set()
+
+    handles = [layer.register_forward_hook(press) for layer in moe.model.model.layers]
+    assert list(stream) == []
+    for handle in handles:
+        handle.remove()
+    assert len(layers) == 1
+    assert stream.generation.steps == tuple(expected)
+    assert stream.finish_reason == "stopped"
+    assert stream.trace().num_tokens == len(IDS) + 3
+    assert not any(module._forward_pre_hooks for module in moe.model.modules())
+
+
+@pytest.mark.parametrize("during", ["the prompt", "a token"])
+def test_an_interruption_leaves_what_was_generated_and_one_can_go_on(during, moe, monkeypatch):
+    endless(monkeypatch)
+    whole = moe.generate(IDS, 6, Sampling(1.0))
+    stream = moe.stream(IDS, 6, Sampling(1.0), record=True)
+    seen = [] if during == "the prompt" else [next(stream), next(stream)]
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    handle = moe.model.model.layers[1].mlp.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    handle.remove()
+    assert stream.generation.steps == tuple(seen)
+    assert stream.generation.finish_reason == "stopped"
+    assert [*seen, *stream] == list(whole.steps)
+    assert stream.trace().num_tokens == len(IDS) + 6
+
+
+def test_an_interrupted_generate_carries_what_it_had(moe, monkeypatch):
+    endless(monkeypatch)
+    calls = []
+
+    def interrupt(*_):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    handle = moe.model.model.norm.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        moe.generate(IDS, 9, Sampling(1.0))
+    handle.remove()
+    assert caught.value.generation.finish_reason == "stopped"
+    assert caught.value.generation.steps == moe.generate(IDS, 3, Sampling(1.0)).steps
+    assert "3 tokens were generated" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_end_of_memory_is_an_error_with_a_way_out(error, moe, monkeypatch):
+    endless(monkeypatch)
+    stream = moe.stream(IDS, 5, Sampling(1.0))
+    first = next(stream)
+
+    def fail(*_):
+        raise error
+
+    handle = moe.model.model.layers[2].register_forward_hook(fail)
+    with pytest.raises(GenerationError, match=r"memory is full after 8 tokens.*fewer bits"):
+        next(stream)
+    handle.remove()
+    assert stream.generation.steps == (first,)
+    assert len(list(stream)) == 4
+
+
+def test_another_error_is_not_hidden(moe):
+    def fail(*_):
+        raise RuntimeError("something else")
+
+    handle = moe.model.model.layers[2].register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        moe.generate(IDS, 2)
+    handle.remove()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_stop_string_ends_the_answer_and_is_not_shown(seed, moe, monkeypatch):
+    endless(monkeypatch)
+    sampling = Sampling(1.5, 1.0, 0, seed)
+    whole = moe.generate(IDS, 40, sampling)
+    text = whole.text.rstrip("\ufffd")
+    for length in (1, 3, 8):
+        stop_string = text[len(text) // 2 :][:length]
+        result = moe.generate(IDS, 40, sampling, stop_strings=["never there", stop_string])
+        assert result.text == text.partition(stop_string)[0]
+        assert (result.finish_reason, result.stop_string) == ("stop_string", stop_string)
+        assert result.token_ids == whole.token_ids[: len(result.token_ids)]
+        before = moe.tokenizer.decode(
+            result.token_ids[len(IDS) : -1], skip_special=True, starts_text=False
+        )
+        # It ended with the token that completed it (U+FFFD: a character that was not complete).
+        assert stop_string not in before.rstrip("\ufffd")
+
+
+def test_what_a_stop_string_might_have_begun_is_shown_in_the_end(moe, monkeypatch):
+    endless(monkeypatch)
+    whole = moe.generate(IDS, 9, Sampling(1.0))
+    text, last = whole.text, whole.steps[-1].text
+    assert last
+    result = moe.generate(IDS, 9, Sampling(1.0), stop_strings=text[-1] + "…")
+    assert (result.text, result.finish_reason) == (text, "length")
+    stop, stream = threading.Event(), None
+    stream = moe.stream(IDS, 20, Sampling(1.0), stop=stop, stop_strings=text[-1] + "…")
+    for _ in range(9):
+        next(stream)
+    stop.set()
+    assert list(stream) == []
+    assert stream.generation.tail == text[-1]
+    assert stream.generation.text == text
+
+
+def test_a_begun_answer_may_end_with_a_stop_string_and_not_go_on(moe, monkeypatch):
+    endless(monkeypatch)
+    whole = moe.generate(IDS, 9, Sampling(1.0))
+    place = next(place for place, step in enumerate(whole.steps) if step.text.strip())
+    stop_string = whole.steps[place].text
+    ended = moe.generate(IDS, 9, begun=whole.steps[: place + 1], stop_strings=stop_string)
+    assert (ended.finish_reason, len(ended.steps)) == ("stop_string", place + 1)
+    with pytest.raises(GenerationError, match=f"at token {place}, and goes on"):
+        moe.stream(IDS, 9, begun=whole.steps, stop_strings=stop_string)
+
+
+def test_alternatives_tell_what_was_before_and_after_the_filters(dense):
+    with torch.inference_mode():
+        logits = dense.model(torch.tensor([IDS])).logits[0, -1].double()
+    rare = int(logits.argsort()[20])
+    sampling = Sampling(
+        1.3,
+        0.9,
+        30,
+        min_p=0.01,
+        repetition_penalty=1.3,
+        logit_bias={rare: float(logits.max() - logits[rare]) + 3},
+    )
+    (step,) = dense.stream(IDS, 1, sampling, alternatives=5)
+    others = {other.token_id: other for other in step.alternatives}
+    logprobs = logits.log_softmax(-1)
+    assert [other.token_id for other in step.alternatives[:5]] == logprobs.topk(5).indices.tolist()
+    assert rare in others
+    assert step.token_id in others
+    for token, other in others.items():
+        assert other.logprob == pytest.approx(float(logprobs[token]), abs=1e-4)
+        assert other.kept == (other.drawn_logprob > -np.inf)
+    assert others[rare].drawn_logprob == max(other.drawn_logprob for other in step.alternatives)
+    assert step.drawn_logprob == others[step.token_id].drawn_logprob
+    bits = -float((logprobs.exp() * logprobs).sum()) / np.log(2)
+    assert step.entropy_bits == pytest.approx(bits, abs=1e-4)
+    assert step.seconds > 0
+
+
+def test_repetition_penalty_counts_the_prompt_as_transformers_does(moe):
+    ids = torch.tensor([IDS])
+    sampling = Sampling.greedy(repetition_penalty=1.8)
+    expected = moe.model.generate(
+        ids, max_new_tokens=15, do_sample=False, repetition_penalty=1.8,
+        attention_mask=torch.ones_like(ids), eos_token_id=moe.tokenizer.eos_token_id,
+    )  # fmt: skip
+    assert list(moe.generate(IDS, 15, sampling).token_ids) == expected[0].tolist()
+    assert expected[0].tolist() != list(moe.generate(IDS, 15, Sampling.greedy()).token_ids)
+
+
+def test_a_banned_token_never_comes_and_one_outside_the_vocabulary_is_refused(moe):
+    first = moe.generate(IDS, 1, Sampling.greedy()).steps[0].token_id
+    result = moe.generate(IDS, 8, Sampling.greedy(logit_bias={first: -100}))
+    assert first not in [step.token_id for step in result.steps]
+    size = moe.config.vocab_size
+    with pytest.raises(GenerationError, match=f"token {size}, which is outside"):
+        moe.stream(IDS, 1, Sampling(logit_bias={size: 1}))
+
+
+def test_thinking_and_answer_are_told_by_token(moe):
+    tokenizer = moe.tokenizer
+    inner = [tokenizer.thinking_start_id, 45, 99, tokenizer.thinking_end_id, 300]
+    steps = moe.generate(IDS, 1, begun=inner).steps
+    assert [step.span for step in steps[:5]] == ["thinking"] * 4 + ["answer"]
+    spans = tokenizer.spans(IDS + [step.token_id for step in steps], len(IDS))
+    assert [span["kind"] for span in spans] == ["prompt", "thinking", "answer"]
+
+
+def test_a_stream_tells_context_and_cache(moe, monkeypatch):
+    endless(monkeypatch)
+    stream = moe.stream(IDS, 4, Sampling(1.0))
+    assert stream.cache_bytes == 0
+    list(stream)
+    assert len(stream.token_ids) == len(IDS) + 4
+    assert stream.cache_bytes == 2 * 3 * 2 * 32 * 4 * (len(IDS) + 3)  # the last one did not run
+
+
+def test_a_trace_of_a_stream_equals_that_of_its_tokens_but_for_rounding(moe, monkeypatch):
+    from workbench.capture import trace_generation
+
+    endless(monkeypatch)
+    stream = moe.stream(IDS, 5, Sampling(1.0), record=[1])
+    list(stream)
+    live, read = stream.trace(), trace_generation(moe, stream.generation, attention=[1])
+    assert live.meta == read.meta
+    assert live.meta["sampling"] == Sampling(1.0).as_dict()
+    assert sorted(live.arrays) == sorted(read.arrays)
+    for name, array in read.arrays.items():
+        np.testing.assert_allclose(live.arrays[name], array, rtol=1e-3, atol=1e-4)
+    from workbench.errors import TraceError
+
+    with pytest.raises(TraceError, match="was not recorded"):
+        moe.stream(IDS).trace()
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(GenerationError, match="stopped"):
+        trace_generation(moe, stream.generation, stop)
+
+
+def test_numbers_that_are_none_are_an_error(tmp_path):
+    from tests.tiny import make_tiny_checkpoint
+    from workbench import load
+
+    pangu = load(make_tiny_checkpoint(tmp_path, "PanguEmbedded"), bits=16, device="cpu")
+    with torch.no_grad():
+        pangu.model.lm_head.weight[5, 3] = float("nan")
+    with pytest.raises(GenerationError, match="gives NaN after 7 tokens"):
+        pangu.generate(IDS, 2)

@@ -142,10 +142,16 @@ def test_strange_lines_of_other_hands_do_no_harm(history):
     history.add(make())
     with history.path.open("a") as file:
         file.write('{"kind": "generation", "id": "x", "tokens": 3, "recipe": [], "text": null}\n')
-        file.write('{"kind": "mark", "id": "nobody", "rating": 3}\n{"kind": "later"}\nhalf {"a"')
-    with pytest.warns(UserWarning, match="line 5 is damaged"):
+        file.write('{"kind": "generation", "id": "y", "tokens": {"texts": [3]}, "rating": "5"}\n')
+        file.write(
+            '{"kind": "mark", "id": "y", "rating": 7, "note": 3}\n{"kind": "later"}\nhalf {"a"'
+        )
+    with pytest.warns(UserWarning, match="line 6 is damaged"):
         entries = wb.History(history.path).entries()
-    assert [entry.num_tokens for entry in entries] == [3, 0]
+    assert [entry.num_tokens for entry in entries] == [3, 0, 0]
+    assert (entries[2].rating, entries[2].note) == (None, "")
+    assert len(history.table()) == 3
+    assert "3 generations" in history.to_html()
 
 
 def test_the_export_to_jsonl_holds_one_line_per_generation(history, tmp_path):

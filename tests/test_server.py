@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -394,6 +396,22 @@ def test_stop_hangs_up_at_once_also_while_the_server_is_silent(server, chunks):
     assert generation.text in ("", "To")
     assert ended - stopped < 1
     assert server.gone.wait(5)  # the server noticed: it can stop computing
+
+
+def test_an_interrupt_of_the_kernel_keeps_what_came(server):
+    server.chunks = [chat("To"), HANG]
+    pangu = connect(server.url)
+
+    def interrupt():
+        server.began.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        pangu.generate(ASK)
+    assert interrupted.value.generation.finish_reason == "stopped"
+    assert interrupted.value.generation.text in ("", "To")
+    assert server.gone.wait(5)
 
 
 def test_closing_a_stream_hangs_up(server):

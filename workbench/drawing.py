@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 import torch
 from transformers import (
-    LogitsProcessorList,
+    LogitsProcessor,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
@@ -55,7 +55,9 @@ class Drawer:
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
-        self._adjusting, self._wide, self._narrow = (LogitsProcessorList() for _ in range(3))
+        self._adjusting: list[LogitsProcessor] = []
+        self._wide: list[LogitsProcessor] = []
+        self._narrow: list[LogitsProcessor] = []
         if sampling.logit_bias:
             biases = {(token,): float(bias) for token, bias in sampling.logit_bias}
             self._adjusting.append(SequenceBiasLogitsProcessor(biases))
@@ -75,7 +77,10 @@ class Drawer:
         """Logits [1, vocabulary] after bias and penalty; `token_ids` are prompt and answer."""
         if not self._adjusting:
             return logits
-        return self._adjusting(torch.tensor([token_ids], device=logits.device), logits)
+        seen = torch.tensor([token_ids], device=logits.device)
+        for processor in self._adjusting:
+            logits = processor(seen, logits)
+        return logits
 
     def draw(self, scores: torch.Tensor, place: int) -> Drawn:
         """The token at this place of the answer, from 0, and what it was drawn from.
@@ -87,9 +92,13 @@ class Drawer:
         if self.sampling.temperature == 0:
             token = int(scores.argmax())
             return Drawn(token, np.array([token]), np.zeros(1))
-        scores = self._wide(None, scores)
+        for processor in self._wide:
+            scores = processor(None, scores)
         ids = scores[0].isfinite().nonzero()[:, 0]
-        scores = self._narrow(None, scores[:, ids])[0].double().cpu().numpy()
+        scores = scores[:, ids]
+        for processor in self._narrow:
+            scores = processor(None, scores)
+        scores = scores[0].double().cpu().numpy()
         left = np.isfinite(scores)
         ids, scores = ids.cpu().numpy()[left], scores[left]
         scores -= scores.max()

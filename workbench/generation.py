@@ -47,7 +47,6 @@ def stream(
     begun: Iterable[int | Step] = (),
     prefixes: Prefixes | None = None,
     record: bool | Sequence[int] = False,
-    recipe: Recipe | None = None,
 ) -> Stream:
     """Generate token by token with a key-value cache.
 
@@ -75,8 +74,6 @@ def stream(
     record
         What `Stream.trace` will hold: True for routing and all queries and keys, a list of layers
         for the queries and keys of these, [] for the routing alone.
-    recipe
-        Goes into the `Generation`.
 
     Raises
     ------
@@ -122,7 +119,7 @@ def stream(
         )
     return Stream(
         pangu, list(token_ids), max_new_tokens, sampling, stop, alternatives, stop_strings, given,
-        prefixes, layers, recipe,
+        prefixes, layers,
     )  # fmt: skip
 
 
@@ -139,7 +136,11 @@ class Stream(Iterator[Step]):
         Prompt and answer so far; their number is what is used of the context.
     cache_bytes : int
         What the key-value cache takes now.
+    recipe : Recipe or None
+        Goes into the `Generation`.
     """
+
+    recipe: Recipe | None
 
     def __init__(
         self,
@@ -153,9 +154,9 @@ class Stream(Iterator[Step]):
         begun: tuple[int | Step, ...],
         prefixes: Prefixes | None,
         layers: list[int] | None,
-        recipe: Recipe | None,
     ) -> None:
-        self.pangu, self.sampling, self.recipe = pangu, sampling, recipe
+        self.pangu, self.sampling, self.max_new_tokens = pangu, sampling, max_new_tokens
+        self.stop_strings, self.recipe = stop_strings, None
         self.token_ids, self.prompt_length = prompt_ids, len(prompt_ids)
         self.finish_reason: str | None = None
         self._stop, self._num_alternatives = stop, alternatives
@@ -174,7 +175,7 @@ class Stream(Iterator[Step]):
         self._layers = layers
         self._record = None if layers is None else Recording()
         self._take_known()
-        pangu.turn.take(self)
+        pangu.turn.ask()
 
     def __next__(self) -> Step:
         if self.finish_reason is not None:
@@ -213,6 +214,11 @@ class Stream(Iterator[Step]):
             self.finish_reason or "stopped", self._words.stops.found, self._words.stops.held,
             self.recipe,
         )  # fmt: skip
+
+    @property
+    def begun_ids(self) -> tuple[int, ...]:
+        """Tokens of the answer that were given and not drawn."""
+        return tuple(item.token_id if isinstance(item, Step) else item for item in self._begun)
 
     @property
     def cache_bytes(self) -> int:
@@ -422,7 +428,7 @@ class Stream(Iterator[Step]):
             ),
             span="",
             drawn_logprob=drawn.logprob(token),
-            entropy_bits=entropy_bits,
+            entropy_bits=max(0.0, entropy_bits),  # not -0.0
         )
 
     def _others(
@@ -516,9 +522,9 @@ def _alternative(token: int, piece: str, logprob: float, drawn: Drawn) -> Altern
 
 
 def _checked_begun(begun: Iterable[int | Step], vocab_size: int) -> tuple[int | Step, ...]:
-    expected = "expected steps or token ids of an answer"
+    expected = "steps or token ids of an answer"
     if isinstance(begun, str) or not isinstance(begun, Iterable):
-        raise GenerationError(f"begun is {begun!r}; {expected}.")
+        raise GenerationError(f"begun is {begun!r}; expected {expected}.")
     found = tuple(
         item if isinstance(item, Step) else whole_number("an item of begun", item, GenerationError, expected)
         for item in begun

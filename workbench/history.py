@@ -233,8 +233,7 @@ class History:
             if record.get("kind") == "generation" and isinstance(record.get("id"), str):
                 found[record["id"]] = _entry(record)
             elif record.get("kind") == "mark" and record.get("id") in found:
-                marks = {key: record[key] for key in ("rating", "note") if key in record}
-                found[record["id"]] = replace(found[record["id"]], **marks)
+                found[record["id"]] = replace(found[record["id"]], **marks_of(record))
         return list(found.values())
 
     def table(
@@ -347,6 +346,25 @@ def checked_mark(rating: int | None, note: str | None) -> dict[str, Any]:
     return mark
 
 
+def marks_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Rating and note of a line, as far as they are there and can be what they should."""
+    marks: dict[str, Any] = {}
+    if record.get("rating") in RATINGS:
+        marks["rating"] = int(record["rating"])
+    if isinstance(record.get("note"), str):
+        marks["note"] = record["note"]
+    return marks
+
+
+def columns_of(record: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The tokens of a line; none where it holds something else."""
+    tokens = record.get("tokens")
+    if not isinstance(tokens, dict) or not all(isinstance(c, list) for c in tokens.values()):
+        return {}
+    words = [*tokens.get("texts", []), *tokens.get("pieces", []), *tokens.get("spans", [])]
+    return tokens if all(isinstance(word, str) for word in words) else {}
+
+
 def as_text(prompt: Any) -> str:
     """A prompt for people: a text as it is, a conversation with its roles, ids as numbers."""
     if isinstance(prompt, str):
@@ -385,14 +403,14 @@ def _line(entry: Entry) -> dict[str, Any]:
 
 def _entry(record: Mapping[str, Any]) -> Entry:
     """A line that somebody else wrote may hold anything."""
-    tokens, recipe = record.get("tokens"), record.get("recipe")
+    recipe, seconds = record.get("recipe"), record.get("seconds")
     words = {name: str(record.get(name) or "") for name in _WORDS}
     return Entry(
         **words,
         recipe=recipe if isinstance(recipe, dict) else {},
-        tokens=tokens if isinstance(tokens, dict) else {},
-        seconds=record.get("seconds"),
-        rating=record.get("rating"),
+        tokens=columns_of(record),
+        seconds=seconds if isinstance(seconds, int | float) else None,
+        rating=marks_of(record).get("rating"),
     )
 
 

@@ -73,8 +73,9 @@ class Journal:
         HistoryError
             If the file cannot be written.
         """
-        line = json.dumps(_plain(record), ensure_ascii=False, allow_nan=False)
-        content = line.encode("utf-8", errors="backslashreplace") + b"\n"  # a surrogate: \udc80
+        text = json.dumps(_plain(record), ensure_ascii=False, allow_nan=False)
+        line = text.encode("utf-8", errors="backslashreplace")  # half a surrogate pair: \udc80
+        content = line + b"\n"
         try:
             file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY, 0o666)
             try:
@@ -84,6 +85,8 @@ class Journal:
                     while content:
                         content = content[os.write(file, content) :]
                     os.fsync(file)
+                    if os.lseek(file, 0, os.SEEK_CUR) == len(line) + 1:  # a new file: its name too
+                        _sync_folder(self.path.absolute().parent)
             finally:
                 os.close(file)
         except OSError as error:
@@ -162,6 +165,15 @@ def _locked(file: int, exclusive: bool) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _sync_folder(folder: Path) -> None:
+    if hasattr(os, "O_DIRECTORY"):  # not on Windows
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _ends_in_newline(file: int) -> bool:

@@ -173,17 +173,14 @@ class Pangu:
         >>> stream.generation.finish_reason
         """
         ids = self.encode(prompt, thinking)
-        sampling = generation.checked_sampling(sampling, Sampling())
-        stop_strings, begun = generation.checked_stop_strings(stop_strings), tuple(begun)
         steps = generation.stream(
             self, ids, max_new_tokens, sampling, stop, alternatives, stop_strings, begun, prefixes,
             record,
         )  # fmt: skip
         steps.recipe = Recipe(
             self.name, self.fingerprint, self.bits, self.quant_type, self.plan.device,
-            _as_given(prompt, ids), tuple(ids), thinking, sampling, int(max_new_tokens),
-            stop_strings, tuple(item.token_id if isinstance(item, Step) else int(item) for item in begun),
-            versions(),
+            _as_given(prompt, ids), tuple(ids), thinking, steps.sampling, steps.max_new_tokens,
+            steps.stop_strings, steps.begun_ids, versions(),
         )  # fmt: skip
         return steps
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from workbench.arguments import whole_number
 from workbench.conversation import THINKING_SUFFIX
 from workbench.errors import GenerationError, HistoryError, ServerError, WorkbenchError
-from workbench.history import checked_mark, token_columns
+from workbench.history import checked_mark, columns_of, marks_of, token_columns
 from workbench.journal import Journal
 from workbench.presets import Preset, Presets
 from workbench.prompt_template import Template, checked_variants
@@ -268,7 +268,7 @@ class PromptMatrix:
         mark = checked_mark(rating, note)
         if self._journal is not None:
             self._journal.append({"kind": "mark", "key": cell.key, **mark})
-        self._tell(cell, replace(result, **_marks(mark)), self._news(None))
+        self._tell(cell, replace(result, **marks_of(mark)), self._news(None))
 
     def table(self) -> pd.DataFrame:
         """One row per cell, in order.
@@ -342,7 +342,7 @@ class PromptMatrix:
                     others[key] = record
                     self._results.pop(key, None)
             elif record.get("kind") == "mark" and key in self._results:
-                self._results[key] = replace(self._results[key], **_marks(record))
+                self._results[key] = replace(self._results[key], **marks_of(record))
         self.stale = list(others.values())
         if self.stale:
             known = len(self._results)
@@ -528,16 +528,13 @@ def _key(*parts: Any) -> str:
 
 
 def _result(record: Mapping[str, Any]) -> Result:
-    tokens = record.get("tokens")
+    """A line that somebody else wrote may hold anything."""
+    seconds = record.get("seconds")
     return Result(
         state="done",
         **{name: str(record.get(name) or "") for name in WORDS},
-        seconds=record.get("seconds"),
-        rating=record.get("rating"),
-        tokens=tokens if isinstance(tokens, dict) else {},
+        seconds=seconds if isinstance(seconds, int | float) else None,
+        rating=marks_of(record).get("rating"),
+        tokens=columns_of(record),
         recipe=record["recipe"],
     )
-
-
-def _marks(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in ("rating", "note") if name in record}

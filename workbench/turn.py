@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Turn:
     """Who generates with a model now, and a lock for every forward pass.
 
-    A stream takes the turn when it is made and whenever it goes on. It is refused while a stream
-    of another thread is unfinished; streams of one thread may take turns as they like. A stream
-    that is finished, closed or forgotten, or whose thread has ended, is in nobody's way.
+    A stream has the turn from its first token to its end. Streams of one thread may take turns as
+    they like; another thread is refused. A stream that is finished, closed or forgotten, or whose
+    thread has ended, is in nobody's way.
 
     Attributes
     ----------
@@ -32,41 +32,48 @@ class Turn:
         self._thread = threading.current_thread()
 
     def take(self, stream: Stream) -> None:
-        """Let this stream of the current thread go on.
+        """Let this stream go on in the current thread.
 
         Raises
         ------
         GenerationError
             While another thread generates.
         """
-        thread = threading.current_thread()
         with self._lock:
-            holder = None if self._holder is None else self._holder()
-            if (
-                holder not in (None, stream)
-                and holder.finish_reason is None
-                and self._thread is not thread
-                and self._thread.is_alive()
-            ):
-                raise GenerationError(
-                    f"this model is generating already, in the thread {self._thread.name!r} "
-                    f"({len(holder.generation.steps)} tokens so far); stop that generation or wait "
-                    "until it ends."
-                )
-            self._holder, self._thread = weakref.ref(stream), thread
+            self._require_free(stream)
+            self._holder, self._thread = weakref.ref(stream), threading.current_thread()
 
-    def leave_waiting(self) -> None:
-        """Streams of this thread that wait between two tokens are in no other thread's way.
+    def ask(self) -> None:
+        """Whether a stream may be made now; streams of this thread that wait leave the turn.
 
-        For a widget that starts a thread: a stream that a cell left unfinished must not keep the
-        model for ever. It may go on when the turn is free again.
+        A stream that a cell left unfinished can so be in no other thread's way for ever. It may go
+        on when the turn is free again.
+
+        Raises
+        ------
+        GenerationError
+            While another thread generates.
         """
         with self._lock:
-            if self._thread is threading.current_thread():
-                self._holder = None
+            self._require_free(None)
+            self._holder = None
 
     def leave(self, stream: Stream) -> None:
         """This stream does not go on for now."""
         with self._lock:
             if self._holder is not None and self._holder() is stream:
                 self._holder = None
+
+    def _require_free(self, stream: Stream | None) -> None:
+        holder = None if self._holder is None else self._holder()
+        if (
+            holder not in (None, stream)
+            and holder.finish_reason is None
+            and self._thread is not threading.current_thread()
+            and self._thread.is_alive()
+        ):
+            raise GenerationError(
+                f"this model is generating already, in the thread {self._thread.name!r} "
+                f"({len(holder.token_ids) - holder.prompt_length} tokens so far); stop that "
+                "generation or wait until it ends."
+            )

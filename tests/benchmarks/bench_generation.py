@@ -64,7 +64,8 @@ def speed(pangu: Pangu, prompt: int, tokens: int, rounds: int) -> None:
         playground._release()  # nothing that ran before helps
         playground.start()
         made = playground.wait()
-        assert made is not None and len(made.steps) == tokens
+        assert made is not None
+        assert len(made.steps) == tokens
 
     seconds = best_of(
         rounds,

@@ -196,7 +196,7 @@ function render({ model, el }) {
     const facts = [];
     if (shown.state === "done") {
       facts.push(`${shown.tokens} tokens`);
-      if (shown.logprob_mean !== null) facts.push(`mean log-probability ${shown.logprob_mean.toFixed(2)}`);
+      if (shown.logprob_mean !== null) facts.push(`mean log-probability ${shown.logprob_mean.toFixed(2).replace("-0.00", "0.00")}`);
       if (shown.seconds !== null) facts.push(`${shown.seconds.toFixed(1)} s`);
       facts.push(shown.reason);
     } else facts.push({ waiting: "waiting", running: "", error: shown.error }[shown.state]);
