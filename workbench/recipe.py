@@ -20,10 +20,10 @@ class Recipe:
     checkpoint : str
         What the checkpoint was called when it was loaded.
     fingerprint : str
-        Of its files; see `workbench.fingerprint.fingerprint`.
+        Of its files; see `workbench.fingerprint.fingerprint`. "" for a model of a server.
     bits, quant_type, device
-        How it was loaded. With `memory=` the results are the same, so it stands nowhere here. Of a
-        model on a server `device` is the server's address and `bits` 0: it does not tell them.
+        How it was loaded. With `memory=` the results are the same, so it stands nowhere here. For
+        a server 0, "" and its address.
     prompt : str, tuple of int, or tuple of dict
         As it was given: a text, token ids, or messages.
     prompt_ids : tuple of int
@@ -120,7 +120,8 @@ class Recipe:
         Parameters
         ----------
         text
-            What came out. If given, the cell compares, and says so if it is not the same.
+            What came out. If given, the cell compares, and says so if it is not the same; not for
+            a server, which promises nothing.
         """
         prompt = self.prompt if isinstance(self.prompt, str) else list(self.prompt)
         arguments = [f"prompt={prompt!r}", f"max_new_tokens={self.max_new_tokens}"]
@@ -134,13 +135,13 @@ class Recipe:
         lines = [
             "import workbench as wb",
             "",
-            *self._opening(),
+            *self._loading(),
             "generation = pangu.generate(",
             *(f"    {argument}," for argument in arguments),
             ")",
             "print(generation.text)",
         ]
-        if text is not None and self.bits == 0:
+        if text is not None and not self.fingerprint:
             lines += [
                 f"if generation.text != {text!r}:",
                 "    print('The text differs: a server computes several requests at once, which may')",
@@ -156,14 +157,14 @@ class Recipe:
             ]
         return "\n".join(lines) + "\n"
 
-    def _opening(self) -> list[str]:
-        """The lines that load the model, or connect to its server."""
-        if self.bits == 0:
-            return [f"pangu = wb.connect({self.device!r}, {self.checkpoint!r})"]
-        options = [repr(self.checkpoint), f"bits={self.bits}", f"device={self.device!r}"]
+    def _loading(self) -> list[str]:
+        """Lines that load the same model, or connect to the same server."""
+        if not self.fingerprint:
+            return [f"pangu = wb.connect({self.device!r}, model={self.checkpoint!r})"]
+        settings = [repr(self.checkpoint), f"bits={self.bits}", f"device={self.device!r}"]
         if self.bits == 4 and self.quant_type != "nf4":
-            options.append(f"quant_type={self.quant_type!r}")
+            settings.append(f"quant_type={self.quant_type!r}")
         return [
-            f"pangu = wb.load({', '.join(options)})",
+            f"pangu = wb.load({', '.join(settings)})",
             f"assert pangu.fingerprint == {self.fingerprint!r}, 'these are other weights'",
         ]

@@ -426,7 +426,7 @@ def test_a_server_streams_and_what_needs_the_inside_is_disabled_with_a_reason(
         state = play.answer({"kind": "want"})[0]
         assert set(state["missing"]) == {
             "routing", "attention", "text", "memory", "drawn", "entropy", "context",
-            "chat_branches", "python", "own_text", "top_k", "min_p", "repetition_penalty",
+            "chat_branches", "own_text", "top_k", "min_p", "repetition_penalty",
         }  # fmt: skip
         assert all(why.endswith(".") or why.endswith(")") for why in state["missing"].values())
         assert (play.text, play.top_k, state["context"]) == ("", 0, 0)

@@ -56,7 +56,6 @@ def missing(pangu: Pangu, history: History | None) -> dict[str, str]:
             "entropy": pangu.missing("entropy"),
             "context": pangu.missing("context"),
             "chat_branches": pangu.missing("chat_branches"),
-            "python": "What a server runs may be another model tomorrow: no cell can promise its text.",
             "own_text": OWN_TEXT,
         } | {name: pangu.missing(name) for name in ("top_k", "min_p", "repetition_penalty")}
     elif not getattr(pangu.config, "num_groups", 0):

@@ -1,0 +1,136 @@
+"""The tree keeps every branch, and every change can be undone."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from workbench.branches import Branches
+from workbench.errors import GenerationError
+from workbench.steps import Alternative, Generation, Step
+
+
+def step(token):
+    others = (Alternative(token, f"p{token}", -0.5, True, -0.25), Alternative(99, "x", -3.0, False))
+    return Step(token, f"p{token}", f"t{token}", -0.5, others, "answer", -0.25, 1.5, 0.01)
+
+
+def generation(*tokens, prompt=(1, 2)):
+    return Generation((*prompt, *tokens), len(prompt), tuple(map(step, tokens)), "length")
+
+
+@pytest.fixture
+def tree():
+    """0: 5 6 7 8; 1 leaves it at 2 with 9, 2 at 1 with 4, 3 leaves 1 at 3."""
+    tree = Branches()
+    tree.add(generation(5, 6, 7, 8))
+    tree.add(generation(5, 6, 9, 3), 0, 2)
+    tree.add(generation(5, 4), 0, 1)
+    tree.add(generation(5, 6, 9, 1), 1, 3)
+    return tree
+
+
+def test_branches_know_where_they_come_from(tree):
+    assert [branch.name for branch in tree] == ["prompt 1", "p9 at 2", "p4 at 1", "p1 at 3"]
+    assert [branch.id for branch in tree.path(3)] == [0, 1, 3]
+    assert [branch.id for branch in tree.children(0)] == [2, 1]  # by place
+    assert [branch.id for branch in tree.children(None)] == [0]
+    assert tree.current.id == 3
+    assert tree.go(1) is tree[1] is tree.current
+
+
+def test_branches_at_a_place_are_those_that_differ_there(tree):
+    assert [branch.id for branch in tree.at(0, 2)] == [0, 1, 3]
+    assert [branch.id for branch in tree.at(3, 3)] == [3, 1]
+    assert [branch.id for branch in tree.at(0, 1)] == [0, 2]
+    tree.add(generation(5, 6, 1, prompt=(1, 3)))
+    assert [branch.id for branch in tree.at(0, 2)] == [0, 1, 3]
+
+
+def test_changes_are_undone_and_done_again(tree):
+    tree.rename(1, " night ")
+    tree.remove(1)
+    assert [branch.id for branch in tree] == [0, 2]
+    assert tree.current.id == 0
+    assert tree.undo()
+    assert tree[1].name == "night"
+    assert tree.undo()
+    assert tree[1].name == "p9 at 2"
+    assert [tree.undo() for _ in range(5)] == [True] * 4 + [False]
+    assert (len(tree), tree.current, tree.can_undo) == (0, None, False)
+    assert [tree.redo() for _ in range(7)] == [True] * 6 + [False]
+    assert [branch.id for branch in tree] == [0, 2]
+    tree.undo()
+    added = tree.add(generation(7))
+    assert added.id == 4  # an id is never given twice
+    assert not tree.can_redo
+
+
+def test_going_and_replacing_are_no_changes_to_undo(tree):
+    tree.go(0)
+    tree.replace(3, generation(5, 6, 9, 1, 1, 1))
+    assert len(tree[3].generation.steps) == 6
+    tree.undo()
+    assert 3 not in tree
+
+
+def test_a_tree_comes_back_from_json(tree):
+    tree.go(1)
+    same = Branches.from_json(tree.to_json())
+    assert list(same) == list(tree)
+    assert same.current.id == 1
+    assert not same.can_undo
+    assert same.add(generation(1)).id == 4
+    assert list(Branches.from_json(Branches().to_json())) == []
+
+
+def test_what_cannot_be_written_as_json_is_none_there(tree):
+    values = json.loads(tree.to_json())["branches"][0]["generation"]["steps"][0]
+    assert values["alternatives"][1]["drawn_logprob"] is None
+    assert Step.from_dict(values) == step(5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tree: tree[7], "no branch 7; there are: 0, 1, 2, 3"),
+        (lambda tree: tree.go(None), "no branch None"),
+        (lambda tree: tree.add(generation(5), at=1), "at is 1 and there is no parent"),
+        (lambda tree: tree.add(generation(4, 1), 0, 1), "no branch of it"),
+        (lambda tree: tree.add(generation(5, 1, prompt=(2,)), 0, 1), "no branch of it"),
+        (lambda tree: tree.add(generation(5, 6, 7, 8, 9), 0, 5), "at is 5; the parent's answer has 4"),
+        (lambda tree: tree.add(generation(5), 0, "a"), "at is 'a'"),
+        (lambda tree: tree.rename(0, " "), "the name is ' '"),
+        (lambda tree: Branches.from_json("{}"), "no tree of branches"),
+        (lambda tree: Branches.from_json("nothing"), "no tree of branches"),
+        (lambda tree: Branches.from_json(damaged(tree, parent=5)), "before its parent"),
+        (lambda tree: Branches.from_json(damaged(tree, id=0)), "stands twice"),
+        (lambda tree: Branches.from_json('{"current": 3, "branches": []}'), "does not hold"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_an_error(change, message, tree):
+    before = list(tree)
+    with pytest.raises(GenerationError, match=message):
+        change(tree)
+    assert list(tree) == before
+
+
+def damaged(tree, **values):
+    whole = json.loads(tree.to_json())
+    whole["branches"][1] |= values
+    return json.dumps(whole)
+
+
+def test_a_branch_begins_with_the_shared_steps_and_another_token():
+    trunk = generation(5, 6, 7)
+    shared = trunk.begun(1, 99)
+    assert shared[0] is trunk.steps[0]
+    assert shared[1] == replace(
+        trunk.steps[1], token_id=99, piece="x", logprob=-3.0, drawn_logprob=-float("inf")
+    )
+    assert trunk.begun(1, 1234)[1] == 1234  # of which nothing is known
+    assert trunk.begun(2) == trunk.steps[:2]
+    assert trunk.begun(3) == trunk.steps
+    for place, token in ((4, None), (3, 5), (-1, None)):
+        with pytest.raises(GenerationError, match=f"step {place} is not there"):
+            trunk.begun(place, token)
