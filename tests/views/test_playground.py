@@ -1,6 +1,7 @@
 """The playground in Python: what it asks, keeps, tells the page, and gives back."""
 
 import json
+import signal
 import threading
 
 import numpy as np
@@ -448,3 +449,24 @@ def test_a_server_streams_and_what_needs_the_inside_is_disabled_with_a_reason(
         script.status = 500
         assert generate(play) is None
         assert "500" in play.told[-1]["error"]
+
+
+def test_the_kernels_interrupt_stops_every_widget_that_is_alive(moe, monkeypatch):
+    class Kernel:
+        saved_sigint_handler = signal.SIG_IGN
+
+    class Shell:
+        kernel = Kernel()
+
+    monkeypatch.setattr("workbench.views._generating.get_ipython", Shell)
+    one, two = Playground(moe, history=None), Playground(moe, history=None)
+    handler = Shell.kernel.saved_sigint_handler
+    assert set(handler.views) == {one, two}  # one handler, not a chain of them
+    handler(signal.SIGINT, None)
+    assert one._stop.is_set()
+    assert two._stop.is_set()
+    Shell.kernel.saved_sigint_handler = lambda *_: heard.append(True)  # somebody else's
+    heard = []
+    Playground(moe, history=None)
+    Shell.kernel.saved_sigint_handler(signal.SIGINT, None)
+    assert heard == [True]
