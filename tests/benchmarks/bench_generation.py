@@ -7,6 +7,7 @@ work on the machine only ever adds time.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import threading
 import time
@@ -36,9 +37,9 @@ def speed(pangu: Pangu, prompt: int, tokens: int, rounds: int) -> None:
     batch = torch.tensor([ids], device=pangu.device)
     sampling = wb.Sampling(seed=1)
     prefixes = wb.Prefixes(pangu)
-    playground = wb.Playground(
-        pangu, prompt=pangu.tokenizer.decode(ids), mode="raw", max_new_tokens=tokens, seed=1
-    )
+    text = pangu.tokenizer.decode(ids, skip_special=True)
+    playground = wb.Playground(pangu, text=text, history=None, max_new_tokens=tokens, seed=1)
+    playground.send = lambda content, buffers=None: json.dumps(content)  # as for a page
 
     def transformers_generate() -> None:
         output = pangu.model.generate(
@@ -62,6 +63,7 @@ def speed(pangu: Pangu, prompt: int, tokens: int, rounds: int) -> None:
         ours(prefixes=prefixes, **settings)
 
     def widget() -> None:
+        playground._release()  # nothing that ran before helps
         playground.start()
         made = playground.wait()
         assert made is not None

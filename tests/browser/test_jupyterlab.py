@@ -48,7 +48,7 @@ def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, brows
     play.scroll_into_view_if_needed()
     play.get_by_role("button", name="Generate").click()
     page.locator(".pw-play[data-state=eos], .pw-play[data-state=length]").wait_for(timeout=120_000)
-    play.locator(".step").nth(2).hover()
+    play.locator(".token").nth(0).hover()
     play.locator(".popover td", has_text="chosen").wait_for()
     play.screenshot(path=tmp_path / "playground.png")
     text = run_in_new_cell(page, "print(playground.generation.finish_reason)")
@@ -59,12 +59,13 @@ def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, brows
     assert run_in_new_cell(page, code) == "endless"
     play.scroll_into_view_if_needed()
     play.get_by_label("mode").select_option("raw")
-    play.get_by_label("tokens").fill("1900")
-    play.locator("textarea").fill("KING.")
+    play.get_by_label("max tokens").fill("1900")
+    play.get_by_label("what the model reads").fill("KING.")
     play.get_by_role("button", name="Generate").click()
-    page.locator(".pw-play[data-state=running] .step").nth(4).wait_for(timeout=60_000)
+    page.locator(".pw-play[data-state=running] .token").nth(4).wait_for(timeout=60_000)
     play.get_by_role("button", name="Stop").click()
     page.locator(".pw-play[data-state=stopped]").wait_for(timeout=60_000)
+    assert run_in_new_cell(page, "print(playground.recipe.prompt)") == "KING."
     assert int(run_in_new_cell(page, "print(len(playground.generation.steps))")) < 1900
     page.screenshot(path=tmp_path / "page.png")
     page.close()

@@ -67,7 +67,7 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     play.scroll_into_view_if_needed()
     play.get_by_role("button", name="Generate").click()
     state("running")
-    play.locator(".token").nth(5).wait_for(timeout=60_000)
+    play.locator(".status", has_text="tokens/s").wait_for(timeout=60_000)
     command(page, "notebook:interrupt-kernel")
     state("stopped")
 

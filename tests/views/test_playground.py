@@ -1,5 +1,7 @@
 """The playground in Python: what it asks, keeps, tells the page, and gives back."""
 
+import json
+import signal
 import threading
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.fake_server import chat, entry, fake_server
 from workbench.errors import GenerationError, HistoryError
 from workbench.views import Playground
 from workbench.views import playground as module
@@ -406,3 +409,64 @@ def test_a_text_for_print_shows_prompt_and_answer(play):
     shown = play.figure().texts[0].get_text()
     assert "To be" in shown
     assert text.replace("$", r"\$") in shown
+
+
+def test_a_server_streams_and_what_needs_the_inside_is_disabled_with_a_reason(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with fake_server() as script:
+        script.models = [{"id": "pangu", "owned_by": "somebody"}]  # no vLLM: no top_k
+        script.chunks = [
+            chat("To", [entry("To", -0.5, {"To": -0.5, "Be": -1.25})]),
+            chat(" be", [entry(" be", -3.0, {" or": -0.25})]),
+            chat("", [], finish="stop"),
+        ]
+        play = Playground(wb.connect(script.url), "Say it.")
+        state = play.answer({"kind": "want"})[0]
+        assert set(state["missing"]) == {
+            "routing", "attention", "text", "memory", "drawn", "entropy", "context",
+            "chat_branches", "own_text", "top_k", "min_p", "repetition_penalty",
+        }  # fmt: skip
+        assert all(why.endswith(".") or why.endswith(")") for why in state["missing"].values())
+        assert (play.text, play.top_k, state["context"]) == ("", 0, 0)
+        play.told = []
+        play.send = lambda content, buffers=None: play.told.append(content)
+        assert generate(play).text == "To be"
+        assert [step["piece"] for step in steps_told(play)][:2] == ["To", " be"]
+        assert steps_told(play)[0]["entropy"] is None
+        assert play.told[-1]["status"]["memory_gb"] is None
+        json.dumps(play.told, allow_nan=False)
+        play._on_message(play, {"kind": "branch", "place": 1, "text": "or"}, [])
+        assert "does not send its tokenizer" in play.told[-1]["text"]
+        play._on_message(play, {"kind": "bias", "text": "yes", "value": 1}, [])
+        assert "Give the token's id" in play.told[-1]["text"]
+        again = Playground(wb.connect(script.url))
+        entries = again.answer({"kind": "history"})[0]["entries"]
+        again.restore(entries[0]["id"])
+        assert (again.prompt, again.generation.text) == ("Say it.", "To be")
+        script.status = 500
+        assert generate(play) is None
+        assert "500" in play.told[-1]["error"]
+
+
+def test_the_kernels_interrupt_stops_every_widget_that_is_alive(moe, monkeypatch):
+    class Kernel:
+        saved_sigint_handler = signal.SIG_IGN
+
+    class Shell:
+        kernel = Kernel()
+
+    monkeypatch.setattr("workbench.views._generating.get_ipython", Shell)
+    one, two = Playground(moe, history=None), Playground(moe, history=None)
+    handler = Shell.kernel.saved_sigint_handler
+    assert set(handler.views) == {one, two}  # one handler, not a chain of them
+    handler(signal.SIGINT, None)
+    assert one._stop.is_set()
+    assert two._stop.is_set()
+    Shell.kernel.saved_sigint_handler = lambda *_: heard.append(True)  # somebody else's
+    heard = []
+    Playground(moe, history=None)
+    Shell.kernel.saved_sigint_handler(signal.SIGINT, None)
+    assert heard == [True]

@@ -33,12 +33,13 @@ class GeneratingView(View):
     A subclass has a synced trait `running` and calls `_begin`.
     """
 
+    _thread: threading.Thread | None = None  # here, for one that could not be made is closed too
+
     def __init__(self, **settings: Any) -> None:
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self._pages = 0  # that show the widget, as far as they told
-        self._hears_interrupts = False
         super().__init__(**settings)
+        self._hear_interrupts()
 
     def stop(self) -> None:
         """End the generation before its next token."""
@@ -56,8 +57,8 @@ class GeneratingView(View):
 
     def close(self) -> None:
         """Stop, wait for the end, and give back what was held for the next generation."""
-        self.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
+            self.stop()
             self._thread.join()
         self._release()
         super().close()
@@ -86,7 +87,6 @@ class GeneratingView(View):
             raise GenerationError("a generation is running; stop it first.")
         self._stop.clear()
         self.running = True
-        self._hear_interrupts()
         self._thread = threading.Thread(
             target=self._guarded, args=(work,), name=type(self).__name__, daemon=True
         )
@@ -123,26 +123,26 @@ class GeneratingView(View):
         """Let *Interrupt the kernel* stop the generation while no cell is running.
 
         An idle kernel ignores the signal. It sets the handler that it saved when it has dealt with
-        a message: that one is replaced.
+        a message: that one is replaced, once for all widgets. Only the main thread may do so, where
+        cells run; a page's messages may be dealt with in another one.
         """
         kernel = getattr(get_ipython(), "kernel", None)
-        if (
-            self._hears_interrupts
-            or not hasattr(kernel, "saved_sigint_handler")
-            or threading.current_thread() is not threading.main_thread()
-        ):
+        if not hasattr(kernel, "saved_sigint_handler"):
             return
-        before, mine = kernel.saved_sigint_handler, weakref.ref(self)
+        if threading.current_thread() is not threading.main_thread():
+            return
+        before = kernel.saved_sigint_handler
+        if not hasattr(before, "views"):
 
-        def heard(number: int, frame: Any) -> None:
-            view = mine()
-            if view is not None:
-                view.stop()
-            if callable(before):
-                before(number, frame)
+            def heard(number: int, frame: Any) -> None:
+                for view in list(heard.views):
+                    view.stop()
+                if callable(before):
+                    before(number, frame)
 
-        kernel.saved_sigint_handler = heard
-        self._hears_interrupts = True
+            heard.views = weakref.WeakSet()
+            kernel.saved_sigint_handler = heard
+        kernel.saved_sigint_handler.views.add(self)
 
 
 class News:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from workbench.pangu import Pangu
 
 SHOWN = 200  # entries of the history, the newest
+OWN_TEXT = (
+    "The tokens of a text of your own are not known here: the server does not send its tokenizer."
+)
 NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
 
 
@@ -53,7 +56,7 @@ def missing(pangu: Pangu, history: History | None) -> dict[str, str]:
             "entropy": pangu.missing("entropy"),
             "context": pangu.missing("context"),
             "chat_branches": pangu.missing("chat_branches"),
-            "python": pangu.missing("receipt"),
+            "own_text": OWN_TEXT,
         } | {name: pangu.missing(name) for name in ("top_k", "min_p", "repetition_penalty")}
     elif not getattr(pangu.config, "num_groups", 0):
         found["routing"] = f"{pangu.name} is a dense model without experts; nothing is routed."
@@ -82,6 +85,10 @@ def nodes(branches: Branches) -> list[dict[str, Any]]:
 
 def tokens_of(pangu: Pangu, text: str) -> list[int]:
     """The token that a text names: its id, a special token's name, a piece, or what it becomes."""
+    if is_remote(pangu):
+        if text.isascii() and text.isdigit():
+            return [int(text)]
+        raise GenerationError(f"{OWN_TEXT} Give the token's id.")
     tokenizer, size = pangu.tokenizer, pangu.config.vocab_size
     if text.isascii() and text.isdigit():
         if int(text) >= size:

@@ -301,8 +301,12 @@ function render({ model, el, host, signal }) {
   const refreshers = {}; // trait → what shows it
   const numberField = (name, label, step, low, high, help) => {
     const input = element("input");
-    Object.assign(input, { type: "number", step, min: low, max: high, title: help });
-    const show = () => { input.value = model.get(name); };
+    Object.assign(input, { type: "number", step, min: low, max: high });
+    const show = () => {
+      input.value = model.get(name);
+      input.disabled = Boolean(state.missing[name]);
+      input.title = state.missing[name] || help;
+    };
     input.addEventListener("change", () => {
       const value = Number(input.value);
       if (input.value === "" || !Number.isFinite(value)) return show();
@@ -404,6 +408,7 @@ function render({ model, el, host, signal }) {
     if (now.tokens) parts.push(`${whole(now.tokens)} new tokens${now.seconds ? ` in ${now.seconds.toFixed(1)} s` : ""}`);
     if (now.tokens && now.speed) parts.push(`${now.speed.toFixed(1)} tokens/s`);
     if (now.memory_gb) parts.push(`memory ${now.memory_gb.toFixed(2)} GB`);
+    else if (now.tokens && state.missing.memory) parts.push("memory: the server's");
     if (now.doing) parts.unshift(now.doing);
     if (now.reason && !running) parts.push(now.reason);
     status.textContent = parts.join(" · ");
@@ -525,7 +530,7 @@ function render({ model, el, host, signal }) {
       const bar = element("span", "bar", element("i"), element("b"));
       bar.children[0].style.width = `${100 * Math.exp(logprob)}%`;
       bar.children[1].style.width = `${drawn === null ? 0 : 100 * Math.exp(drawn)}%`;
-      const row = element("tr", chosen ? "chosen" : kept ? "" : "cut", element("td", "", pick), element("td", "", percent(logprob)), element("td", "", kept ? percent(drawn) : "cut"), element("td", "", bar), element("td", "", chosen ? "chosen" : ""));
+      const row = element("tr", chosen ? "chosen" : kept ? "" : "cut", element("td", "", pick), element("td", "", percent(logprob)), element("td", "", state.missing.drawn ? "–" : kept ? percent(drawn) : "cut"), element("td", "", bar), element("td", "", chosen ? "chosen" : ""));
       body.append(row);
     }
     const head = element("tr", "", ...["instead", "before filters", "after", "", ""].map((text) => element("th", "", text)));
@@ -534,7 +539,7 @@ function render({ model, el, host, signal }) {
     own.placeholder = "or write what should stand here";
     own.setAttribute("aria-label", "text to go on with from here");
     form.addEventListener("submit", (event) => { event.preventDefault(); if (own.value) branch({ place, text: own.value }); });
-    form.hidden = busy || Boolean(cannot) || !hold;
+    form.hidden = busy || Boolean(cannot || state.missing.own_text) || !hold;
     const hint = element("p", "small soft", cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? "Choose one to branch from here." : "Choose one to branch from here; a click on the token shows more."));
     popover.replaceChildren(facts, step.others.length ? table : element("p", "soft", "The alternatives of this token were not kept."), hint, form);
     popover.hidden = false;

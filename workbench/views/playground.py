@@ -110,6 +110,8 @@ class Playground(GeneratingView):
     inside = anywidget.WidgetTrait().tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
 
+    _prefixes: Prefixes | None = None
+
     def __init__(
         self,
         pangu: Pangu,
@@ -122,7 +124,6 @@ class Playground(GeneratingView):
         self.history = History(history) if isinstance(history, str) else history
         self.trace: Trace | None = None  # of the branch that is shown, once it was looked into
         self.presets = Presets(pangu)
-        self._prefixes: Prefixes | None = None
         self._stream: Stream | None = None  # of what is on screen, with what was recorded
         self._presetting = False  # settings follow a preset just now
         self._shown: list[dict[str, Any]] = []  # the steps on screen
@@ -130,8 +131,12 @@ class Playground(GeneratingView):
         self._statuses: dict[int, dict[str, Any]] = {}  # by branch
         self._error = ""
         self._templating = False  # `text` follows the conversation just now
+        if isinstance(settings.get("logit_bias"), Mapping):
+            settings["logit_bias"] = list(settings["logit_bias"].items())
         if "text" in settings:
             settings = {"mode": "raw", **settings}
+        if messages.is_remote(pangu) and pangu.missing("top_k"):
+            settings = {"top_k": 0, **settings}
         if settings.get("preset"):
             settings = {**self._preset_settings(settings["preset"]), **settings}
         super().__init__(prompt=prompt, **settings)
@@ -211,6 +216,8 @@ class Playground(GeneratingView):
             last = len(current.generation.steps) - 1
             raise GenerationError(f"there is no token {place}; the answer has tokens 0 to {last}.")
         if isinstance(instead, str):
+            if messages.is_remote(self.pangu):
+                raise GenerationError(messages.OWN_TEXT)
             given = self.pangu.tokenizer.encode(instead, add_bos=False, special=True)
             begun = (*current.generation.begun(place), *given)
         else:
