@@ -18,6 +18,7 @@ test: $(VENV)/ready lint
 bench: $(VENV)/ready
 	$(BIN)/python tests/benchmarks/bench_tracing.py
 	$(BIN)/python tests/benchmarks/bench_routing_view.py
+	$(BIN)/python tests/benchmarks/bench_attention_view.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ FINISHED = """(words) => {
 @contextmanager
 def serving(home: Path, notebooks: Path) -> Iterator[str]:
     """The address of a JupyterLab of its own."""
-    (home / "settings").mkdir()
+    (home / "settings").mkdir(parents=True)
     (home / "settings" / "overrides.json").write_text(json.dumps(QUIET))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

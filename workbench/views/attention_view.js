@@ -124,7 +124,9 @@ function floats(view, half) {
       halves[bits] = bits & 32768 ? -size : size;
     }
   }
-  return Float32Array.from(copied(view, Uint16Array), (bits) => halves[bits]);
+  const narrow = copied(view, Uint16Array), wide = new Float32Array(narrow.length);
+  for (let n = 0; n < wide.length; n++) wide[n] = halves[narrow[n]];
+  return wide;
 }
 
 /** One head: queries, already divided by √head_dim, keys, and the logarithm of every row's total. */
@@ -780,7 +782,6 @@ function render({ model, el }) {
       if (shownRow) {
         const after = other > token, value = after ? shownColumn[other] : shownRow[other], top = after ? columnTop : rowTop;
         const table = difference ? theme.difference : after ? theme.column : theme.row;
-        // A token that is exactly white or black would hide the page’s own colour: leave the faintest alone.
         const n = step(value, top, difference, model.get("scale") === "log" ? "log" : "linear");
         if (top && (difference ? Math.abs(n - 127.5) > 3 : n > 4)) shade = `background:${table.css[n]};color:${table.ink[n]}`;
       }
