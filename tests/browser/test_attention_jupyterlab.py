@@ -77,7 +77,7 @@ def test_a_notebook_of_two_views_scrolls_darkens_and_is_saved(folder, browser, t
 
         # The dark theme, and half the width: what 200 % leaves.
         page.evaluate("() => { window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' }); }")  # fmt: skip
-        page.locator("body[data-jp-theme-light=false]").wait_for()
+        page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
         page.wait_for_function(f"({PAPER})(document.querySelector('.pw-attention')) < 300")
         first.screenshot(path=tmp_path / "dark.png")
         page.set_viewport_size({"width": 650, "height": 450})
