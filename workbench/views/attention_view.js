@@ -753,7 +753,7 @@ function render({ model, el }) {
 
   // -- the text -----------------------------------------------------------------------------------------
 
-  let nodes = [], tops = null, shaded = [0, 0];
+  let nodes = [], tops = null;
   function nodeOf(token) {
     const piece = data.pieces[token], node = element("span", `token ${data.kinds[token]}`, piece);
     if (/^(<.+>|\[unused\d+\])$/.test(piece)) node.classList.add("special");
@@ -780,7 +780,6 @@ function render({ model, el }) {
     const search = (height) => { let a = 0, b = tops.length; while (a < b) { const m = (a + b) >> 1; if (tops[m] < height) a = m + 1; else b = m; } return a; };
     return [search(strip.scrollTop - 40), search(strip.scrollTop + 220)];
   }
-  let stripTop = 0;
   function shadeStrip() {
     profiles();
     const token = focus(), skip = sink(), difference = comparing();
@@ -792,12 +791,12 @@ function render({ model, el }) {
       if (shownRow) {
         const after = other > token, value = after ? shownColumn[other] : shownRow[other], top = after ? columnTop : rowTop;
         const table = difference ? theme.difference : after ? theme.column : theme.row;
-        const n = step(value, top, difference, model.get("scale") === "log" ? "log" : "linear");
-        if (top && (difference ? Math.abs(n - 127.5) > 3 : n > 4)) shade = `background:${table.css[n]};color:${table.ink[n]}`;
+        // Sixteen shades: fewer tokens change from one to the next, and each change costs the page a style.
+        const n = limit(Math.round(step(value, top, difference, model.get("scale") === "log" ? "log" : "linear") / 17) * 17, 0, 255);
+        if (top && (difference ? Math.abs(n - 127.5) > 9 : n > 0)) shade = `background:${table.css[n]};color:${table.ink[n]}`;
       }
       if (node.shade !== shade) node.style.cssText = node.shade = shade;
     }
-    shaded = [first, end];
     const words = [];
     if (shownRow) {
       words.push(difference ? `differences of token ${token}, ${quoted(data.pieces[token])}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `blue, before: what ${quoted(data.pieces[token])} attends to, up to ${percent(rowTop)}`);
