@@ -2,7 +2,8 @@
 
 A made-up trace of 34 layers × 32 heads in 8 key–value groups is shown by the widget's own script on
 a page whose model answers at once, so that what Python and the page need is timed apart. Frames are
-timed without a graphics card. BertViz and CircuitsVis are installed into a folder of their own, for
+timed without a graphics card. Beside the time that passed stands the time that the page's main thread
+spent on a processor (where Linux tells it): on a busy machine the first says little. BertViz and CircuitsVis are installed into a folder of their own, for
 this run alone; the scripts that BertViz takes from a CDN come from npm and are served from that
 folder. Each draws the same shape at growing lengths until a page takes longer than the limit or is
 larger than playwright opens safely.
@@ -101,48 +102,75 @@ def page_of(view: AttentionView, **chosen) -> str:
 
 
 def timed(call, rounds: int = 5) -> tuple[float, float]:
-    """Best and median milliseconds."""
-    taken = []
+    """Median milliseconds, and the least of processor time."""
+    taken, worked = [], []
     for _ in range(rounds):
-        began = time.perf_counter()
+        began, at_work = time.perf_counter(), time.process_time()
         call()
         taken.append(1000 * (time.perf_counter() - began))
-    return min(taken), statistics.median(taken)
+        worked.append(1000 * (time.process_time() - at_work))
+    return statistics.median(taken), min(worked)
 
 
-def renderer_bytes() -> int:
-    """Memory of the browser's largest page process."""
-    sizes = [0]
+def renderer() -> psutil.Process:
+    """The browser's largest page process."""
+    found = []
     for process in psutil.Process().children(recursive=True):
         try:
             if "--type=renderer" in process.cmdline():
-                sizes.append(process.memory_info().rss)
+                found.append((process.memory_info().rss, process.pid))
         except psutil.NoSuchProcess:
             continue  # ended in between
-    return max(sizes)
+    return psutil.Process(max(found)[1])
 
 
-def sent_at_first(view: AttentionView) -> tuple[int, float, float]:
-    """Bytes of the text, one head and all small maps; seconds of all, and of one layer's maps."""
-    total, began, layer_seconds = 0, time.perf_counter(), 0.0
+def at_work(page: Page, script: str, arguments: object = None) -> tuple[object, float]:
+    """What a script returns, and the milliseconds of its page's main thread on a processor."""
+    pid = renderer().pid
+    clock = Path(f"/proc/{pid}/task/{pid}/schedstat")
+
+    def spent() -> float:
+        return int(clock.read_text().split()[0]) / 1e6 if clock.exists() else float("nan")
+
+    before = spent()
+    result = page.evaluate(script, arguments)
+    return result, spent() - before
+
+
+def sent_at_first(view: AttentionView) -> tuple[int, str, str]:
+    """Bytes of the text, one head and all small maps; times of one layer's maps, and of all."""
+    total, began, at_first = 0, time.perf_counter(), time.process_time()
+    layer, layer_worked = 0.0, 0.0
     for question in view._questions([(view.layer, view.head)]):
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         content, buffers = view.answer(question)
         if question["kind"] == "thumbnails" and question["layer"] == view.layer:
-            layer_seconds += time.perf_counter() - start
+            layer += time.perf_counter() - start
+            layer_worked += time.process_time() - worked
         total += len(json.dumps(content).encode()) + sum(map(len, buffers))
-    return total, time.perf_counter() - began, layer_seconds
+    seconds, all_worked = time.perf_counter() - began, time.process_time() - at_first
+    return (
+        total,
+        f"{1000 * layer:.0f} ms, processor {1000 * layer_worked:.0f} ms",
+        f"{seconds:.1f} s, processor {all_worked:.1f} s",
+    )
 
 
 def hovering(page: Page, moves: int) -> None:
     for name, selector in (("map", "canvas.map"), ("text", ".strip")):
         page.locator(selector).scroll_into_view_if_needed()
-        runs = [page.evaluate("([s, n]) => hover(s, n)", [selector, moves]) for _ in range(3)]
-        work, intervals = min(runs, key=lambda run: np.quantile(run[0], 0.95))
+        runs = [at_work(page, "([s, n]) => hover(s, n)", [selector, moves]) for _ in range(3)]
+        (work, intervals), busy = min(runs, key=lambda run: np.quantile(run[0][0], 0.95))
         if not work:
             raise RuntimeError(f"moving over {selector} drew nothing")
         _, high, text = spread(work)
         line(f"hover over {name}: work of a frame", text, "16.7 ms", high < 16.7)
+        line(
+            f"hover over {name}: processor time of a frame, all of it",
+            f"{busy / len(work):.1f} ms",
+            "16.7 ms",
+            busy / len(work) < 16.7,
+        )
         line(f"hover over {name}: from paint to paint", spread(intervals)[2], "60 a second")
 
 
@@ -155,42 +183,57 @@ def opened(browser: Browser, html: str, folder: Path) -> Page:
     return page
 
 
-def ours(browser: Browser, folder: Path, moves: int) -> None:
+def ours(browser: Browser, folder: Path, moves: int, browsed: int) -> None:
     print(f"\nattention view, {LAYERS} layers x {HEADS} heads, {TOKENS} tokens")
     view = AttentionView(made_up_trace(LAYERS, TOKENS), layer=17, head=5)
-    total, seconds, layer = sent_at_first(view)
+    total, layer, every = sent_at_first(view)
     line("sent at first, all small maps among it", f"{total / 1e6:.2f} MB", "3 MB", total <= 3e6)
-    line("Python: small maps of the selected layer / all layers", f"{1000 * layer:.0f} ms / {seconds:.1f} s", "")  # fmt: skip
+    line("Python: small maps of the selected layer", layer, "")
+    line("Python: small maps of all layers, streamed", every, "")
     question = {"kind": "head", "trace": 0, "layer": 17, "head": 6, "sink": 1}
-    best, middle = timed(lambda: view.answer(question))
-    line("Python: one head", f"best {best:.1f}, median {middle:.1f} ms", "")
+    middle, worked = timed(lambda: view.answer(question))
+    line("Python: one head", f"{middle:.1f} ms, processor {worked:.1f} ms", "")
     page = opened(browser, page_of(view, layers=[17]), folder)
-    script, paint = page.evaluate("firstPaint()")
-    line("first paint after the data is there", f"{paint:.0f} ms (script {script:.0f} ms)", "500 ms", paint < 500)  # fmt: skip
+    (_, paint), busy = at_work(page, "firstPaint()")
+    line("first paint after the data is there", f"{paint:.0f} ms, processor {busy:.0f} ms", "500 ms", paint < 500)  # fmt: skip
     page.wait_for_selector("[data-complete=true]")
-    looks = [page.evaluate("([l, h]) => look(l, h)", [17, head]) for head in range(32) if head != 5]
-    _, high, text = spread(looks)
+    runs = [at_work(page, "([l, h]) => look(l, h)", [17, head]) for head in range(32) if head != 5]
+    looks, busy = zip(*runs, strict=True)
+    _, high, text = spread(list(looks))
     line("a head large: from the click to the paint", text, "100 ms with Python", high + middle < 100)  # fmt: skip
+    line(
+        "a head large: processor time of the page, median", f"{statistics.median(busy):.1f} ms", ""
+    )
     hovering(page, moves)
-    page.evaluate("browse(2, 32)")
-    before = renderer_bytes()
-    page.evaluate(f"browse({LAYERS}, {HEADS})")
-    after = renderer_bytes()
+    page.evaluate("browse(3, 32)")
+    before = renderer().memory_info().rss
+    page.evaluate("([layers, heads]) => browse(layers, heads)", [browsed, HEADS])
+    after = renderer().memory_info().rss
     kept = int(page.locator(".pw-attention").get_attribute("data-bytes"))
-    line("page memory after 64 heads / after all 1,088", f"{before / 1e6:.0f} / {after / 1e6:.0f} MB", "bounded", after < 1.3 * before)  # fmt: skip
+    text = f"{before / 1e6:.0f}, {after / 1e6:.0f} MB"
+    line(
+        f"page memory after 96 heads, after {browsed * HEADS}",
+        text,
+        "bounded",
+        after < 1.3 * before,
+    )
     line("queries and keys that the page keeps", f"{kept / 1e6:.0f} MB", "48 MB", kept <= 48e6)
     page.close()
 
     print(f"\nattention view, one head at {LONG} tokens")
     view = AttentionView(made_up_trace(1, LONG), head=5)
-    best, middle = timed(lambda: view.answer({**question, "layer": 0}), 3)
+    middle, worked = timed(lambda: view.answer({**question, "layer": 0}), 3)
     sent = sum(map(len, view.answer({**question, "layer": 0})[1]))
     page = opened(browser, page_of(view, layers=[0], heads=[5, 6, 7, 8]), folder)
-    script, paint = page.evaluate("firstPaint()")
-    looks = [page.evaluate("([l, h]) => look(l, h)", [0, head]) for head in (6, 7, 8)]
-    line("Python: the head, its totals and blocks", f"best {best:.0f}, median {middle:.0f} ms", "")
+    page.evaluate("firstPaint()")
+    page.wait_for_selector("[data-ready=true]")
+    runs = [at_work(page, "([l, h]) => look(l, h)", [0, head]) for head in (6, 7, 8)]
+    looks, busy = zip(*runs, strict=True)
+    line(
+        "Python: the head, its totals and blocks", f"{middle:.0f} ms, processor {worked:.0f} ms", ""
+    )
     line("sent", f"{sent / 1e6:.2f} MB", "")
-    line("page: from the click to the paint", f"{statistics.median(looks):.0f} ms", "1 s with Python", statistics.median(looks) + middle < 1000)  # fmt: skip
+    line("page: from the click to the paint", f"{statistics.median(looks):.0f} ms, processor {min(busy):.0f} ms", "1 s with Python", statistics.median(looks) + middle < 1000)  # fmt: skip
     hovering(page, moves)
     page.close()
 
@@ -290,6 +333,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--moves", type=int, default=120)
     parser.add_argument("--limit", type=float, default=30, help="seconds that a page of another tool may take")  # fmt: skip
+    parser.add_argument("--browsed", type=int, default=LAYERS, help="layers of which all heads are looked at")  # fmt: skip
     parser.add_argument("--alone", action="store_true", help="without the other tools")
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -297,7 +341,7 @@ def main() -> None:
         raise SystemExit("Chromium is not installed; this benchmark needs it.")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        ours(browser, Path(folder), options.moves)
+        ours(browser, Path(folder), options.moves, options.browsed)
         if not options.alone:
             try:
                 theirs(browser, Path(folder), options.limit)

@@ -185,5 +185,33 @@ def test_the_routing_view_needs_no_mouse_and_follows_the_dark_theme(server, brow
     assert routing.locator("canvas").evaluate_all(wide) == 0
     rank, load = routing.locator(".rank").bounding_box(), routing.locator("canvas.load").bounding_box()  # fmt: skip
     assert load["x"] + load["width"] <= rank["x"] + 1 or rank["y"] >= load["y"] + load["height"]
+
+
+def test_the_attention_notebook_links_heads_attention_and_experts(server, browser, tmp_path):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    open_and_run(page, server, "02_attention_maps.ipynb", "looks at the token before: 2.0")
+    heads = page.locator(".pw-heads[data-ready=true]").first
+    heads.scroll_into_view_if_needed(timeout=60_000)
+    heads.locator("label", has_text="score").first.locator("select").select_option("induction")
+    heads.locator(".ranking h4", has_text="induction").wait_for()
+    spot = heads.locator(".ranking button").first.text_content()
+    heads.locator(".ranking button").first.click()
+    heads.locator(".ranking tr[aria-current=true]", has_text=spot).wait_for()
+    heads.screenshot(path=tmp_path / "heads.png")
+    code = "print(f'{view.layer}.{view.head}', heads.score)"  # another view of the same trace
+    assert run_in_new_cell(page, code) == f"{spot} induction"
+
+    explorer = page.locator(".jp-OutputArea-output:has(.pw-routing)").last
+    explorer.scroll_into_view_if_needed(timeout=60_000)
+    explorer.locator(".pw-attention[data-ready=true] .token").nth(2).click()
+    explorer.locator(".pw-routing .token[aria-selected=true]").wait_for()
+    explorer.locator(".pw-heads .ranking button").nth(1).click()
+    explorer.screenshot(path=tmp_path / "explorer.png")
+    code = "print(explorer.token, explorer.routing.token, explorer.routing.layer == explorer.layer)"
+    assert run_in_new_cell(page, code) == "2 2 True"
+    explorer.get_by_role("button", name="Attention").click()
+    explorer.locator(".pw-attention").wait_for(state="hidden")
     page.close()
     assert errors == []

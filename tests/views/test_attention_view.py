@@ -174,6 +174,8 @@ def test_the_figure_shows_what_is_on_screen(trace):
 def test_a_live_view_fills_and_stops(moe):
     told, three = [], threading.Event()
     view = AttentionView.live(moe, "To be", max_new_tokens=5, attention=[0, 2])
+    view.running = True  # as while its first tokens are still to come
+    assert "still being filled" in view.figure().texts[0].get_text()
     trace = view.wait(60)
     assert not view.running
     assert view.recorded.layers == trace.attention_layers == [0, 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,9 @@ class View(anywidget.AnyWidget):
             return None
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         stream = io.BytesIO()
-        self.figure().savefig(stream, format="png", dpi=80, bbox_inches="tight")
+        with warnings.catch_warnings():  # a font without Chinese is no news to the reader
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            self.figure().savefig(stream, format="png", dpi=80, bbox_inches="tight")
         data["image/png"] = base64.b64encode(stream.getvalue()).decode()
         return bundle
 

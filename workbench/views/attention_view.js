@@ -466,9 +466,17 @@ function render({ model, el }) {
     const name = [mine(), comparing() ? theirs() : "", r0, r1, c0, c1, skip, data.count].join(" ");
     if (tile?.name === name) return;
     const nr = Math.ceil((r1 - r0) / size), nc = Math.ceil((c1 - c0) / size);
-    tile = { name, pair, r0, r1, c0, c1, size, nr, nc, skip, max: new Float32Array(nr * nc), mean: new Float32Array(nr * nc), apart: new Float32Array(nr), done: 0, tops: {} };
+    const entire = r1 - r0 === data.count && c1 - c0 === data.count, base = [mine(), comparing() ? theirs() : "", skip, size].join(" ");
+    const before = tile;
+    tile = { name, base, entire, pair, r0, r1, c0, c1, size, nr, nc, skip, max: new Float32Array(nr * nc), mean: new Float32Array(nr * nc), apart: new Float32Array(nr), done: 0, tops: {} };
+    if (entire && before?.entire && before.base === base && before.r1 <= r1) {
+      // The text has grown: what its earlier tokens attend to stays.
+      tile.done = Math.min(before.done, Math.floor(before.r1 / size));
+      for (const kind of ["max", "mean"]) for (let row = 0; row < tile.done; row++) tile[kind].set(before[kind].subarray(row * before.nc, (row + 1) * before.nc), row * nc);
+      tile.apart.set(before.apart.subarray(0, tile.done));
+    }
     const blocks = pair.one.blocks;
-    if (blocks && !pair.other && blocks.size === size && blocks.sink === skip && nr === nc && r1 - r0 === data.count && c1 - c0 === data.count) {
+    if (blocks && !pair.other && blocks.size === size && blocks.sink === skip && entire && tile.done < nr) {
       let at = 0;
       for (let row = 0; row < nr; row++) for (let column = 0; column <= row; column++, at++) {
         tile.max[row * nc + column] = blocks.max[at];
@@ -652,7 +660,9 @@ function render({ model, el }) {
     shownFor = name;
     shownRow = rowOf(pair, token);
     shownColumn = columnOf(pair, token);
+    shownColumn[token] = 0; // its own weight is in its row
   }
+  const withoutSink = (values) => values.slice().fill(0, 0, sink()); // it has a column of its own
   const strongest = (values, from, to) => { let top = 0; for (let n = from; n < to; n++) { const size = Math.abs(values[n]); if (size > top) top = size; } return top; };
   function bars(context, values, from, to, across, span, size, top, colour, difference) {
     // One bar per token, or per pixel where tokens are narrower: the strongest of them.
@@ -679,7 +689,7 @@ function render({ model, el }) {
     context.textBaseline = "middle";
     if (shownRow) {
       const rowTop = strongest(shownRow, skip, token + 1), columnTop = strongest(shownColumn, token + 1, data.count);
-      bars(context, shownRow, c0, c1, (at, wide, length) => context.fillRect(x + at, base + profile - length, wide, length), side, profile - 4, rowTop, theme.row.css[165], difference);
+      bars(context, withoutSink(shownRow), c0, c1, (at, wide, length) => context.fillRect(x + at, base + profile - length, wide, length), side, profile - 4, rowTop, theme.row.css[165], difference);
       bars(context, shownColumn, Math.max(r0, 0), r1, (at, wide, length) => context.fillRect(x + side + 5, y + at, length, wide), side, profile - 4, columnTop, theme.column.css[165], difference);
       context.fillStyle = theme.soft;
       context.fillRect(x, base + profile, side, 1);
@@ -732,7 +742,7 @@ function render({ model, el }) {
       const context = pen(canvas, place.side, 24);
       if (pair) {
         const values = rowOf(pair, token), top = strongest(values, sink(), token + 1);
-        bars(context, values, c0, c1, (at, wide, length) => context.fillRect(at, 24 - length, wide, length), place.side, 20, top, theme.row.css[165], comparing());
+        bars(context, withoutSink(values), c0, c1, (at, wide, length) => context.fillRect(at, 24 - length, wide, length), place.side, 20, top, theme.row.css[165], comparing());
         canvas.title = `token ${token} attends to; highest bar ${percent(top)}`;
       }
       context.fillStyle = theme.line;
@@ -743,7 +753,7 @@ function render({ model, el }) {
 
   // -- the text -----------------------------------------------------------------------------------------
 
-  let nodes = [], tops = null, shaded = [0, 0];
+  let nodes = [], tops = null;
   function nodeOf(token) {
     const piece = data.pieces[token], node = element("span", `token ${data.kinds[token]}`, piece);
     if (/^(<.+>|\[unused\d+\])$/.test(piece)) node.classList.add("special");
@@ -770,7 +780,6 @@ function render({ model, el }) {
     const search = (height) => { let a = 0, b = tops.length; while (a < b) { const m = (a + b) >> 1; if (tops[m] < height) a = m + 1; else b = m; } return a; };
     return [search(strip.scrollTop - 40), search(strip.scrollTop + 220)];
   }
-  let stripTop = 0;
   function shadeStrip() {
     profiles();
     const token = focus(), skip = sink(), difference = comparing();
@@ -782,12 +791,12 @@ function render({ model, el }) {
       if (shownRow) {
         const after = other > token, value = after ? shownColumn[other] : shownRow[other], top = after ? columnTop : rowTop;
         const table = difference ? theme.difference : after ? theme.column : theme.row;
-        const n = step(value, top, difference, model.get("scale") === "log" ? "log" : "linear");
-        if (top && (difference ? Math.abs(n - 127.5) > 3 : n > 4)) shade = `background:${table.css[n]};color:${table.ink[n]}`;
+        // Sixteen shades: fewer tokens change from one to the next, and each change costs the page a style.
+        const n = limit(Math.round(step(value, top, difference, model.get("scale") === "log" ? "log" : "linear") / 17) * 17, 0, 255);
+        if (top && (difference ? Math.abs(n - 127.5) > 9 : n > 0)) shade = `background:${table.css[n]};color:${table.ink[n]}`;
       }
       if (node.shade !== shade) node.style.cssText = node.shade = shade;
     }
-    shaded = [first, end];
     const words = [];
     if (shownRow) {
       words.push(difference ? `differences of token ${token}, ${quoted(data.pieces[token])}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `blue, before: what ${quoted(data.pieces[token])} attends to, up to ${percent(rowTop)}`);

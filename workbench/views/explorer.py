@@ -81,7 +81,7 @@ class Explorer(ipywidgets.VBox):
         for name, value in selection.items():
             setattr(self, name, value)
         self.link = Link(self, *self.panels.values())
-        self._said = ipywidgets.HTML()
+        self._said = ipywidgets.HTML(layout={"margin": "2px 0 2px 10px"})
         self.children = [self._bar(), *self.panels.values()]
         self.observe(self._say, list(SELECTION))
         self._say()

@@ -124,6 +124,10 @@ def attention_figure(view: AttentionView) -> Figure:
     """
     recorded = view.recorded
     tokens = recorded.num_tokens
+    if view.running or not tokens:  # its arrays may grow at any moment
+        figure = Figure(figsize=(5, 0.6))
+        figure.text(0.02, 0.5, f"Attention of {recorded.name}: still being filled.", va="center")
+        return figure
     top, bottom, left, right = view.zoom or [0, tokens, 0, tokens]
     rows, size = np.arange(top, bottom), block_size(max(bottom - top, right - left), BLOCKS)
     compared, parts, apart = view.compare != "none", [], []
