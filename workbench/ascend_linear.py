@@ -17,6 +17,7 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.checkpoint import Checkpoint
+from workbench.models.empty import empty_modules
 from workbench.quantization import KEPT, empty_int8
 from workbench.reading import read_tensor
 
@@ -202,20 +203,22 @@ def replace_linears_as_stored(model: nn.Module, checkpoint: Checkpoint) -> dict[
     -------
     The new modules by name.
     """
+    kept = {name for name in checkpoint.linear_types if is_kept_as_stored(checkpoint, name)}
     replaced = {}
-    for name in checkpoint.linear_types:
-        if name.endswith(KEPT):
-            continue
-        module = model.get_submodule(name)
-        if is_kept_as_stored(checkpoint, name):
-            new = AscendLinear(
-                module.in_features, module.out_features, checkpoint.linear_types[name]
-            )
-        else:
-            new = empty_int8(module)
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, new.eval())
-        replaced[name] = new
+    with empty_modules():
+        for name in checkpoint.linear_types:
+            if name.endswith(KEPT):
+                continue
+            module = model.get_submodule(name)
+            if name in kept:
+                new = AscendLinear(
+                    module.in_features, module.out_features, checkpoint.linear_types[name]
+                )
+            else:
+                new = empty_int8(module)
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, new.eval())
+            replaced[name] = new
     return replaced
 
 

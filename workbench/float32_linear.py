@@ -12,6 +12,8 @@ import torch
 from bitsandbytes.functional import QuantState, dequantize_blockwise
 from torch import nn
 
+from workbench.models.empty import empty_modules
+
 BLOCK = 64  # 4-bit weights that share a scale
 CHUNK = 1 << 19  # weights that are in float32 at once: they stay in the processor's cache
 FEW_TOKENS = 16  # for which bringing a weight to float32 takes longer than it saves
@@ -19,7 +21,7 @@ FEW_TOKENS = 16  # for which bringing a weight to float32 takes longer than it s
 
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices as fast as float32 ones, or faster."""
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def fits_kernels(module: nn.Module) -> bool:
@@ -76,15 +78,14 @@ class Float32Linear(nn.Linear):
 
 def use_float32(model: nn.Module) -> None:
     """Put `Float32Linear` in the place of a model's plain linear modules, which are still empty."""
-    for name, module in list(model.named_modules()):
-        if type(module) is nn.Linear:
-            with torch.device("meta"):
-                new = Float32Linear(
-                    module.in_features, module.out_features, module.bias is not None
-                )
-            parent, _, leaf = name.rpartition(".")
-            new.requires_grad_(False)
-            setattr(model.get_submodule(parent), leaf, new.eval())
+    with empty_modules():
+        for name, module in list(model.named_modules()):
+            if type(module) is nn.Linear:
+                has_bias = module.bias is not None
+                new = Float32Linear(module.in_features, module.out_features, has_bias)
+                new.requires_grad_(False)
+                parent, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(parent), leaf, new.eval())
 
 
 def code_pairs(state: QuantState) -> torch.Tensor:

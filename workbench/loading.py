@@ -32,6 +32,7 @@ from workbench.devices import device_of, devices_of, dispatch, placement
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.float32_linear import cpu_multiplies_bfloat16, use_float32
 from workbench.models import CLASSES
+from workbench.models.empty import empty_modules
 from workbench.plan import compute_dtype, expected_shapes, is_quantizable, kept_dtype
 from workbench.quantization import (
     is_packable,
@@ -126,7 +127,7 @@ class Filler:
         check_tensors(checkpoint)
         self.checkpoint, self.packed = checkpoint, packed
         self.dtype = compute_dtype(checkpoint, bits, torch.device(devices_of(device)[0]).type)
-        with torch.device("meta"):
+        with empty_modules():
             self.model = CLASSES[checkpoint.architecture](checkpoint.config)
         self.model.eval().requires_grad_(False)
         self.quantized: dict[str, nn.Module] = {}

@@ -16,6 +16,7 @@ from workbench.checkpoint import Checkpoint
 from workbench.devices import chosen_device, devices_of, free_bytes
 from workbench.errors import QuantizationError
 from workbench.models import CLASSES
+from workbench.models.empty import empty_modules
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LEAST_BARE = 10_000  # bytes that may be written without a unit
@@ -269,7 +270,7 @@ def expected_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
 
 def model_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that the configuration asks for."""
-    with torch.device("meta"):
+    with empty_modules():
         model = CLASSES[checkpoint.architecture](checkpoint.config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if checkpoint.config.tie_word_embeddings:

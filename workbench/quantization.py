@@ -14,6 +14,7 @@ from transformers import BitsAndBytesConfig
 
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.float32_linear import BLOCK, Linear4bit, fits_kernels, plain_scales
+from workbench.models.empty import empty_modules
 
 # LLM.int8() would say at every call that it casts bf16 to fp16.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
@@ -33,11 +34,11 @@ def replace_linears(
     The new modules by name.
     """
     replaced = {}
-    for name, module in list(model.named_modules()):
-        if type(module) is not nn.Linear or name.endswith(KEPT):
-            continue
-        if bits == 4:
-            with torch.device("meta"):
+    with empty_modules():
+        for name, module in list(model.named_modules()):
+            if type(module) is not nn.Linear or name.endswith(KEPT):
+                continue
+            if bits == 4:
                 new = Linear4bit(
                     module.in_features,
                     module.out_features,
@@ -46,24 +47,23 @@ def replace_linears(
                     compress_statistics=True,
                     quant_type=quant_type,
                 )
-        else:
-            new = empty_int8(module)
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, new.eval())
-        replaced[name] = new
+            else:
+                new = empty_int8(module)
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, new.eval())
+            replaced[name] = new
     return replaced
 
 
 def empty_int8(module: nn.Linear) -> nn.Module:
-    """An empty LLM.int8() module of a linear module's sizes."""
-    with torch.device("meta"):
-        return bnb.nn.Linear8bitLt(
-            module.in_features,
-            module.out_features,
-            module.bias is not None,
-            has_fp16_weights=False,
-            threshold=INT8_THRESHOLD,
-        )
+    """An LLM.int8() module of a linear module's sizes; to be called in `empty_modules`."""
+    return bnb.nn.Linear8bitLt(
+        module.in_features,
+        module.out_features,
+        module.bias is not None,
+        has_fp16_weights=False,
+        threshold=INT8_THRESHOLD,
+    )
 
 
 def quantization_config(bits: int, quant_type: str) -> BitsAndBytesConfig:
