@@ -17,6 +17,7 @@ test: $(VENV)/ready lint
 
 bench: $(VENV)/ready
 	$(BIN)/python tests/benchmarks/bench_tracing.py
+	$(BIN)/python tests/benchmarks/bench_generation.py
 	$(BIN)/python tests/benchmarks/bench_routing_view.py
 
 lint: $(VENV)/ready

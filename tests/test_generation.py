@@ -12,7 +12,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, TraceError
 from workbench.generation import Sampling
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
@@ -388,8 +388,6 @@ def test_a_trace_of_a_stream_equals_that_of_its_tokens_but_for_rounding(moe, mon
     assert sorted(live.arrays) == sorted(read.arrays)
     for name, array in read.arrays.items():
         np.testing.assert_allclose(live.arrays[name], array, rtol=1e-3, atol=1e-4)
-    from workbench.errors import TraceError
-
     with pytest.raises(TraceError, match="was not recorded"):
         moe.stream(IDS).trace()
     stop = threading.Event()

@@ -1,5 +1,7 @@
 """A branch equals a fresh run of its text, bit for bit, and its start is not computed again."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,15 @@ def test_another_seed_reads_no_prompt_again(pangu, passes):
     other = pangu.generate(IDS, 6, Sampling(1.5, 1.0, 0, seed=9), prefixes=prefixes)
     assert max(counts) == 1
     assert other == pangu.generate(IDS, 6, Sampling(1.5, 1.0, 0, seed=9))
+
+
+def test_stop_computes_nothing_even_where_all_is_kept(moe, passes):
+    counts, prefixes, stop = passes(moe), Prefixes(moe), threading.Event()
+    moe.generate(IDS, 6, WILD, prefixes=prefixes)
+    del counts[:]
+    stop.set()
+    result = moe.generate(IDS, 6, WILD, prefixes=prefixes, stop=stop)
+    assert (result.steps, result.finish_reason, counts) == ((), "stopped", [])
 
 
 def test_a_prompt_that_differs_is_read_as_a_whole(moe, passes):
@@ -161,8 +172,11 @@ def test_caches_of_another_model_are_refused(moe, dense):
 def test_a_branch_that_ends_the_turn_is_finished(moe):
     trunk = moe.generate(IDS, 5, Sampling(1.5, 1.0, 0, seed=2))
     end = next(iter(end_ids(moe)))
-    ended = moe.generate(IDS, 5, begun=trunk.begun(2, end))
+    stream = moe.stream(IDS, 5, begun=trunk.begun(2, end), record=True)
+    assert list(stream) == []
+    ended = stream.generation
     assert ended.finish_reason == "eos"
+    assert stream.trace().num_tokens == len(IDS) + 3
     assert [step.token_id for step in ended.steps] == [
         *(step.token_id for step in trunk.steps[:2]), end
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from workbench.arguments import whole_number
 from workbench.drawing import Drawer, Drawn
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, TraceError
 from workbench.prefixes import Prefix, Prefixes, cache_bytes, first_of
 from workbench.recipe import Recipe
 from workbench.recording import (
@@ -180,6 +180,9 @@ class Stream(Iterator[Step]):
     def __next__(self) -> Step:
         if self.finish_reason is not None:
             raise StopIteration
+        if self._stop is not None and self._stop.is_set():
+            self._finish("stopped")
+            raise StopIteration
         self.pangu.turn.take(self)
         started = time.perf_counter()
         try:
@@ -252,7 +255,7 @@ class Stream(Iterator[Step]):
         from workbench.capture import trace_of
 
         record = self._recorded()
-        if self._ran == 0:
+        if self._ran == 0 and self.finish_reason in (None, "stopped"):
             raise GenerationError("stopped before the prompt was read; there is no trace.")
         self._stop = None
         self._run_all()
@@ -269,12 +272,10 @@ class Stream(Iterator[Step]):
     # -- inside ---------------------------------------------------------------------------------
 
     def _recorded(self) -> Recording:
-        from workbench.errors import TraceError
-
         if self._record is None:
             raise TraceError(
-                "this generation was not recorded; generate with record=True, or trace its tokens: "
-                "pangu.trace(generation.token_ids)."
+                "this generation was not recorded; generate with record=True, or read its tokens "
+                "once more: workbench.capture.trace_generation(pangu, generation)."
             )
         return self._record
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import threading
 import time
 from collections.abc import Callable
 
 import torch
+from bench_tracing import best_of, long_text
 
 import workbench as wb
-from tests.benchmarks.bench_tracing import best_of, long_text
 from workbench import generation
+from workbench.generation import Stream
 from workbench.pangu import Pangu
 
 
@@ -87,21 +89,26 @@ def stopping(pangu: Pangu, tokens: int) -> None:
     """From Stop to the end of the generation, in tokens."""
     ids = long_text(pangu, 32)
     delays = []
-    for number in range(12):
-        stop, stream = threading.Event(), None
+    for number in range(16):
+        stop, eighth = threading.Event(), threading.Event()
         stream = pangu.stream(ids, tokens, wb.Sampling(seed=number), stop=stop)
-        thread = threading.Thread(target=lambda stream=stream: list(stream))
+
+        def run(stream: Stream = stream, eighth: threading.Event = eighth) -> None:
+            for count, _ in enumerate(stream):
+                if count == 7:
+                    eighth.set()
+
+        thread = threading.Thread(target=run)
         thread.start()
-        while len(stream.token_ids) < len(ids) + 8:
-            time.sleep(0.001)
-        time.sleep(0.0007 * number)  # anywhere within a token
+        assert eighth.wait(60)
+        usual = statistics.median(step.seconds for step in stream.generation.steps[1:])
+        time.sleep(usual * number / 16)  # anywhere within a token
         pressed = time.perf_counter()
         stop.set()
         thread.join()
         waited = time.perf_counter() - pressed
         assert stream.finish_reason == "stopped"
-        usual = sorted(step.seconds for step in stream.generation.steps[1:])
-        delays.append((waited / usual[len(usual) // 2], 1000 * waited))
+        delays.append((waited / usual, 1000 * waited))
     middle, worst = sorted(delays)[len(delays) // 2], max(delays)
     print(f"\n{pangu.name}, {pangu.bits} bit: Stop, {len(delays)} times, until all work has ended")
     print(
