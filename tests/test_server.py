@@ -297,10 +297,14 @@ def test_an_unknown_model_is_told_with_those_there_are(server):
     assert connect(server.url, "pangu-72b").name == "pangu-72b"
 
 
-def test_a_server_that_lists_no_models_is_believed(server):
-    server.status, server.error = 404, {"error": {"message": "Not Found"}}
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_server_that_cannot_list_its_models_is_believed(server, status):
+    server.status, server.error = status, {"error": {"message": "Not Found"}}
     assert connect(server.url, "pangu").name == "pangu"
-    with pytest.raises(ServerError, match="HTTP 404"):
+    with pytest.raises(ServerError, match=f"HTTP {status}"):
+        connect(server.url)
+    server.status, server.models = 200, []
+    with pytest.raises(ServerError, match="lists no models"):
         connect(server.url)
 
 

@@ -79,12 +79,15 @@ def connect(
         raise ServerError(f"timeout is {timeout!r}; expected seconds, more than 0.")
     asked = RemotePangu(url, model or "?", api_key_env, float(timeout), "", None, False)
     listed, trouble = Line(asked).ask(lambda client: [m.to_dict() for m in client.models.list()])
-    if trouble and not (model and "HTTP 404" in trouble):  # some servers list no models
+    # Some servers list no models, or fail when they try: a name that was given is then believed.
+    if trouble and not (model and re.search(r"\(HTTP (404|405|5\d\d)", trouble)):
         raise ServerError(trouble)
     models = {str(entry.get("id")): entry for entry in listed or []}
     if model is None:
-        if len(models) != 1:
-            names = ", ".join(map(repr, list(models)[:20])) or "none that it lists"
+        if not models:
+            raise ServerError(f"{url} lists no models: pass model=, the name of the one it serves.")
+        if len(models) > 1:
+            names = ", ".join(map(repr, list(models)[:20]))
             raise ServerError(f"{url} has several models: pass model=, one of {names}.")
         model = next(iter(models))
     elif models and model not in models:
@@ -198,7 +201,9 @@ class RemotePangu:
 
         A server that sends no log-probabilities gives Steps whose `logprob` is NaN and that may
         hold several tokens. What a server does not tell: `entropy_bits` and `drawn_logprob` are
-        NaN, `kept` is True. Where no token ids come, negative numbers stand for tokens.
+        NaN, `kept` is True. Where no token ids come, negative numbers stand for tokens. Thinking is
+        told from the answer where the server marks it or sends its special tokens (vLLM is asked
+        to); else it is a part of the answer.
 
         Parameters
         ----------

@@ -98,7 +98,7 @@ class Line:
         request.extensions["trace"] = self._connected
 
     def _connected(self, event: str, info: dict[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self._sockets.append(info["return_value"].get_extra_info("socket"))
             if self.stopped:
                 self._hang_up()
