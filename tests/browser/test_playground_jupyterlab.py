@@ -68,6 +68,7 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     play.get_by_role("button", name="Generate").click()
     state("running")
     play.locator(".status", has_text="tokens/s").wait_for(timeout=60_000)
+    play.locator(".token").nth(8).wait_for(timeout=60_000)
     command(page, "notebook:interrupt-kernel")
     state("stopped")
 

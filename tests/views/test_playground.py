@@ -182,6 +182,18 @@ def test_a_branch_is_a_fresh_run_of_its_text(play, moe):
     assert [node["depth"] for node in play.told[-1]["nodes"]] == [0, 1]
 
 
+def test_a_branch_keeps_the_prompt_of_its_answer_and_going_to_it_shows_that(play):
+    play.mode, play.prompt = "chat", "Hello"
+    root = generate(play)
+    play.text = "something else"  # raw, and not generated
+    play.branch(1)
+    branch = play.wait(60)
+    assert branch.recipe.prompt_ids == root.recipe.prompt_ids
+    assert play.branches.current.parent == 0
+    play.show(0)
+    assert (play.mode, play.prompt) == ("chat", "Hello")
+
+
 def test_a_branch_may_go_on_with_a_text_or_draw_again(play, moe):
     root = generate(play)
     play.branch(1, " not")

@@ -176,26 +176,51 @@ def generation_of(entry: Entry) -> Generation:
     )
 
 
-def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """The playground's traits that ask the same again."""
-    sampling = recipe.sampling.as_dict()
-    found = {
-        **sampling,
-        "thinking": recipe.thinking,
-        "max_new_tokens": recipe.max_new_tokens,
-        "stop_strings": list(recipe.stop_strings),
-    }
+def asked(generation: Generation) -> tuple[Any, str]:
+    """What was asked, as `Pangu.stream` takes it, and with which thinking."""
+    recipe = generation.recipe
+    if recipe is None:
+        return list(generation.token_ids[: generation.prompt_length]), "slow"
+    return (
+        recipe.prompt if isinstance(recipe.prompt, str) else list(recipe.prompt)
+    ), recipe.thinking
+
+
+def asked_settings(recipe: Recipe | None) -> dict[str, Any]:
+    """The playground's traits that say what was asked; none where its text cannot hold it."""
+    if recipe is None or not recipe.prompt:
+        return {}
     if isinstance(recipe.prompt, str):
-        return {**found, "mode": "raw", "text": recipe.prompt}
-    if not recipe.prompt or not isinstance(recipe.prompt[0], Mapping):
+        return {"mode": "raw", "text": recipe.prompt}
+    if not isinstance(recipe.prompt[0], Mapping):
+        return {}
+    turns = [dict(turn) for turn in recipe.prompt]
+    system = turns.pop(0)["content"] if turns[0]["role"] == "system" else ""
+    prompt = turns.pop()["content"] if turns and turns[-1]["role"] == "user" else ""
+    spoken = {"system": system, "turns": turns, "prompt": prompt}
+    return {"mode": "chat", "thinking": recipe.thinking, **spoken}
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """The playground's traits that ask the same again.
+
+    Raises
+    ------
+    GenerationError
+        If it was asked with token ids.
+    """
+    spoken = asked_settings(recipe)
+    if not spoken:
         raise GenerationError(
             "this was asked with token ids, which the playground's text cannot hold; "
             "pangu.generate takes them."
         )
-    turns = [dict(turn) for turn in recipe.prompt]
-    system = turns.pop(0)["content"] if turns[0]["role"] == "system" else ""
-    asked = turns.pop()["content"] if turns and turns[-1]["role"] == "user" else ""
-    return {**found, "mode": "chat", "system": system, "turns": turns, "prompt": asked}
+    return {
+        **recipe.sampling.as_dict(),
+        "max_new_tokens": recipe.max_new_tokens,
+        "stop_strings": list(recipe.stop_strings),
+        **spoken,
+    }
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

@@ -189,12 +189,13 @@ class Playground(GeneratingView):
             If a generation is running.
         """
         self._error = ""
-        self._begin(lambda: self._generate((), None, 0))
+        self._begin(lambda: self._generate(self._asked(), self.thinking))
 
     def branch(self, place: int, instead: int | str | None = None) -> None:
         """Go on from a token of the answer on screen with another one; returns at once.
 
-        Settings are those on screen, so a branch may try another temperature.
+        Settings are those on screen, so a branch may try another temperature; the prompt is that
+        of the answer.
 
         Parameters
         ----------
@@ -223,12 +224,16 @@ class Playground(GeneratingView):
         else:
             begun = current.generation.begun(place, instead)
         self._error = ""
-        self._begin(lambda: self._generate(begun, current.id, place))
+        asked, thinking = messages.asked(current.generation)
+        self._begin(lambda: self._generate(asked, thinking, begun, current.id, place))
 
     def show(self, branch: int) -> None:
-        """Put a branch on screen, by its id."""
+        """Put a branch on screen, by its id, and with it what was asked."""
         self._require_idle()
-        self.branches.go(branch)
+        recipe = self.branches.go(branch).recipe
+        with self.hold_trait_notifications():
+            for name, value in messages.asked_settings(recipe).items():
+                setattr(self, name, value)
         self._show_current()
 
     def undo(self) -> None:
@@ -418,13 +423,20 @@ class Playground(GeneratingView):
 
     # -- generating -----------------------------------------------------------------------------
 
-    def _generate(self, begun: Sequence[Step | int], parent: int | None, at: int) -> None:
+    def _generate(
+        self,
+        asked: Any,
+        thinking: str,
+        begun: Sequence[Step | int] = (),
+        parent: int | None = None,
+        at: int = 0,
+    ) -> None:
         """In the thread: stream a generation to the page and put it into tree and history."""
         stream = self.pangu.stream(
-            self._asked(),
+            asked,
             self.max_new_tokens,
             self.sampling,
-            thinking=self.thinking,
+            thinking=thinking,
             stop=self._stop,
             stop_strings=tuple(self.stop_strings),
             begun=begun,
@@ -461,9 +473,9 @@ class Playground(GeneratingView):
             self._stream = stream
 
     def _give(self, news: News, steps: Sequence[Step]) -> None:
-        messages = [step_message(step, given=True) for step in steps]
-        self._shown += messages
-        news.give(messages)
+        given = [step_message(step, given=True) for step in steps]
+        self._shown += given
+        news.give(given)
 
     def _keep(self, generation: Generation, parent: int | None, at: int, seconds: float) -> None:
         """Into the tree, the history, and as the end to the page."""
