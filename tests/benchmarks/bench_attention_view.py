@@ -31,7 +31,7 @@ from workbench.views import AttentionView
 
 LAYERS, HEADS, KEY_HEADS, HEAD_DIM, TOKENS, LONG = 34, 32, 8, 128, 512, 4096
 PIECES = [" the", " of", "ing", "7", "3", " =", ",", " model", "床"]
-TOOLS = ["bertviz==1.4.1", "circuitsvis==1.43.3", "importlib-metadata", "zipp"]
+TOOLS = ["bertviz==1.4.1", "circuitsvis==1.43.3", "importlib-metadata==8.7.0", "zipp==3.23.0"]
 SCRIPTS = ["requirejs@2.3.8", "d3@5.8.0", "jquery@3.5.1"]
 LARGEST = 400e6  # bytes of a page that is still opened
 MORE = """

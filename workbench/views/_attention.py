@@ -16,6 +16,7 @@ BLOCKS = 512  # blocks along a side of a large map, at most
 EXACT = 1024  # tokens up to which the page works out a whole map itself
 ROWS = 1024  # query tokens that a thumbnail looks at, at most
 WORK = 2.5e6  # weights worked out for one message of thumbnails: some tens of milliseconds
+TURN = "[unused9]"  # opens a turn of Pangu's conversations
 
 
 class Recorded:
@@ -116,9 +117,6 @@ class Recorded:
         for block, part, _ in attention_blocks(query[rows], key, rows):
             weights[block, : part.shape[1]] = part
         return weights
-
-
-TURN = "[unused9]"  # opens a turn of Pangu's conversations
 
 
 def same_beginning(first: Recorded, second: Recorded) -> int:

@@ -753,7 +753,7 @@ function render({ model, el }) {
 
   // -- the text -----------------------------------------------------------------------------------------
 
-  let nodes = [], tops = null;
+  let nodes = [], tops = null, stripHeight = 0;
   function nodeOf(token) {
     const piece = data.pieces[token], node = element("span", `token ${data.kinds[token]}`, piece);
     if (/^(<.+>|\[unused\d+\])$/.test(piece)) node.classList.add("special");
@@ -773,12 +773,13 @@ function render({ model, el }) {
     }
     strip.append(...parts);
     tops = null;
+    stripHeight = 0;
   }
   /** Only tokens on screen are shaded: a long text has thousands. */
   function onScreen() {
     if (!tops) tops = Float32Array.from(nodes, (node) => node.offsetTop);
     const search = (height) => { let a = 0, b = tops.length; while (a < b) { const m = (a + b) >> 1; if (tops[m] < height) a = m + 1; else b = m; } return a; };
-    return [search(strip.scrollTop - 40), search(strip.scrollTop + 220)];
+    return [search(strip.scrollTop - 26), search(strip.scrollTop + (stripHeight ||= strip.clientHeight))];
   }
   function shadeStrip() {
     profiles();
@@ -791,9 +792,9 @@ function render({ model, el }) {
       if (shownRow) {
         const after = other > token, value = after ? shownColumn[other] : shownRow[other], top = after ? columnTop : rowTop;
         const table = difference ? theme.difference : after ? theme.column : theme.row;
-        // Sixteen shades: fewer tokens change from one to the next, and each change costs the page a style.
+        // Few shades, and none below a tenth of the strongest: each change costs the page a style.
         const n = limit(Math.round(step(value, top, difference, model.get("scale") === "log" ? "log" : "linear") / 17) * 17, 0, 255);
-        if (top && (difference ? Math.abs(n - 127.5) > 9 : n > 0)) shade = `background:${table.css[n]};color:${table.ink[n]}`;
+        if (top && (difference ? Math.abs(n - 127.5) > 9 : n > 17)) shade = `background:${table.css[n]};color:${table.ink[n]}`;
       }
       if (node.shade !== shade) node.style.cssText = node.shade = shade;
     }
@@ -1106,6 +1107,7 @@ function render({ model, el }) {
   const sizes = new ResizeObserver(() => {
     if (Math.abs(Math.floor(root.clientWidth) - 12 - lastWidth) < 2) return;
     tops = null;
+    stripHeight = 0;
     schedule("all");
   });
   sizes.observe(root);
