@@ -268,8 +268,11 @@ def test_closing_stops_and_gives_back_what_was_held(play):
     assert play.trace is not None
     play.panel = ""
     generate(play)
+    begun = threading.Event()
+    play.send = lambda content, buffers=None: content["kind"] == "steps" and begun.set()
     play.max_new_tokens = 400
     play.start()
+    assert begun.wait(60)
     play.close()
     assert not play.running
     assert play.branches.current.generation.finish_reason == "stopped"
