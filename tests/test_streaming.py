@@ -294,17 +294,16 @@ def test_a_damaged_tensor_is_noticed_when_it_is_read(tmp_path):
 def test_two_threads_run_one_after_the_other(stored):
     folder = stored("moe", 4)
     pangu = load(folder, device="cpu", memory=least_bytes(folder, 4))
-    expected = pangu.trace(IDS, max_new_tokens=5)
+    expected = pangu.trace(IDS)
     found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(pangu.trace(IDS, max_new_tokens=5)))
-        for _ in range(3)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(pangu.trace(IDS))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert [trace.token_ids.tolist() for trace in found] == [expected.token_ids.tolist()] * 3
+    assert len(found) == 3
+    for trace in found:
+        np.testing.assert_array_equal(trace.router_logits, expected.router_logits)
 
 
 def test_the_playground_generates_from_disk(stored):

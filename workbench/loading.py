@@ -199,7 +199,8 @@ class Filler:
         total += (count + 1) // 2
         if is_packable(module, self.device_of(module_name), self.packed):
             return total + packed_scale_bytes(module)
-        scales = sum(info.nbytes for part, info in infos.items() if part.startswith("weight."))
+        described = [part for part in infos if part.startswith("weight.")]
+        scales = sum(infos[part].nbytes for part in described if "quant_state" not in part)
         return total + (scales or count // 60 + 2048)  # from 16 bit: as double quantization makes
 
     def float_parts(self, module_name: str) -> dict[str, tuple[int, torch.dtype]]:

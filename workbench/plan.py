@@ -163,9 +163,11 @@ def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
         if checkpoint.stays_as_stored(bits) and is_quantizable(name):
             sizes[component] += _bytes_as_stored(checkpoint, name, count, dtype)
         elif bits == 4 and is_quantizable(name):
-            # half a byte, and per block of 64 a scale: 2 bytes where it is packed, else 1 and a bit
+            # Half a byte, and per block of 64 a scale: 2 bytes where it is packed, else 1, and 4 for
+            # 256 of them; beside it the 16 values of 4 bit, and the 256 of an 8-bit scale.
             packs = kind == "cpu" and has_avx512bf16()
-            sizes[component] += count // 2 + (count // 32 if packs else count // 64)
+            scales = count // 32 + 64 if packs else count // 64 + count // 4096 + 64 + 1024
+            sizes[component] += count // 2 + scales
         elif bits == 8 and is_quantizable(name):
             sizes[component] += count + 4 * shape[0]
         else:

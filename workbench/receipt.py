@@ -176,9 +176,10 @@ def _count(module: nn.Module, leaf: str, parameter: nn.Parameter) -> tuple[int, 
     size = parameter.numel() * parameter.element_size()
     if leaf == "weight" and isinstance(module, bnb.nn.Linear4bit):
         state = parameter.quant_state
-        size += state.absmax.numel() * state.absmax.element_size()
+        tables = [state.absmax, state.code]
         if state.nested:
-            size += state.state2.absmax.numel() * state.state2.absmax.element_size()
+            tables += [state.state2.absmax, state.state2.code]
+        size += sum(table.numel() * table.element_size() for table in tables)
         return module.in_features * module.out_features, size, state.quant_type
     if leaf == "weight" and isinstance(module, bnb.nn.Linear8bitLt):
         if parameter.dtype != torch.int8:
