@@ -199,8 +199,11 @@ class Filler:
         total += (count + 1) // 2
         if is_packable(module, self.device_of(module_name), self.packed):
             return total + packed_scale_bytes(module)
-        described = [part for part in infos if part.startswith("weight.")]
-        scales = sum(infos[part].nbytes for part in described if "quant_state" not in part)
+        # In memory as in the file, but for the offset, which the file tells in words.
+        tables = [
+            part for part in infos if part.startswith("weight.") and "quant_state" not in part
+        ]
+        scales = sum(infos[part].nbytes for part in tables) + 4 * ("weight.nested_absmax" in infos)
         return total + (scales or count // 60 + 2048)  # from 16 bit: as double quantization makes
 
     def float_parts(self, module_name: str) -> dict[str, tuple[int, torch.dtype]]:

@@ -178,7 +178,7 @@ def _count(module: nn.Module, leaf: str, parameter: nn.Parameter) -> tuple[int, 
         state = parameter.quant_state
         tables = [state.absmax, state.code]
         if state.nested:
-            tables += [state.state2.absmax, state.state2.code]
+            tables += [state.state2.absmax, state.state2.code, state.offset]
         size += sum(table.numel() * table.element_size() for table in tables)
         return module.in_features * module.out_features, size, state.quant_type
     if leaf == "weight" and isinstance(module, bnb.nn.Linear8bitLt):
