@@ -7,7 +7,7 @@ import torch
 
 from tests.tiny import make_tiny_checkpoint
 from workbench import load
-from workbench.quantization import dequantized
+from workbench.float32_linear import dequantized
 
 IDS = np.random.default_rng(4).integers(20, 400, 32).tolist()  # as many as a head has dimensions
 BF16 = 2.0**-9  # relative error of one rounding to bfloat16
