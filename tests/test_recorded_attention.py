@@ -7,7 +7,6 @@ import torch
 
 from tests.tiny import make_tiny_checkpoint
 from workbench import load
-from workbench.float32_linear import dequantized
 
 IDS = np.random.default_rng(4).integers(20, 400, 32).tolist()  # as many as a head has dimensions
 BF16 = 2.0**-9  # relative error of one rounding to bfloat16
@@ -114,14 +113,15 @@ def test_eager_attention_in_bfloat16_differs_by_the_rounding_of_its_scores(trace
 def compute_in_float32(model):
     """The same quantized weights, as float32 modules: both ways then round alike."""
     for name, module in list(model.named_modules()):
-        if isinstance(module, bnb.nn.Linear4bit):
-            weight = dequantized(module.weight.data, module.weight.quant_state)
-        elif isinstance(module, bnb.nn.Linear8bitLt):
-            weight = module.weight.CB.float() * (module.weight.SCB.float() / 127)[:, None]
-        else:
+        if not isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
             continue
+        columns = torch.eye(module.in_features, dtype=torch.bfloat16)
+        with torch.inference_mode():
+            weight = module(columns).float().T
+        if module.bias is not None:
+            weight = weight - module.bias.float()[:, None]
         plain = torch.nn.Linear(module.in_features, module.out_features, module.bias is not None)
-        plain.weight.data = weight.float().reshape(plain.weight.shape)
+        plain.weight.data = weight.clone()
         if module.bias is not None:
             plain.bias.data = module.bias.data.float()
         model.set_submodule(name, plain)
