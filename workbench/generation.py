@@ -506,22 +506,6 @@ def end_ids(pangu: Pangu) -> set[int]:
     return {pangu.tokenizer.eos_token_id, *(token for token in ids if token is not None)}
 
 
-def finished(
-    pangu: Pangu, token_ids: Sequence[int], steps: tuple[Step, ...], max_new_tokens: int
-) -> Generation:
-    """The `Generation` that these steps make, with the reason why they ended."""
-    all_ids = (*token_ids, *(step.token_id for step in steps))
-    if steps and steps[-1].token_id in end_ids(pangu):
-        reason = "eos"
-    elif len(steps) == max_new_tokens:
-        reason = "length"
-    elif len(all_ids) >= pangu.config.max_position_embeddings:
-        reason = "context"
-    else:
-        reason = "stopped"
-    return Generation(all_ids, len(token_ids), steps, reason)
-
-
 def _alternative(token: int, piece: str, logprob: float, drawn: Drawn) -> Alternative:
     drawn_logprob = drawn.logprob(token)
     return Alternative(token, piece, logprob, drawn_logprob > -inf, drawn_logprob)
