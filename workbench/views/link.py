@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import traitlets
+
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._pages import linked_page
-from workbench.views.attention_view import AttentionView
-from workbench.views.head_scores_view import HeadScoresView
 from workbench.views.routing_view import RoutingView
 
 LINKED = ("token", "layer", "head")
@@ -133,7 +133,7 @@ def _require_one_trace(views: tuple[Any, ...]) -> None:
     if len(views) < 2:
         raise TraceError(f"{len(views)} views; expected at least two to link.")
     for view in views:
-        if not isinstance(view, RoutingView | AttentionView | HeadScoresView):
+        if not (isinstance(view, traitlets.HasTraits) and view.has_trait("layer")):
             raise TraceError(
                 f"a {type(view).__name__} cannot be linked; expected a RoutingView, an "
                 "AttentionView or a HeadScoresView."
