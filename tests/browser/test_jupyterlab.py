@@ -58,7 +58,7 @@ def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, brows
     code = "import workbench.generation\nworkbench.generation.end_ids = lambda pangu: set()\nprint('endless')"
     assert run_in_new_cell(page, code) == "endless"
     play.scroll_into_view_if_needed()
-    play.get_by_label("mode").select_option("raw")
+    play.get_by_label("mode", exact=True).select_option("raw")
     play.get_by_label("max tokens").fill("1900")
     play.get_by_label("what the model reads").fill("KING.")
     play.get_by_role("button", name="Generate").click()
@@ -108,7 +108,7 @@ def test_the_routing_notebook_finds_the_expert_that_prefers_digits(server, brows
     growing.get_by_role("button", name="Stop").wait_for(state="hidden", timeout=60_000)
     tokens = run_in_new_cell(page, "print(long.running, long.wait(60).num_tokens)").split()
     assert tokens[0] == "False"
-    assert 20 < int(tokens[1]) < 1900
+    assert 0 < int(tokens[1]) < 1900
     assert int(growing.get_attribute("data-tokens")) == int(tokens[1])
     page.close()
     assert errors == []
