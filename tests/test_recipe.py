@@ -115,3 +115,17 @@ def test_other_files_have_another_fingerprint(tmp_path):
     found = {fingerprint(one), *map(fingerprint, others.values())}
     assert len(found) == 5
     assert load(one, bits=16, device="cpu").fingerprint == fingerprint(one)
+
+
+def test_a_stopped_text_is_made_again_up_to_where_it_stopped(moe):
+    ids = [1, 45, 99, 7]
+    steps = moe.stream(ids, 50, Sampling(temperature=1.0, seed=3))
+    for _ in range(4):
+        next(steps)
+    steps.close()
+    assert steps.generation.finish_reason == "stopped"
+    assert "max_new_tokens=4" in steps.generation.to_python()
+    nothing = moe.stream(ids, 50, Sampling(temperature=1.0, seed=3))
+    nothing.close()
+    with pytest.raises(GenerationError, match="before its first token"):
+        nothing.generation.to_python()

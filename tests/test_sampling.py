@@ -16,6 +16,7 @@ from workbench.sampling import Sampling
         ({"repetition_penalty": 0}, "repetition_penalty is 0; expected more than 0"),
         ({"repetition_penalty": float("inf")}, "repetition_penalty is inf"),
         ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": 1e-40}, "0.001 or more"),
         ({"logit_bias": 3}, "logit_bias is 3; expected a mapping or pairs"),
         ({"logit_bias": "ab"}, "logit_bias is 'ab'"),
         ({"logit_bias": ["ab"]}, "logit_bias holds 'ab'"),

@@ -99,6 +99,10 @@ class Presets:
             f"there is no preset {name!r}; there are {', '.join(map(repr, self.names()))}."
         )
 
+    def built_in(self) -> list[str]:
+        """Names of those that stand in no file of yours."""
+        return list(self._fixed)
+
     def names(self) -> list[str]:
         """Built in, the checkpoint's, yours."""
         return [preset.name for preset in self]

@@ -13,6 +13,8 @@ import numpy as np
 from workbench.arguments import whole_number
 from workbench.errors import GenerationError
 
+LEAST_TEMPERATURE = 1e-3  # but for 0: smaller ones leave float32's range
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -61,9 +63,9 @@ class Sampling:
             value = whole_number(name, getattr(self, name), GenerationError, "a whole number")
             object.__setattr__(self, name, value)
         object.__setattr__(self, "logit_bias", _pairs(self.logit_bias))
-        if not 0 <= self.temperature < inf:
+        if not (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < inf):
             raise GenerationError(
-                f"temperature is {self.temperature}; expected 0 (greedy) or more."
+                f"temperature is {self.temperature}; expected 0 (greedy), or {LEAST_TEMPERATURE} or more."
             )
         if not 0 < self.top_p <= 1:
             raise GenerationError(f"top_p is {self.top_p}; expected more than 0 and at most 1.")

@@ -431,9 +431,11 @@ class RemoteStream(Iterator[Step]):
     def generation(self) -> Generation:
         """What has come so far, at any time."""
         reader = self._reader
+        # A begun answer was sent as a part of the prompt: its ids are not the prompt's alone.
+        prompt_ids = () if self._begun else reader.prompt_ids
         return Generation(
-            token_ids=(*reader.prompt_ids, *(step.token_id for step in self._steps)),
-            prompt_length=len(reader.prompt_ids),
+            token_ids=(*prompt_ids, *(step.token_id for step in self._steps)),
+            prompt_length=len(prompt_ids),
             steps=tuple(self._steps),
             finish_reason=self.finish_reason or "stopped",
             stop_string=reader.stop_reason if isinstance(reader.stop_reason, str) else None,

@@ -165,7 +165,13 @@ class Generation:
         """A cell that generates this again and says so if the text is not the same."""
         if self.recipe is None:
             raise GenerationError("this generation carries no recipe, so it cannot be repeated.")
-        return self.recipe.to_python(self.text)
+        recipe = self.recipe
+        if self.finish_reason == "stopped":
+            new = len(self.steps) - len(recipe.begun)
+            if new < 1:
+                raise GenerationError("this was stopped before its first token; generate it again.")
+            recipe = replace(recipe, max_new_tokens=new)
+        return recipe.to_python(self.text)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

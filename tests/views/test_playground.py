@@ -485,3 +485,25 @@ def test_the_kernels_interrupt_stops_every_widget_that_is_alive(moe, monkeypatch
     Playground(moe, history=None)
     Shell.kernel.saved_sigint_handler(signal.SIGINT, None)
     assert heard == [True]
+
+
+def test_a_damaged_file_of_presets_is_said_and_costs_nothing_else(moe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pangu-presets.json").write_text('{"mine": {"temp')
+    view = Playground(moe, prompt="To be", mode="raw", text="To be", max_new_tokens=2)
+    content, _ = view.answer({"kind": "want"})
+    assert "pangu-presets.json" in content["error"]
+    assert "greedy" in content["presets"]
+    view.start()
+    assert len(view.wait(60).steps) > 0
+    assert (tmp_path / "pangu-presets.json").read_text() == '{"mine": {"temp'
+
+
+def test_a_text_stopped_before_its_first_token_leaves_the_branch_before_it_on_screen(moe):
+    view = Playground(moe, mode="raw", text="To be", max_new_tokens=3)
+    view.start()
+    before = view.wait(60)
+    view._begin(lambda: (view.stop(), view._generate("To be", "slow")))
+    view._thread.join(60)
+    assert view.generation == before
+    assert len(view._shown) == len(before.steps)

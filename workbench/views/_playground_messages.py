@@ -137,8 +137,12 @@ def generation_of(entry: Entry) -> Generation:
     GenerationError
         If its recipe is damaged.
     """
-    recipe = Recipe.from_dict(entry.recipe)
-    tokens = entry.tokens
+    recipe, tokens = Recipe.from_dict(entry.recipe), entry.tokens
+    needed = ("ids", "pieces", "texts", "logprobs", "entropy_bits", "spans")
+    if missing := [name for name in needed if name not in tokens]:
+        raise GenerationError(
+            f"this entry of the history has no {missing[0]}, so its text cannot be shown again."
+        )
     rows = zip(
         tokens["ids"],
         tokens["pieces"],

@@ -386,6 +386,8 @@ function render({ model, el, host, signal }) {
   root.append(element("div", "row run", go, halt, follow, status, used), note, spoken);
   function generate() {
     if (model.get("running")) return;
+    const active = document.activeElement; // what is being typed has told no change yet
+    if (root.contains(active) && active.matches("input, textarea")) active.dispatchEvent(new Event("change"));
     sendTyped();
     send("generate");
   }

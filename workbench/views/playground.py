@@ -402,12 +402,12 @@ class Playground(GeneratingView):
             "title": f"Playground: {pangu.name}",
             "about": messages.about(pangu),
             "missing": messages.missing(pangu, self.history),
-            "presets": self.presets.names(),
             "count": self._count(),
             "context": messages.context(pangu),
             "bias": self._bias(),
             "steps": list(self._shown),
             **self._tree(),
+            **self._preset_names(),
         }
 
     def _tree(self) -> dict[str, Any]:
@@ -469,6 +469,8 @@ class Playground(GeneratingView):
             news.flush(self._status)
             if generation.steps:
                 self._keep(generation, parent, at, news.seconds)
+            elif self.branches.current is not None:  # stopped before its first token
+                self._show_current()
         if generation.steps and not messages.is_remote(self.pangu):
             self._stream = stream
 
@@ -537,6 +539,13 @@ class Playground(GeneratingView):
     def _require_idle(self) -> None:
         if self.running:
             raise GenerationError("a generation is running; stop it first.")
+
+    def _preset_names(self) -> dict[str, Any]:
+        """The presets; only those built in where the user's file is damaged, and why."""
+        try:
+            return {"presets": self.presets.names()}
+        except WorkbenchError as error:
+            return {"presets": self.presets.built_in(), "error": self._error or str(error)}
 
     def _show_current(self) -> None:
         self._look_away()
@@ -660,20 +669,24 @@ class Playground(GeneratingView):
     def _look_inside(self) -> None:
         """Routing or attention of the generation on screen, at the selected token."""
         generation = self.branches.current.generation
-        if self.trace is None:
-            from workbench.capture import trace_generation
+        try:
+            if self.trace is None:
+                from workbench.capture import trace_generation
 
-            stream, self._stream = self._stream, None
-            if stream is not None:
-                self.trace = stream.trace()
-            else:
-                self.trace = trace_generation(self.pangu, generation, self._stop)
-        self._status.pop("doing", None)
+                stream, self._stream = self._stream, None
+                if stream is not None:
+                    self.trace = stream.trace()
+                else:
+                    self.trace = trace_generation(self.pangu, generation, self._stop)
+        finally:
+            self._status.pop("doing", None)
         place = generation.prompt_length + max(self.token, 0)
         if self.panel == "routing":
             from workbench.views.routing_view import RoutingView
 
             inside = RoutingView(self.trace, token=place if self.token >= 0 else -1)
+        elif self.panel != "attention":  # another one was opened meanwhile
+            return
         else:
             from workbench.views.attention_view import AttentionView
 
