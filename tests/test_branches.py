@@ -134,3 +134,12 @@ def test_a_branch_begins_with_the_shared_steps_and_another_token():
     for place, token in ((4, None), (3, 5), (-1, None)):
         with pytest.raises(GenerationError, match=f"step {place} is not there"):
             trunk.begun(place, token)
+
+
+def test_a_server_need_not_tell_the_prompt_of_a_branch():
+    tree = Branches()
+    tree.add(generation(5, 6, 7))
+    tree.add(generation(5, 9, prompt=()), 0, 1)
+    assert [branch.id for branch in tree.path(1)] == [0, 1]
+    with pytest.raises(GenerationError, match="no branch of it"):
+        tree.add(generation(4, 9, prompt=()), 0, 1)

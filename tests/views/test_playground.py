@@ -507,3 +507,12 @@ def test_a_text_stopped_before_its_first_token_leaves_the_branch_before_it_on_sc
     view._thread.join(60)
     assert view.generation == before
     assert len(view._shown) == len(before.steps)
+
+
+def test_a_stream_that_a_cell_left_unfinished_is_not_in_the_way(moe):
+    unfinished = moe.stream([1, 45, 99, 7], 6)
+    next(unfinished)
+    view = Playground(moe, mode="raw", text="To be", max_new_tokens=2)
+    view.start()
+    assert len(view.wait(60).steps) > 0
+    assert len(list(unfinished)) > 0  # and it can go on

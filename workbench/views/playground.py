@@ -189,6 +189,7 @@ class Playground(GeneratingView):
             If a generation is running.
         """
         self._error = ""
+        self._take_turn()
         self._begin(lambda: self._generate(self._asked(), self.thinking))
 
     def branch(self, place: int, instead: int | str | None = None) -> None:
@@ -224,6 +225,7 @@ class Playground(GeneratingView):
         else:
             begun = current.generation.begun(place, instead)
         self._error = ""
+        self._take_turn()
         asked, thinking = messages.asked(current.generation)
         self._begin(lambda: self._generate(asked, thinking, begun, current.id, place))
 
@@ -650,6 +652,12 @@ class Playground(GeneratingView):
             self.preset = ""
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        """Let a stream that a cell left unfinished wait; the cell's own thread is this one."""
+        self._require_idle()
+        if not messages.is_remote(self.pangu):
+            self.pangu.turn.ask()
 
     def _open_panel(self, _change: Any) -> None:
         """Make the widget that the panel shows; routing and attention read the text once."""
