@@ -115,10 +115,12 @@ def made_up_trace(seed: int = 0) -> Trace:
 def page_of(view: RoutingView) -> str:
     """The static page with the harness in place of its own start."""
     start = 'widget.render({ model, el: document.getElementById("view") });'
+    made = "const { model, listeners } = standIn("
+    kept = "const { model, listeners, answers } = ((values, answers) => ({ ...standIn(values, answers), answers }))("  # fmt: skip
     html = view.to_html()
-    if html.count(start) != 1:
+    if html.count(start) != 1 or html.count(made) != 1:
         raise RuntimeError("the static page does not start its widget as expected")
-    return html.replace(start, HARNESS)
+    return html.replace(made, kept).replace(start, HARNESS)
 
 
 def line(what: str, value: str, budget: str, good: bool | None = None) -> None:
