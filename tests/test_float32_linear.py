@@ -1,5 +1,7 @@
 """Multiplying in float32, piece by piece, gives what bitsandbytes and torch give."""
 
+import platform
+
 import bitsandbytes as bnb
 import pytest
 import torch
@@ -11,10 +13,13 @@ from workbench import float32_linear, load
 from workbench.float32_linear import (
     Float32Linear,
     Linear4bit,
+    Linear8bitLt,
     code_pairs,
+    cpu_multiplies_bfloat16,
     dequantized,
     plain_scales,
 )
+from workbench.quantization import quantize
 
 TOKENS = [1, 3, 40]
 
@@ -31,12 +36,14 @@ def test_dequantized_weights_are_those_of_bitsandbytes(quant_type, nested):
     assert torch.equal(ours.to(torch.bfloat16), dequantize_4bit(weight, state))
 
 
+@pytest.mark.parametrize("has_avx512", [True, False])
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
 def test_a_4_bit_module_in_pieces_computes_what_bitsandbytes_computes(
-    quant_type, has_bias, tokens, monkeypatch
+    quant_type, has_bias, tokens, has_avx512, monkeypatch
 ):
+    monkeypatch.setattr(float32_linear, "cpu_has_avx512", lambda: has_avx512)
     monkeypatch.setattr(float32_linear, "CHUNK", 64 * 320)  # 3 pieces of 64 rows, one of 8
     module = Linear4bit(
         320, 200, bias=has_bias, quant_type=quant_type, compute_dtype=torch.bfloat16
@@ -68,6 +75,41 @@ def test_a_bfloat16_module_in_pieces_computes_what_torch_computes(has_bias, toke
         ours = module(inputs)
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours.double(), exact, rtol=2**-8, atol=1e-2)
+
+
+@pytest.mark.parametrize("outlier", [False, True])
+@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_an_8_bit_module_in_pieces_computes_what_bitsandbytes_computes(
+    has_bias, tokens, outlier, monkeypatch
+):
+    monkeypatch.setattr(float32_linear, "CHUNK", 64 * 90)  # 3 pieces of 64 rows, one of 8
+    module = Linear8bitLt(90, 200, bias=has_bias, has_fp16_weights=False, threshold=6.0).eval()
+    quantize(module, drawn(200, 90), "cpu")
+    if has_bias:
+        module.bias.data = drawn(200)
+    inputs = drawn(1, tokens, 90)
+    if outlier:
+        inputs[..., 7] = 9
+    calls = []
+    monkeypatch.setattr(bnb, "matmul", lambda *_, **__: calls.append(1))
+    with torch.inference_mode():
+        monkeypatch.setattr(float32_linear, "cpu_has_avx512", lambda: False)
+        ours = module(inputs)
+        assert not calls
+        monkeypatch.undo()
+        theirs = bnb.nn.Linear8bitLt.forward(module, inputs)
+    assert ours.dtype == theirs.dtype
+    assert ours.shape == theirs.shape
+    torch.testing.assert_close(ours, theirs, rtol=2**-7, atol=1e-2)  # one bfloat16 step
+
+
+def test_what_imitates_bfloat16_is_not_taken_for_it(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
+    for has in (0, 1):
+        monkeypatch.setattr(bnb.functional, "has_avx512bf16", lambda has=has: has)
+        assert cpu_multiplies_bfloat16() is bool(has)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])

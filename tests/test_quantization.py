@@ -61,6 +61,17 @@ def test_a_quantized_module_computes_with_weights_close_to_the_stored_ones(
         assert 0 < error < bound
 
 
+def test_8_bit_weights_made_in_pieces_are_those_of_bitsandbytes(monkeypatch):
+    weight = torch.randn(200, 90, generator=torch.Generator().manual_seed(3)).to(torch.bfloat16)
+    weight[5] = 0
+    monkeypatch.setattr(quantization, "CHUNK", 64 * 90)  # 3 pieces of 64 rows, one of 8
+    module = bnb.nn.Linear8bitLt(90, 200, bias=False, has_fp16_weights=False)
+    quantization.quantize(module, weight, "cpu")
+    theirs = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False).to("cpu")
+    assert torch.equal(module.weight.CB, theirs.CB)
+    assert torch.equal(module.weight.SCB, theirs.SCB)
+
+
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_the_plan_foretells_the_receipt(bits, tiny_moe):
     pangu = load(tiny_moe, bits=bits, device="cpu")

@@ -18,7 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.checkpoint import Checkpoint
 from workbench.models.empty import empty_modules
-from workbench.quantization import KEPT, empty_int8
+from workbench.quantization import KEPT, empty_int8, set_int8
 from workbench.reading import read_tensor
 
 CHUNK = 1 << 20  # values that are dequantized at once: they stay in the processor's cache
@@ -240,6 +240,4 @@ def fill_int8(module: bnb.nn.Linear8bitLt, stored: StoredWeight, device: str) ->
     """
     weight = unpacked(stored.weight, module.out_features, module.in_features).to(device)
     scale = (stored.scale[:, 0].float() * 127).to(device)
-    module.weight = bnb.nn.Int8Params(
-        weight, requires_grad=False, has_fp16_weights=False, CB=weight, SCB=scale
-    )
+    set_int8(module, weight, scale)

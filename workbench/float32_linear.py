@@ -1,11 +1,14 @@
 """Linear modules that multiply in float32, piece by piece, where the fast ways are not to be had.
 
 Most laptops' processors have no instructions for bfloat16: there torch multiplies bfloat16 matrices
-four to ten times more slowly than float32 ones, and bitsandbytes takes 6 ns to dequantize one weight.
+three to ten times more slowly than float32 ones. Without AVX-512, bitsandbytes takes 6 ns to
+dequantize one 4-bit weight, and brings a whole 8-bit weight to float32 for every product.
 The products of bfloat16 numbers are exact in float32, so the results differ in the order of sums only.
 """
 
 from __future__ import annotations
+
+import platform
 
 import bitsandbytes as bnb
 import torch
@@ -17,11 +20,19 @@ from workbench.models.empty import empty_modules
 BLOCK = 64  # 4-bit weights that share a scale
 CHUNK = 1 << 19  # weights that are in float32 at once: they stay in the processor's cache
 FEW_TOKENS = 16  # for which bringing a weight to float32 takes longer than it saves
+FEW_INT8_TOKENS = 64  # for which the product takes less than bringing an 8-bit weight to float32
 
 
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices as fast as float32 ones, or faster."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(bnb.functional.has_avx512bf16())  # torch's own answer counts emulation too
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def cpu_has_avx512() -> bool:
+    """Whether bitsandbytes has fast ways to dequantize 4 bit and to multiply 8 bit on this CPU."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def fits_kernels(module: nn.Module) -> bool:
@@ -43,21 +54,58 @@ class Linear4bit(bnb.nn.Linear4bit):
             return super().forward(x)
         weight, scales = self.weight.data.view(torch.uint8).reshape(-1), plain_scales(state)
         table, columns = code_pairs(state), self.in_features
+        has_kernel = cpu_has_avx512() and fits_kernels(self)
         inputs = x.to(self.compute_dtype).float()
         outputs = x.new_empty(*x.shape[:-1], self.out_features)
         step = max(BLOCK, CHUNK // columns // BLOCK * BLOCK)  # rows: whole blocks, whole bytes
         for start in range(0, self.out_features, step):
             stop = min(start + step, self.out_features)
             first, last = start * columns, stop * columns
-            rows = dequantized(
-                weight[first // 2 : -(-last // 2)],
-                scales[first // BLOCK : -(-last // BLOCK)],
-                table,
-            )[: last - first].view(-1, columns)
-            rows = rows.to(self.compute_dtype).float()  # rounded as bitsandbytes rounds them
+            held = weight[first // 2 : -(-last // 2)]
+            scale = scales[first // BLOCK : -(-last // BLOCK)]
+            if has_kernel:
+                rows = torch.ops.bitsandbytes.dequantize_4bit(
+                    held,
+                    scale,
+                    BLOCK,
+                    state.quant_type,
+                    (stop - start, columns),
+                    self.compute_dtype,
+                )
+            else:
+                rows = dequantized(held, scale, table)[: last - first].view(-1, columns)
+                rows = rows.to(self.compute_dtype)  # rounded as bitsandbytes rounds them
             bias = None if self.bias is None else self.bias[start:stop].float()
-            outputs[..., start:stop] = nn.functional.linear(inputs, rows, bias)
+            outputs[..., start:stop] = nn.functional.linear(inputs, rows.float(), bias)
         return outputs
+
+
+class Linear8bitLt(bnb.nn.Linear8bitLt):
+    """bitsandbytes' LLM.int8() module; a few tokens go through it piece by piece where that is faster.
+
+    The numbers are bitsandbytes' own to the bit: a row of the weight needs no other.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        many = x.numel() > FEW_INT8_TOKENS * self.in_features
+        if many or self.training or x.device.type != "cpu" or cpu_has_avx512():
+            return super().forward(x)
+        if self.weight.CB is not None:
+            self.init_8bit_state()
+        inputs = x.reshape(-1, self.in_features)
+        weight, scales = self.state.CB, self.state.SCB
+        int8, factors, outliers = torch.ops.bitsandbytes.int8_vectorwise_quant(
+            inputs.to(torch.float16), self.state.threshold
+        )
+        outputs = x.new_empty(len(inputs), self.out_features)
+        step = max(1, CHUNK // self.in_features)
+        for start in range(0, self.out_features, step):
+            rows = slice(start, start + step)
+            bias = None if self.bias is None else self.bias[rows].to(x.dtype)
+            outputs[:, rows], _ = torch.ops.bitsandbytes.int8_mixed_scaled_mm(
+                inputs, int8, weight[rows], factors, scales[rows], outliers, bias
+            )
+        return outputs.view(*x.shape[:-1], self.out_features)
 
 
 class Float32Linear(nn.Linear):

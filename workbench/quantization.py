@@ -13,7 +13,14 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 
 from workbench.errors import CheckpointError, QuantizationError
-from workbench.float32_linear import BLOCK, Linear4bit, fits_kernels, plain_scales
+from workbench.float32_linear import (
+    BLOCK,
+    CHUNK,
+    Linear4bit,
+    Linear8bitLt,
+    fits_kernels,
+    plain_scales,
+)
 from workbench.models.empty import empty_modules
 
 # LLM.int8() would say at every call that it casts bf16 to fp16.
@@ -57,7 +64,7 @@ def replace_linears(
 
 def empty_int8(module: nn.Linear) -> nn.Module:
     """An LLM.int8() module of a linear module's sizes; to be called in `empty_modules`."""
-    return bnb.nn.Linear8bitLt(
+    return Linear8bitLt(
         module.in_features,
         module.out_features,
         module.bias is not None,
@@ -92,8 +99,22 @@ def quantize(module: nn.Module, weight: torch.Tensor, device: str) -> None:
         module.weight = parameter.to(device)
         module.quant_state = module.weight.quant_state
     else:
-        parameter = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
-        module.weight = parameter.to(device)
+        held = torch.empty(weight.shape, dtype=torch.int8, device=device)
+        scale = torch.empty(len(weight), device=device)
+        step = max(1, CHUNK // weight.shape[1])  # a row needs no other; pieces stay in the cache
+        for start in range(0, len(weight), step):
+            rows = slice(start, start + step)
+            held[rows], scale[rows], _ = bnb.functional.int8_vectorwise_quant(
+                weight[rows].to(device, torch.float16)
+            )
+        set_int8(module, held, scale)
+
+
+def set_int8(module: bnb.nn.Linear8bitLt, weight: torch.Tensor, scale: torch.Tensor) -> None:
+    """Give an LLM.int8() module its whole numbers, int8 [out, in], and float32 scales, [out]."""
+    module.weight = bnb.nn.Int8Params(
+        weight, requires_grad=False, has_fp16_weights=False, CB=weight, SCB=scale
+    )
 
 
 def restore(module: nn.Module, name: str, parts: Mapping[str, torch.Tensor], device: str) -> None:
@@ -121,9 +142,7 @@ def restore(module: nn.Module, name: str, parts: Mapping[str, torch.Tensor], dev
             expected_scales = -(-count // state.blocksize)
         else:
             weight, scale = weight.to(device), parts["SCB"].to(device)
-            module.weight = bnb.nn.Int8Params(
-                weight, requires_grad=False, has_fp16_weights=False, CB=weight, SCB=scale
-            )
+            set_int8(module, weight, scale)
             shape, scales, expected_scales = tuple(weight.shape), scale.numel(), module.out_features
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise CheckpointError(
