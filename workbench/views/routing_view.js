@@ -141,6 +141,7 @@ const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const luminance = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255;
 const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
+const pixel = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r; // of an ImageData seen as Uint32Array
 const onTop = (rgb) => (luminance(rgb) > 0.5 ? "#000" : "#fff");
 
 /** A test of pieces, or null for a pattern that is none. */
@@ -531,7 +532,7 @@ function render({ model, el }) {
     const brand = getComputedStyle(mark).color;
     mark.remove();
     const steps = Array.from({ length: 256 }, (_, n) => ramp(n / 255));
-    theme = { ink: css(ink), paper: css(paper), rgb: paper, ramp, mark: brand, steps: steps.map(css), inks: steps.map(onTop) };
+    theme = { ink: css(ink), paper: css(paper), rgb: paper, ramp, mark: brand, pixels: steps.map(pixel), inks: steps.map(onTop) };
   }
   function pen(canvas, width, height) {
     const ratio = window.devicePixelRatio || 1;
@@ -715,28 +716,35 @@ function render({ model, el }) {
       context.fillStyle = theme.ink;
       if (layer % every === 0) context.fillText(`layer ${layer}`, grid.left - 6, top + grid.row / 2);
     }
-    cells(context, () => {
-      for (let layer = 0; layer < data.layers; layer++)
-        for (let expert = 0; expert < data.experts; expert++) cellOf(context, expertLeft(expert), grid.top + layer * grid.row, grid.row, share(layer, expert), beyond[layer * data.experts + expert]);
-    });
+    drawCells(context, grid.top, grid.row, data.layers, share, isBeyond);
     legendOf(context, height - 26);
     loadNote.textContent = `Share of the ${kept} tokens that use the expert. ${others() ? `Hatched: not beyond a random choice of ${kept} of all ${data.count} tokens (exact hypergeometric` : `Hatched: ${band[0]} to ${band[1]} uses, which uniform routing of ${kept} tokens gives as well (exact binomial`}, 95 % for all ${counts.length} cells together). ${data.grouped ? "A group's experts add up to 100 % by construction. " : ""}Tokens of one text are not independent: a mark is a hint.`;
   }
-  let hatched = null; // cells not beyond chance, by the colour of their hatching
-  function cellOf(context, x, y, row, value, marked) {
-    const step = Math.round(limit(value / loadTop, 0, 1) * 255), width = grid.cell - (grid.cell > 5 ? 1 : 0);
-    context.fillStyle = theme.steps[step];
-    context.fillRect(x, y, width, row - 1);
-    if (!marked) hatched[theme.inks[step]].rect(x, y, width, row - 1);
-  }
-  /** Draw cells, then the hatching of all of them at once. */
-  function cells(context, draw) {
-    hatched = { "#000": new Path2D(), "#fff": new Path2D() };
-    draw();
+  /** Rows of cells, an expert each; hatched where they are not beyond chance, as one picture: cells one by one take four times as long. */
+  function drawCells(context, top, height, rows, shareOf, marked) {
+    const image = new ImageData(data.experts, rows), pixels = new Uint32Array(image.data.buffer);
+    const hatched = { "#000": new Path2D(), "#fff": new Path2D() }; // by the colour of the hatching
+    for (let row = 0; row < rows; row++) {
+      let ink = null, start = 0; // of a run that is hatched alike
+      const end = (expert) => { if (ink) hatched[ink].rect(expertLeft(start), top + row * height, expertLeft(expert - 1) + grid.cell - expertLeft(start), height); };
+      for (let expert = 0; expert < data.experts; expert++) {
+        const step = Math.round(limit(shareOf(row, expert) / loadTop, 0, 1) * 255), next = marked(row, expert) ? null : theme.inks[step];
+        pixels[row * data.experts + expert] = theme.pixels[step];
+        if (next !== ink || expert % data.size === 0) { end(expert); [ink, start] = [next, expert]; }
+      }
+      end(data.experts);
+    }
+    const buffer = new OffscreenCanvas(data.experts, rows);
+    buffer.getContext("2d").putImageData(image, 0, 0);
+    context.imageSmoothingEnabled = false;
+    for (let first = 0; first < data.experts; first += data.size) context.drawImage(buffer, first, 0, data.size, rows, expertLeft(first), top, data.size * grid.cell, rows * height);
     for (const [ink, path] of Object.entries(hatched)) {
       context.fillStyle = hatching[ink];
       context.fill(path);
     }
+    context.fillStyle = theme.paper;
+    for (let row = 1; row <= rows; row++) context.fillRect(grid.left, top + row * height - 1, expertLeft(data.experts) - grid.left, 1);
+    if (grid.cell > 5) for (let expert = 0; expert < data.experts; expert++) context.fillRect(expertLeft(expert) + grid.cell - 1, top, 1, rows * height);
   }
   function legendOf(context, y) {
     const wide = Math.min(200, 10 * grid.cell + 120);
@@ -764,7 +772,7 @@ function render({ model, el }) {
     for (const [number, { label, count, tokens, low, high }] of byDomain(layer, data.experts).entries()) {
       context.fillStyle = theme.ink;
       context.fillText(label.length > 13 ? `${label.slice(0, 12)}…` : label, grid.left - 6, top + number * 18 + 9);
-      cells(context, () => { for (let expert = 0; expert < data.experts; expert++) cellOf(context, expertLeft(expert), top + number * 18, 18, count[expert] / Math.max(1, tokens), count[expert] < low || count[expert] > high); });
+      drawCells(context, top + number * 18, 18, 1, (_, expert) => count[expert] / Math.max(1, tokens), (_, expert) => count[expert] < low || count[expert] > high);
     }
   }
   /** Every domain's uses of a layer's experts, whatever the domain filter says. */
@@ -803,7 +811,7 @@ function render({ model, el }) {
     return users;
   }
   const byWeight = (users) => (Number.isFinite(users[0]?.weight) ? [...users].sort((a, b) => b.weight - a.weight || a.token - b.token) : users);
-  let cardShown = "";
+  let cardShown = "", cardDue = false;
   function showExpert(layer, expert) {
     const first = expert < 0; // nothing is pointed at or kept: the most preferred
     if (first && busy) return schedule("hover");
@@ -929,9 +937,8 @@ function render({ model, el }) {
     if (!count) return;
     const solid = new Uint32Array(data.experts), pale = new Uint32Array(data.experts);
     for (let expert = 0; expert < data.experts; expert++) {
-      const [r, g, b] = data.palette[expert], mix = (value, c) => Math.round(0.15 * value + 0.85 * theme.rgb[c]);
-      solid[expert] = (255 << 24) | (b << 16) | (g << 8) | r;
-      pale[expert] = (255 << 24) | (mix(b, 2) << 16) | (mix(g, 1) << 8) | mix(r, 0);
+      solid[expert] = pixel(data.palette[expert]);
+      pale[expert] = pixel(data.palette[expert].map((value, c) => Math.round(0.15 * value + 0.85 * theme.rgb[c])));
     }
     const image = new ImageData(count, rows), pixels = new Uint32Array(image.data.buffer);
     for (let column = 0; column < count; column++) {
@@ -1012,8 +1019,12 @@ function render({ model, el }) {
       if (node.near !== (which === hover?.token)) node.classList.toggle("hover", (node.near = which === hover?.token));
       if (node.fixed !== (which === fixed)) node.setAttribute("aria-selected", String((node.fixed = which === fixed)));
     }
-    showToken(token, layer, expert);
-    showExpert(layer, expert);
+    // While the pointer moves, the router and the card are drawn in turn, one a frame.
+    const before = routerShown, turn = hover && cardDue;
+    if (!turn) showToken(token, layer, expert);
+    cardDue = Boolean(hover) && before !== routerShown;
+    if (!cardDue) showExpert(layer, expert);
+    if (turn || cardDue) schedule("hover");
     const used = expert >= 0 ? ` · expert ${expert} (group ${data.group(expert)}): ${counts[layer * data.experts + expert]} of ${kept} tokens, ${percent(share(layer, expert))}; ${others() ? `of the others ${percent(sharedByOthers(layer, expert))}` : `uniform routing ${percent(chance())}`}: ${isBeyond(layer, expert) ? "beyond chance" : "not beyond chance"}` : "";
     readout.textContent = `${token >= 0 ? `${data.documents.length > 1 ? `${data.label(token)}, ` : ""}token ${data.within(token)} ${quoted(data.pieces[token])} · ` : ""}layer ${layer}${used}`;
   }
