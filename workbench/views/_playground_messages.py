@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from workbench.branches import Branch, Branches
 from workbench.errors import GenerationError
 from workbench.history import Entry, History, as_text
 from workbench.recipe import Recipe
-from workbench.steps import Alternative, Generation, Step
+from workbench.steps import Generation
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
@@ -127,57 +126,6 @@ def exported(kept: History, form: str) -> dict[str, Any]:
         path = Path(folder) / name
         kept.to_jsonl(path)
         return {"kind": "file", "name": name, "content": path.read_text(encoding="utf-8")}
-
-
-def generation_of(entry: Entry) -> Generation:
-    """The generation that an entry of the history keeps, without what it does not keep.
-
-    Raises
-    ------
-    GenerationError
-        If its recipe is damaged.
-    """
-    recipe, tokens = Recipe.from_dict(entry.recipe), entry.tokens
-    needed = ("ids", "pieces", "texts", "logprobs", "entropy_bits", "spans")
-    if missing := [name for name in needed if name not in tokens]:
-        raise GenerationError(
-            f"this entry of the history has no {missing[0]}, so its text cannot be shown again."
-        )
-    rows = zip(
-        tokens["ids"],
-        tokens["pieces"],
-        tokens["texts"],
-        tokens["logprobs"],
-        tokens["entropy_bits"],
-        tokens["spans"],
-        tokens.get("alternatives") or [()] * len(tokens["ids"]),
-        strict=True,
-    )
-    steps = tuple(
-        Step(
-            token_id=token,
-            piece=piece,
-            text=text,
-            logprob=math.nan if logprob is None else logprob,
-            alternatives=tuple(
-                Alternative(i, p, math.nan if lp is None else lp, True, math.nan)
-                for i, p, lp in others
-            ),
-            span=span,
-            drawn_logprob=math.nan,
-            entropy_bits=math.nan if entropy is None else entropy,
-        )
-        for token, piece, text, logprob, entropy, span, others in rows
-    )
-    said = "".join(step.text for step in steps)
-    return Generation(
-        token_ids=(*recipe.prompt_ids, *tokens["ids"]),
-        prompt_length=len(recipe.prompt_ids),
-        steps=steps,
-        finish_reason=entry.finish_reason,
-        tail=entry.text.removeprefix(said) if entry.text.startswith(said) else "",
-        recipe=recipe,
-    )
 
 
 def asked(generation: Generation) -> tuple[Any, str]:

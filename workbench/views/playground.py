@@ -276,7 +276,7 @@ class Playground(GeneratingView):
         if self.history is None:
             raise GenerationError("this playground keeps no history.")
         entry = self.history[entry_id]
-        generation = messages.generation_of(entry)
+        generation = entry.generation()
         with self.hold_trait_notifications():
             for name, value in messages.settings_of(generation.recipe).items():
                 setattr(self, name, value)
