@@ -401,15 +401,15 @@ def test_columns_stream_and_what_differs_is_marked(compared):
     assert compared.evaluate("sent.map((m) => m.kind)") == ["generate"]
     assert compared.evaluate("model.get('prompt')") == "What is 3 + 3?"
     compared.evaluate("model.set('running', true)")
-    for column, pieces in enumerate([["a", "b", "c"], ["a", "x", "c"]]):
+    for label, pieces in {"one": ["a", "b", "c"], "two": ["a", "x", "c"]}.items():
         steps = [step(piece, ord(piece)) for piece in pieces]
-        tell(compared, {"kind": "steps", "column": column, "from": 0, "steps": steps, "status": {}})
+        tell(compared, {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {}})
     assert compared.locator(".column").nth(1).locator(".token.parts").text_content() == "x"
     assert compared.get_by_label("temperature of one").is_disabled()
     compared.keyboard.press("Escape")
     assert compared.evaluate("sent.at(-1)") == {"kind": "stop"}
     compared.evaluate("model.set('running', false)")
-    tell(compared, {"kind": "marks", "error": "", "differences": [[], [1]]})
+    tell(compared, {"kind": "marks", "error": "", "differences": {"one": [], "two": [1]}})
     assert compared.locator(".token.other").all_text_contents() == ["x"]
     assert "differs from token 1 on" in compared.locator(".column").nth(1).text_content()
     compared.get_by_role("button", name="compare the others with two").click()
@@ -434,9 +434,41 @@ def test_columns_are_added_set_named_and_removed(compared):
     assert labels == ["two", "<b>hot</b>"]
 
 
+def test_a_column_keeps_its_text_wherever_it_stands(compared):
+    for label in ("one", "two"):
+        steps = [step(f"of {label}")]
+        message = {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {"reason": label}}  # fmt: skip
+        tell(compared, message)
+    compared.get_by_role("button", name="add a column").click()
+    compared.get_by_role("button", name="remove one").click()
+    said = compared.locator(".said").all_text_contents()
+    assert said == ["of two", ""]
+    assert "two" in compared.locator(".column").nth(0).text_content()
+    compared.evaluate("model.set('columns', [...model.get('columns')].reverse())")
+    assert compared.locator(".said").all_text_contents() == ["", "of two"]
+    tell(compared, {"kind": "steps", "label": "one", "from": 5, "steps": steps, "status": {}})
+    assert compared.evaluate("sent") == []  # it is gone; nothing was missed
+
+
+def test_a_click_after_an_edit_is_not_lost_and_what_cannot_be_is_put_back(compared):
+    first, second = (compared.get_by_label(f"temperature of {name}") for name in ("one", "two"))
+    first.fill("1.25")
+    second.click()
+    compared.keyboard.press("Control+a")
+    compared.keyboard.type("0.5")
+    compared.keyboard.press("Tab")
+    columns = compared.evaluate("model.get('columns')")
+    assert [column["temperature"] for column in columns] == [1.25, 0.5]
+    first.fill("")
+    seed = compared.get_by_label("seed")
+    seed.fill("")
+    seed.press("Tab")
+    assert (first.input_value(), seed.input_value()) == ("1.25", "0")
+
+
 def test_hostile_text_is_shown_in_columns_too(compared):
     steps = [step(piece, number) for number, piece in enumerate(HOSTILE[:6])]
-    tell(compared, {"kind": "steps", "column": 0, "from": 0, "steps": steps, "status": {}})
+    tell(compared, {"kind": "steps", "label": "one", "from": 0, "steps": steps, "status": {}})
     assert compared.locator(".token").all_text_contents() == HOSTILE[:6]
     assert compared.evaluate("window.hurt") is None
     assert json.loads(compared.evaluate("JSON.stringify(sent)")) == []
