@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.branches import Branch, Branches
 from workbench.errors import GenerationError
+from workbench.fingerprint import versions
 from workbench.history import Entry, History, as_text
 from workbench.recipe import Recipe
+from workbench.server_tokens import SPECIAL
 from workbench.steps import Generation
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ SHOWN = 200  # entries of the history, the newest
 OWN_TEXT = (
     "The tokens of a text of your own are not known here: the server does not send its tokenizer."
 )
+ASKED_WITH_IDS = "this was asked with token ids, which the playground's text cannot hold; pangu.generate takes them."
 NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
 
 
@@ -138,6 +141,57 @@ def asked(generation: Generation) -> tuple[Any, str]:
     ), recipe.thinking
 
 
+def written(generation: Generation, pangu: Pangu) -> str:
+    """The answer as raw text, in which special tokens stand by name."""
+    special = () if is_remote(pangu) else pangu.tokenizer.special_tokens.values()
+    named = [
+        step.piece if step.token_id in special or (is_remote(pangu) and SPECIAL.fullmatch(step.piece)) else ""
+        for step in generation.steps
+    ]  # fmt: skip
+    texts = (step.text + name for step, name in zip(generation.steps, named, strict=True))
+    return "".join(texts) + generation.tail
+
+
+def made_elsewhere(recipe: Recipe | None, pangu: Pangu) -> str:
+    """In what a text was made with something else than this model, in a sentence; "" if in nothing."""
+    if recipe is None:
+        return ""
+    if is_remote(pangu):
+        here, made = (pangu.name, pangu.url), (recipe.checkpoint, recipe.device)
+        others = [f"{made[0]} on {made[1]}"] if here != made else []
+    else:
+        others = _differences(recipe, pangu)
+    if not others:
+        return ""
+    return (
+        f"This text was made with {', '.join(others)}: from the same prompt and settings another one "
+        "may come here."
+    )
+
+
+def require_same_tokens(generation: Generation, pangu: Pangu) -> None:
+    """Refuse to go on with tokens that mean something else to this model.
+
+    Raises
+    ------
+    GenerationError
+        If another tokenizer or chat template made them, or a server's own names stand for them.
+    """
+    question, thinking = asked(generation)
+    ids = [step.token_id for step in generation.steps]
+    known = all(0 <= token < pangu.config.vocab_size for token in ids)
+    if (
+        not known
+        or pangu.tokenizer.pieces(ids) != [step.piece for step in generation.steps]
+        or tuple(pangu.encode(question, thinking))
+        != generation.token_ids[: generation.prompt_length]
+    ):
+        raise GenerationError(
+            f"the tokens of this text are those of {generation.recipe.checkpoint}, and "
+            f"{pangu.name} has others; generate it again with this model, or open it with that one."
+        )
+
+
 def asked_settings(recipe: Recipe | None) -> dict[str, Any]:
     """The playground's traits that say what was asked; none where its text cannot hold it."""
     if recipe is None or not recipe.prompt:
@@ -163,16 +217,35 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     """
     spoken = asked_settings(recipe)
     if not spoken:
-        raise GenerationError(
-            "this was asked with token ids, which the playground's text cannot hold; "
-            "pangu.generate takes them."
-        )
+        raise GenerationError(ASKED_WITH_IDS)
     return {
         **recipe.sampling.as_dict(),
         "max_new_tokens": recipe.max_new_tokens,
         "stop_strings": list(recipe.stop_strings),
         **spoken,
     }
+
+
+def _differences(recipe: Recipe, pangu: Pangu) -> list[str]:
+    """What the recipe names and is otherwise here: weights, bits, device, versions."""
+    if recipe.bits == 0:
+        return [f"{recipe.checkpoint} on {recipe.device}"]
+    found = []
+    if recipe.fingerprint != pangu.fingerprint:
+        found.append(
+            recipe.checkpoint
+            if recipe.checkpoint != pangu.name
+            else f"other weights that were called {recipe.checkpoint} too"
+        )
+    if recipe.bits != pangu.bits:
+        found.append(f"{recipe.bits} bit")
+    elif recipe.bits == 4 and recipe.quant_type != pangu.quant_type:
+        found.append(recipe.quant_type)
+    if recipe.device != pangu.plan.device:
+        found.append(f"the device {recipe.device}")
+    now = versions()
+    made = {name: version for name, version in recipe.versions.items() if name != "python"}
+    return found + [f"{name} {other}" for name, other in made.items() if now.get(name) != other]
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

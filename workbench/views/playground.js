@@ -31,7 +31,7 @@
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
  * {kind: "restore", entry}; {kind: "export", format}.
  * Messages from Python: {kind: "state", title, missing, presets, count, context, bias, steps} and
- * with what {kind: "tree", nodes, current, undo, redo, status, error} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
+ * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
  * {kind: "count", count}; {kind: "bias", bias: [[id, piece, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, file, note}; {kind: "file", name, content};
@@ -446,6 +446,7 @@ function render({ model, el, host, signal }) {
   function drawLegend() {
     const name = model.get("colour");
     colour.value = name;
+    for (const option of colour.options) [option.disabled, option.title] = [Boolean(state.missing[option.value]), state.missing[option.value] || ""];
     legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))), ...(steps.some((step) => step.given) ? [element("span", "given", "chosen by you")] : []));
   }
   function recolour() {
@@ -530,8 +531,7 @@ function render({ model, el, host, signal }) {
       pick.disabled = busy || chosen || Boolean(cannot);
       pick.title = cannot || (chosen ? "this is the token that came" : "branch: go on from here with this token");
       const bar = element("span", "bar", element("i"), element("b"));
-      bar.children[0].style.width = `${100 * Math.exp(logprob)}%`;
-      bar.children[1].style.width = `${drawn === null ? 0 : 100 * Math.exp(drawn)}%`;
+      [logprob, drawn].forEach((value, n) => { bar.children[n].style.width = `${value === null ? 0 : 100 * Math.exp(value)}%`; });
       const row = element("tr", chosen ? "chosen" : kept ? "" : "cut", element("td", "", pick), element("td", "", percent(logprob)), element("td", "", state.missing.drawn ? "–" : kept ? percent(drawn) : "cut"), element("td", "", bar), element("td", "", chosen ? "chosen" : ""));
       body.append(row);
     }
@@ -670,7 +670,8 @@ function render({ model, el, host, signal }) {
     if (inside !== shown || !inside) {
       drawing?.abort();
       shown = inside;
-      if (inside || ["", "routing", "attention", "compare"].includes(wanted)) holder.replaceChildren();
+      const waits = ["routing", "attention"].includes(wanted) && !inside && model.get("running");
+      if (!["python", "history"].includes(wanted)) holder.replaceChildren(...(waits ? [element("p", "soft", `${LABELS[wanted]} opens as soon as the model has finished.`)] : []));
       if (inside && host) drawInside(inside);
     }
   }
@@ -737,7 +738,7 @@ function render({ model, el, host, signal }) {
       drawStatus();
       drawTree();
       drawPanels();
-      say(state.error, true);
+      say(state.error || state.made, state.error);
       spoken.textContent = state.error || state.status.reason || "ended";
       drawOpen();
     } else if (kind === "status") { state.status = message.status; drawStatus(); }
@@ -749,7 +750,7 @@ function render({ model, el, host, signal }) {
   function drawAll() {
     drawAsk();
     drawTail();
-    say(state.error, true);
+    say(state.error || state.made, state.error);
     for (const refresh of Object.values(refreshers)) refresh();
     drawBias();
     drawStatus();

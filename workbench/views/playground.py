@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLING = ("temperature", "top_p", "top_k", "seed", "min_p", "repetition_penalty", "logit_bias")
 RECORD_BYTES = 2**29  # of queries and keys, for routing and attention of what is on screen
+INSIDE = ("routing", "attention")  # panels that show what happened inside
 CONVERSATION = ("system", "turns", "prompt", "thinking", "mode")
 
 
@@ -224,6 +225,9 @@ class Playground(GeneratingView):
             begun = (*current.generation.begun(place), *given)
         else:
             begun = current.generation.begun(place, instead)
+        if self._made_elsewhere() and not messages.is_remote(self.pangu):
+            messages.require_same_tokens(current.generation, self.pangu)
+            begun = [step if isinstance(step, int) else step.token_id for step in begun]
         self._error = ""
         self._take_turn()
         asked, thinking = messages.asked(current.generation)
@@ -241,28 +245,36 @@ class Playground(GeneratingView):
     def undo(self) -> None:
         """Take back the last change to the branches."""
         self._require_idle()
-        self.branches.undo()
-        self._show_current()
+        self._change(self.branches.undo)
 
     def redo(self) -> None:
         """Do again what was undone."""
         self._require_idle()
-        self.branches.redo()
-        self._show_current()
+        self._change(self.branches.redo)
 
     def follow_up(self) -> None:
-        """Make the answer on screen a part of the conversation (or of the raw text), to go on."""
+        """Make the answer on screen a part of what was asked for it, to go on from there.
+
+        A conversation gets the answer as a turn; a next question that stands in `prompt` already
+        stays there. Raw text gets all tokens of the answer, special ones by name.
+        """
         generation = self.generation
         if generation is None:
             raise GenerationError("there is no answer to go on from; generate one first.")
-        if self.mode == "raw":
-            self.text = self.text + generation.text
-            return
-        asked = [{"role": "user", "content": self.prompt}] if self.prompt.strip() else []
-        answer = {"role": "assistant", "content": generation.answer}
+        asked = messages.asked_settings(generation.recipe)
+        if not asked:
+            raise GenerationError(messages.ASKED_WITH_IDS)
+        if asked["mode"] == "raw":
+            asked["text"] += messages.written(generation, self.pangu)
+        else:
+            question = asked["prompt"]
+            said = [{"role": "user", "content": question}] if question.strip() else []
+            answer = {"role": "assistant", "content": generation.answer}
+            asked["turns"] = [*asked["turns"], *said, answer]
+            asked["prompt"] = "" if self.prompt == question else self.prompt
         with self.hold_trait_notifications():
-            self.turns = [*self.turns, *asked, answer]
-            self.prompt = ""
+            for name, value in asked.items():
+                setattr(self, name, value)
 
     def restore(self, entry_id: str) -> None:
         """Bring prompt, settings and text of a generation of the history back on screen.
@@ -314,6 +326,12 @@ class Playground(GeneratingView):
         """
         super().wait(timeout)
         return None if self._error else self.generation
+
+    def close(self) -> None:
+        """Stop, wait for the end, close what is open inside, and give back what was held."""
+        super().close()
+        if self.inside is not None:
+            self.inside.close()
 
     def table(self) -> pd.DataFrame:
         """One row per token on screen: what came, how probable it was, what else could have come."""
@@ -367,11 +385,9 @@ class Playground(GeneratingView):
         elif kind == "show":
             self.show(int(question["node"]))
         elif kind == "rename":
-            self.branches.rename(int(question["node"]), question["name"])
-            self._show_current()
+            self._change(self.branches.rename, int(question["node"]), question["name"])
         elif kind == "remove":
-            self.branches.remove(int(question["node"]))
-            self._show_current()
+            self._change(self.branches.remove, int(question["node"]))
         elif kind == "undo":
             self.undo()
         elif kind == "redo":
@@ -421,7 +437,12 @@ class Playground(GeneratingView):
             "redo": self.branches.can_redo,
             "status": self._status,
             "error": self._error,
+            "made": self._made_elsewhere(),
         }
+
+    def _made_elsewhere(self) -> str:
+        current = self.branches.current
+        return "" if current is None else messages.made_elsewhere(current.recipe, self.pangu)
 
     # -- generating -----------------------------------------------------------------------------
 
@@ -434,6 +455,7 @@ class Playground(GeneratingView):
         at: int = 0,
     ) -> None:
         """In the thread: stream a generation to the page and put it into tree and history."""
+        settings = self._recorded()
         stream = self.pangu.stream(
             asked,
             self.max_new_tokens,
@@ -443,7 +465,7 @@ class Playground(GeneratingView):
             stop_strings=tuple(self.stop_strings),
             begun=begun,
             prefixes=self._caches(),
-            **self._recorded(),
+            **settings,
         )
         self._look_away()
         self._shown = self._shown[:at] if parent is not None else []
@@ -473,8 +495,10 @@ class Playground(GeneratingView):
                 self._keep(generation, parent, at, news.seconds)
             elif self.branches.current is not None:  # stopped before its first token
                 self._show_current()
-        if generation.steps and not messages.is_remote(self.pangu):
+        if generation.steps and settings.get("record"):
             self._stream = stream
+        if self.panel in INSIDE and (self._stream is not None or not self._stop.is_set()):
+            self._look_inside()  # it was clicked meanwhile
 
     def _give(self, news: News, steps: Sequence[Step]) -> None:
         given = [step_message(step, given=True) for step in steps]
@@ -529,6 +553,8 @@ class Playground(GeneratingView):
         self._error = text
 
     def _ended(self) -> None:
+        if self.panel in INSIDE and self.inside is None:  # there is nothing to show
+            self.panel = ""
         self.send({"kind": "tree", **self._tree()})
 
     def _release(self) -> None:
@@ -549,6 +575,16 @@ class Playground(GeneratingView):
         except WorkbenchError as error:
             return {"presets": self.presets.built_in(), "error": self._error or str(error)}
 
+    def _change(self, change: Callable[..., Any], *arguments: Any) -> None:
+        """Change the branches; what is on screen and open stays so if it is still the current one."""
+        before = self.branches.current
+        change(*arguments)
+        now = self.branches.current
+        if before is not None and now is not None and before.generation is now.generation:
+            self.send({"kind": "tree", **self._tree()})
+        else:
+            self._show_current()
+
     def _show_current(self) -> None:
         self._look_away()
         self._error = ""
@@ -556,10 +592,9 @@ class Playground(GeneratingView):
         self._shown, self._status = [], {}
         if current is not None:
             steps = current.generation.steps
-            self._shown = [
-                step_message(step, given=current.parent is not None and place == current.at)
-                for place, step in enumerate(steps)
-            ]
+            leaves = current.parent is not None and current.recipe is not None
+            given = range(current.at, len(current.recipe.begun)) if leaves else ()
+            self._shown = [step_message(step, place in given) for place, step in enumerate(steps)]
             self._status = self._statuses.get(
                 current.id,
                 {
@@ -666,7 +701,7 @@ class Playground(GeneratingView):
         self.inside = None
         if self.panel == "compare":
             self.inside = self.compare()
-        elif self.panel in ("routing", "attention") and self.generation is not None:
+        elif self.panel in INSIDE and self.generation is not None:
             if self.trace is not None:
                 self._look_inside()
             elif not self.running:
@@ -681,6 +716,8 @@ class Playground(GeneratingView):
             if self.trace is None:
                 from workbench.capture import trace_generation
 
+                if self._made_elsewhere():
+                    messages.require_same_tokens(generation, self.pangu)
                 stream, self._stream = self._stream, None
                 if stream is not None:
                     self.trace = stream.trace()
@@ -709,12 +746,12 @@ class Playground(GeneratingView):
             self.token = place
 
     def _select_inside(self, _change: Any) -> None:
-        if self.token >= 0 and self.panel in ("routing", "attention") and self.inside is not None:
+        if self.token >= 0 and self.panel in INSIDE and self.inside is not None:
             self.inside.token = self.branches.current.generation.prompt_length + self.token
 
     def _look_away(self) -> None:
         """Drop recording, trace and widget of what was on screen."""
         self.trace = self._stream = None
         self.token = -1
-        if self.panel in ("routing", "attention"):
+        if self.panel in INSIDE:
             self.panel = ""
