@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.fake_server import fake_server
+from workbench import connect
 from workbench.views import ComparisonView, Playground
 
 HOSTILE = [
@@ -358,6 +360,34 @@ def test_what_cannot_be_had_is_disabled_and_says_why(dense, watched, tmp_path, m
     assert page.get_by_role("button", name="History").is_disabled()
     assert "dense model without experts" in page.locator(".panels").text_content()
     assert "keeps no history" in page.locator(".panels").text_content()
+
+
+def test_what_a_server_does_not_tell_has_no_bar_and_no_colour(watched, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with fake_server() as server:
+        remote = Playground(connect(server.url), "Hi", history=None)
+        page = watched.open(page_of(remote), tmp_path)
+    assert page.get_by_label("colour", exact=True).locator("option").evaluate_all(
+        "(options) => options.filter((option) => option.disabled).map((option) => option.value)"
+    ) == ["entropy"]
+    unknown = [[7, "one", None, None, True], [8, "two", None, None, True]]
+    stream(page, [step("one", 7, logprob=None, entropy=None, others=unknown)])
+    page.locator(".token").click()
+    widths = "(bars) => bars.map((bar) => bar.getBoundingClientRect().width)"
+    assert page.locator(".popover .bar > *").evaluate_all(widths) == [0, 0, 0, 0]
+
+
+def test_what_comes_later_and_where_a_text_is_from_is_said(play):
+    stream(play, [step("one")])
+    play.evaluate("model.set('running', true)")
+    play.get_by_role("button", name="Routing").click()
+    assert "opens as soon as" in play.locator(".panel").text_content()
+    end(play, made="This text was made with another model.")
+    assert play.get_by_role("alert").text_content() == "This text was made with another model."
+    assert play.locator(".note.bad").count() == 0
+    end(play, made="", error="")
+    assert play.get_by_role("alert").count() == 0
 
 
 @pytest.mark.parametrize("width", [900, 450, 380])  # 450: 900 pixels at 200 %
