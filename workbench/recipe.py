@@ -32,8 +32,9 @@ class Recipe:
     sampling : Sampling
     max_new_tokens : int
     stop_strings : tuple of str
-    begun : tuple of int
-        Tokens of the answer that were given and not drawn.
+    begun : tuple of int, or of str
+        Tokens of the answer that were given and not drawn; of a model on a server their pieces,
+        because what an id stands for is known there alone.
     versions : dict of str to str
         workbench, torch, transformers, bitsandbytes, numpy, python, processor.
     """
@@ -49,7 +50,7 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int = 128
     stop_strings: tuple[str, ...] = ()
-    begun: tuple[int, ...] = ()
+    begun: tuple[int | str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
