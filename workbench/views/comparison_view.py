@@ -15,6 +15,7 @@ from workbench.errors import GenerationError
 from workbench.sampling import Sampling
 from workbench.turn import held
 from workbench.views._generating import PAUSE, GeneratingView, News, reason, step_message
+from workbench.views._print import fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
@@ -159,8 +160,8 @@ class ComparisonView(GeneratingView):
             text = f"{column['label']}\n\n{generation.text if generation else ''}"
             axes = figure.add_subplot(1, count, place + 1)
             axes.axis("off")
-            axes.text(0, 1, text.replace("$", r"\$"), va="top", wrap=True, fontsize=8)
-        figure.suptitle(self.prompt.replace("$", r"\$"), fontsize=9)
+            axes.text(0, 1, for_print(text, 46), va="top", fontsize=8, family=fonts())
+        figure.suptitle(for_print(self.prompt, 46 * count), fontsize=9, family=fonts())
         return figure
 
     # -- what the page asks ---------------------------------------------------------------------
