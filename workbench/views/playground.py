@@ -243,6 +243,16 @@ class Playground(GeneratingView):
                 setattr(self, name, value)
         self._show_current()
 
+    def rename(self, branch: int, name: str) -> None:
+        """Give a branch another name; GenerationError for an empty one."""
+        self._require_idle()
+        self._change(self.branches.rename, branch, name)
+
+    def remove(self, branch: int) -> None:
+        """Take a branch and all that leave it out of the tree."""
+        self._require_idle()
+        self._change(self.branches.remove, branch)
+
     def undo(self) -> None:
         """Take back the last change to the branches."""
         self._require_idle()
@@ -386,9 +396,9 @@ class Playground(GeneratingView):
         elif kind == "show":
             self.show(int(question["node"]))
         elif kind == "rename":
-            self._change(self.branches.rename, int(question["node"]), question["name"])
+            self.rename(int(question["node"]), question["name"])
         elif kind == "remove":
-            self._change(self.branches.remove, int(question["node"]))
+            self.remove(int(question["node"]))
         elif kind == "undo":
             self.undo()
         elif kind == "redo":
