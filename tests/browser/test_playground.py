@@ -378,6 +378,33 @@ def test_what_a_server_does_not_tell_has_no_bar_and_no_colour(watched, tmp_path,
     assert page.locator(".popover .bar > *").evaluate_all(widths) == [0, 0, 0, 0]
 
 
+def test_a_branch_says_at_once_what_was_chosen(play):
+    stream(play, [step("one"), step(" two", 1, given=True), step(" three", 2)])
+    assert play.locator(".legend .given").text_content() == "chosen by you"
+
+
+def test_the_alternatives_stay_beside_their_token_when_the_page_is_made_narrow(play):
+    stream(play, [step(f" word{n}", n) for n in range(14)])
+    end(play)
+    play.locator(".token").nth(12).click()
+    play.set_viewport_size({"width": 420, "height": 800})
+    inside = (
+        """(node) => node.getBoundingClientRect().right <= document.documentElement.clientWidth"""
+    )
+    play.wait_for_function(f"({inside})(document.querySelector('.popover'))")
+
+
+def test_a_token_without_alternatives_offers_a_text_of_ones_own(play):
+    stream(play, [step("one", others=[])])
+    end(play)
+    play.locator(".token").click()
+    assert "were not kept" in play.locator(".popover").text_content()
+    assert "Choose one" not in play.locator(".popover").text_content()
+    play.get_by_label("text to go on with").fill("two")
+    play.get_by_label("text to go on with").press("Enter")
+    assert play.evaluate("sent.at(-1)") == {"kind": "branch", "place": 0, "text": "two"}
+
+
 def test_what_comes_later_and_where_a_text_is_from_is_said(play):
     stream(play, [step("one")])
     play.evaluate("model.set('running', true)")
@@ -445,6 +472,8 @@ def test_columns_stream_and_what_differs_is_marked(compared):
     compared.get_by_role("button", name="compare the others with two").click()
     assert compared.evaluate("model.get('reference')") == 1
     assert compared.locator(".column").nth(0).locator(".token.parts").text_content() == "b"
+    compared.get_by_role("button", name="add a column").click()
+    assert "0 of 1 the same as two" in compared.get_by_role("status").text_content()  # it is empty
 
 
 def test_columns_are_added_set_named_and_removed(compared):

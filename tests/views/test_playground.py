@@ -517,6 +517,8 @@ def test_the_history_brings_prompt_settings_and_text_back_in_a_new_playground(pl
     assert [s.logprob for s in again.generation.steps] == pytest.approx(
         [s.logprob for s in kept.steps], abs=1e-5
     )
+    best = [other.token_id for other in kept.steps[2].alternatives[:5]]
+    assert [other.token_id for other in again.generation.steps[2].alternatives] == best
     again.branch(2, kept.steps[2].alternatives[-1].token_id)
     assert again.wait(60).steps[:2] == again.branches[0].generation.steps[:2]
 

@@ -228,7 +228,8 @@ function render({ model, el }) {
       column.status.textContent = words.join(" · ");
       if (column !== base && column.steps.length && parts < 0 && column.steps.length === base.steps.length) same.push(place);
     });
-    summary.textContent = running ? "generating" : !base?.steps.length || columns.length < 2 ? "" : `${same.length} of ${columns.length - 1} the same as ${model.get("columns")[columns.indexOf(base)].label}`;
+    const others = columns.filter((column) => column !== base && column.steps.length).length;
+    summary.textContent = running ? "generating" : !base?.steps.length || !others ? "" : `${same.length} of ${others} the same as ${model.get("columns")[columns.indexOf(base)].label}`;
     root.dataset.state = running ? "running" : state.error ? "error" : base?.steps.length ? "ended" : "";
     note.textContent = state.error || "";
     note.hidden = !state.error;

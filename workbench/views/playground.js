@@ -133,7 +133,7 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .tree li .name { text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; border-color: transparent; padding: 2px 6px; }
 .pw-play .tree li.current .name { border-color: var(--mark); font-weight: 600; }
 .pw-play .tree .icon { border-color: transparent; padding: 1px 5px; color: var(--soft); }
-.pw-play .tree .branchmark { color: var(--soft); }
+.pw-play .tree li input { width: 100%; outline-offset: -2px; }
 
 .pw-play .panels { margin-top: 12px; border-top: 1px solid var(--line); padding-top: 8px; }
 .pw-play .panel { margin-top: 8px; min-width: 0; }
@@ -489,6 +489,7 @@ function render({ model, el, host, signal }) {
       stretch.append(node);
     }
     drawFold();
+    if (fresh.some((step) => step.given)) drawLegend();
     if (atEnd) output.scrollTop = output.scrollHeight;
   }
   /** Text at the end that belongs to no token: a stop string might have begun there. */
@@ -542,13 +543,18 @@ function render({ model, el, host, signal }) {
     own.setAttribute("aria-label", "text to go on with from here");
     form.addEventListener("submit", (event) => { event.preventDefault(); if (own.value) branch({ place, text: own.value }); });
     form.hidden = busy || Boolean(cannot || state.missing.own_text) || !hold;
-    const hint = element("p", "small soft", cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? "Choose one to branch from here." : "Choose one to branch from here; a click on the token shows more."));
+    const hint = element("p", "small soft", cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? (step.others.length ? "Choose one to branch from here." : "") : "Choose one to branch from here; a click on the token shows more."));
     popover.replaceChildren(facts, step.others.length ? table : element("p", "soft", "The alternatives of this token were not kept."), hint, form);
     popover.hidden = false;
+    placePopover();
+  }
+  /** Beside its token, within the widget: a cell cuts off what hangs out. */
+  function placePopover() {
+    const node = tokens[open];
     const home = root.getBoundingClientRect(), boxes = node.getClientRects(), box = boxes[boxes.length - 1] || home;
     popover.style.left = `${Math.max(4, Math.min(box.left - home.left, home.width - popover.offsetWidth - 4))}px`;
     const below = box.bottom - home.top + 3, above = box.top - home.top - popover.offsetHeight - 3;
-    popover.style.top = `${below + popover.offsetHeight > home.height && above > 0 ? above : below}px`; // a cell cuts off what hangs out
+    popover.style.top = `${below + popover.offsetHeight > home.height && above > 0 ? above : below}px`;
   }
   function close() {
     clearTimeout(leaving);
@@ -792,7 +798,9 @@ function render({ model, el, host, signal }) {
   on("change:panel", () => { drawPanels(); drawOpen(); });
   on("change:inside", drawPanels);
   on("msg:custom", hear);
-  const bye = () => { undo.forEach((call) => call()); drawing?.abort(); send("bye"); };
+  const sized = new ResizeObserver(() => { if (!popover.hidden) placePopover(); });
+  sized.observe(root);
+  const bye = () => { sized.disconnect(); undo.forEach((call) => call()); drawing?.abort(); send("bye"); };
   send("hello");
   send("want");
   return bye;

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SAMPLING = ("temperature", "top_p", "top_k", "seed", "min_p", "repetition_penalty", "logit_bias")
 RECORD_BYTES = 2**29  # of queries and keys, for routing and attention of what is on screen
+KEPT = 5  # alternatives of a token in the history, to be seen and chosen after a restart
 INSIDE = ("routing", "attention")  # panels that show what happened inside
 CONVERSATION = ("system", "turns", "prompt", "thinking", "mode")
 
@@ -47,7 +48,8 @@ class Playground(GeneratingView):
         A loaded model, or what `workbench.connect` gives. What a server cannot give is disabled,
         and the page says why.
     history
-        A `History`, the name of its file, or None to keep none.
+        A `History`, the name of its file (with five alternatives of every token), or None to keep
+        none.
     settings
         Any of the attributes below.
 
@@ -123,7 +125,7 @@ class Playground(GeneratingView):
     ) -> None:
         self.pangu = pangu
         self.branches = Branches()
-        self.history = History(history) if isinstance(history, str) else history
+        self.history = History(history, KEPT) if isinstance(history, str) else history
         self.trace: Trace | None = None  # of the branch that is shown, once it was looked into
         self.presets = Presets(pangu)
         self._stream: Stream | None = None  # of what is on screen, with what was recorded
