@@ -362,6 +362,12 @@ def test_what_cannot_be_had_is_disabled_and_says_why(dense, watched, tmp_path, m
     assert "keeps no history" in page.locator(".panels").text_content()
 
 
+def test_what_is_continued_has_its_name(play):
+    assert play.get_by_role("button", name="Continue the conversation").count() == 1
+    play.evaluate("model.set('mode', 'raw')")
+    assert play.get_by_role("button", name="Continue the text").count() == 1
+
+
 def test_what_a_server_does_not_tell_has_no_bar_and_no_colour(watched, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -187,6 +187,11 @@ def test_going_on_in_raw_text_keeps_special_tokens(play, moe):
     assert play.text == "To be[unused17]" + moe.tokenizer.pieces([end])[0]
     assert moe.encode(play.text) == list(ended.token_ids)
     assert generation.text == ""
+    cut = moe.tokenizer.encode("龘", add_bos=False)[-2]  # inside a character
+    play.logit_bias = [(cut, 100.0)]
+    assert generate(play, text="To be", max_new_tokens=1).text == "\ufffd"
+    play.follow_up()
+    assert play.text == "To be"
 
 
 def test_a_branch_is_a_fresh_run_of_its_text(play, moe):

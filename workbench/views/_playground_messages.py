@@ -142,14 +142,17 @@ def asked(generation: Generation) -> tuple[Any, str]:
 
 
 def written(generation: Generation, pangu: Pangu) -> str:
-    """The answer as raw text, in which special tokens stand by name."""
+    """The answer as raw text, in which special tokens stand by name.
+
+    A character that is not complete at its end is left out: no text can hold a part of it.
+    """
     special = () if is_remote(pangu) else pangu.tokenizer.special_tokens.values()
     named = [
         step.piece if step.token_id in special or (is_remote(pangu) and SPECIAL.fullmatch(step.piece)) else ""
         for step in generation.steps
     ]  # fmt: skip
     texts = (step.text + name for step, name in zip(generation.steps, named, strict=True))
-    return "".join(texts) + generation.tail
+    return ("".join(texts) + generation.tail).rstrip("\ufffd")
 
 
 def made_elsewhere(recipe: Recipe | None, pangu: Pangu) -> str:

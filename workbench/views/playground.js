@@ -283,6 +283,7 @@ function render({ model, el, host, signal }) {
     for (const part of [chatOnly[0], systemArea, chatOnly[3], ask]) part.hidden = raw;
     turnHolder.style.display = raw ? "none" : "contents";
     addTurn.hidden = thinkingLabel.hidden = raw;
+    follow.textContent = raw ? "Continue the text" : "Continue the conversation";
     says.classList.toggle("raw", raw);
     mode.value = model.get("mode");
     thinking.value = model.get("thinking");
