@@ -1,12 +1,14 @@
 """The playground's and the comparison's scripts in a real browser, with a stand-in for the kernel."""
 
 import json
+import re
 
 import pytest
 
 from tests.fake_server import fake_server
 from workbench import connect
 from workbench.views import ComparisonView, Playground
+from workbench.views._widget import SCRIPTS
 
 HOSTILE = [
     "<script>window.hurt = 1</script>",
@@ -362,6 +364,25 @@ def test_what_cannot_be_had_is_disabled_and_says_why(dense, watched, tmp_path, m
     assert "keeps no history" in page.locator(".panels").text_content()
 
 
+def test_the_styles_of_what_is_drawn_here_are_not_for_the_widgets_inside():
+    """Their scripts use some of the same names of classes: those are styled alike on purpose."""
+
+    def parts(name):
+        script = (SCRIPTS / name).read_text(encoding="utf-8")
+        start = script.index("const CSS = `")
+        end = script.index("`;\n", start)
+        return script[start:end], script[:start] + script[end:]
+
+    alike = {"row", "push", "title", "soft", "small", "spoken", "note", "field", "legend"}
+    styles, _ = parts("playground.js")
+    anywhere = set(re.findall(r"\.pw-play \.([a-z]+)", styles)) - alike
+    for name in ("attention_view.js", "routing_view.js", "comparison_view.js"):
+        _, code = parts(name)
+        classes = {word for text in re.findall(r'element\("\w+", [`"]([^`"]+)', code) for word in text.split()}  # fmt: skip
+        assert len(classes) > 5
+        assert not anywhere & classes, name
+
+
 def test_what_is_continued_has_its_name(play):
     assert play.get_by_role("button", name="Continue the conversation").count() == 1
     play.evaluate("model.set('mode', 'raw')")
@@ -381,7 +402,7 @@ def test_what_a_server_does_not_tell_has_no_bar_and_no_colour(watched, tmp_path,
     stream(page, [step("one", 7, logprob=None, entropy=None, others=unknown)])
     page.locator(".token").click()
     widths = "(bars) => bars.map((bar) => bar.getBoundingClientRect().width)"
-    assert page.locator(".popover .bar > *").evaluate_all(widths) == [0, 0, 0, 0]
+    assert page.locator(".popover .share > *").evaluate_all(widths) == [0, 0, 0, 0]
 
 
 def test_a_branch_says_at_once_what_was_chosen(play):
