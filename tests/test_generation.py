@@ -407,3 +407,31 @@ def test_numbers_that_are_none_are_an_error(tmp_path):
         pangu.model.lm_head.weight[5, 3] = float("nan")
     with pytest.raises(GenerationError, match="gives NaN after 7 tokens"):
         pangu.generate(IDS, 2)
+
+
+def test_an_answer_that_ends_inside_a_character_says_so(moe, monkeypatch):
+    endless(monkeypatch)
+    tokenizer = moe.tokenizer
+    three = tokenizer.encode("龘", add_bos=False)[-3:]
+    assert [tokenizer.pieces([token])[0][:3] for token in three] == ["<0x"] * 3
+    sure = Sampling.greedy(logit_bias={three[1]: 1000.0})
+    cut = moe.generate(IDS, 1, sure, begun=three[:1])
+    assert cut.text == cut.answer == cut.steps[-1].text == "\ufffd"
+    stream = moe.stream(IDS, 5, sure, begun=three[:1])
+    assert next(stream).text == ""
+    stream.close()
+    assert (stream.generation.text, stream.generation.tail) == ("\ufffd", "\ufffd")
+    whole = moe.generate(IDS, 1, Sampling.greedy(logit_bias={three[2]: 1000.0}), begun=cut.steps)
+    assert (whole.text, whole.tail) == ("龘", "")
+    assert moe.generate(IDS, 1, sure, begun=three[:1], stop_strings="\ufffd").text == ""
+
+
+def test_a_stream_can_be_stopped_after_its_trace_was_taken(moe, monkeypatch):
+    endless(monkeypatch)
+    stop = threading.Event()
+    stream = moe.stream(IDS, 50, Sampling(1.0), stop=stop, record=[])
+    next(stream)
+    assert stream.trace().num_tokens == len(IDS) + 1
+    stop.set()
+    assert list(stream) == []
+    assert stream.finish_reason == "stopped"

@@ -186,6 +186,31 @@ def test_a_matrix_runs_once_at_a_time(moe):
     assert told
 
 
+def test_no_other_generation_comes_between_two_cells(moe):
+    matrix, outcomes = make(moe), []
+
+    def intrude():
+        try:
+            outcomes.append(moe.generate("To be", 1).text)
+        except GenerationError as error:
+            outcomes.append(str(error))
+
+    def hear(cell, result, step):
+        if result.state == "done":
+            other = threading.Thread(target=intrude)
+            other.start()
+            other.join(60)
+
+    matrix.run(on_news=hear, progress=False)
+    assert len(outcomes) == len(matrix.cells)
+    assert all("generating already, in the thread 'MainThread'" in said for said in outcomes)
+    outcomes.clear()
+    other = threading.Thread(target=intrude)  # afterwards the model is free
+    other.start()
+    other.join(60)
+    assert "generating already" not in outcomes[0]
+
+
 def test_a_changed_setting_is_noticed_and_only_its_cells_are_run(moe, path):
     make(moe, path).run(progress=False)
     changed = {**SETTINGS, "warm": wb.Sampling(1.5, seed=3)}

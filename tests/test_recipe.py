@@ -1,5 +1,6 @@
 """A recipe is all that it takes: the copied cell gives the same text in another process."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -64,10 +65,9 @@ def test_a_recipe_comes_back_from_json(prompt, moe):
     sampling = Sampling(0.3, logit_bias={4: 1.5}, min_p=0.1)
     result = moe.generate(prompt, 2, sampling, begun=[5, 6], stop_strings="END", thinking="auto")
     recipe = result.recipe
-    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
     assert recipe.prompt == (prompt if isinstance(prompt, str) else tuple(prompt))
     assert recipe.prompt_ids == tuple(moe.encode(prompt, "auto"))
-    assert recipe.system == (QUESTION[0]["content"] if prompt is QUESTION else None)
     assert (recipe.begun, recipe.stop_strings, recipe.thinking) == ((5, 6), ("END",), "auto")
     assert (recipe.bits, recipe.fingerprint) == (16, moe.fingerprint)
     assert set(recipe.versions) >= {
@@ -77,14 +77,12 @@ def test_a_recipe_comes_back_from_json(prompt, moe):
         "bitsandbytes",
         "processor",
     }
-    assert Generation.from_dict(result.as_dict()) == result
-    assert Generation.from_dict(result.as_dict()).recipe == recipe
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"prompt": "a"}', '{"sampling": {"top_p": 7}}'])
-def test_what_is_no_recipe_is_refused(text):
+@pytest.mark.parametrize("values", [[], {}, {"prompt": "a"}, {"sampling": {"top_p": 7}}])
+def test_what_is_no_recipe_is_refused(values):
     with pytest.raises(GenerationError, match="this is no recipe"):
-        Recipe.from_json(text)
+        Recipe.from_dict(values)
 
 
 def test_a_generation_without_a_recipe_cannot_be_copied():

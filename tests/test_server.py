@@ -15,6 +15,7 @@ import pytest
 import workbench as wb
 from tests.fake_server import BREAK, GARBAGE, HANG, chat, completion, entry, fake_server
 from workbench.errors import GenerationError, ServerError
+from workbench.recipe import Recipe
 from workbench.server import connect
 
 ASK = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -538,3 +539,57 @@ def test_copied_python_asks_the_same_server_again(server, capsys):
     server.chunks = [chat("5", [entry("5", -0.5)]), END]
     exec(cell, {})
     assert "The text differs" in capsys.readouterr().out
+
+
+def test_the_copied_python_of_a_branch_asks_the_same_in_another_session(server):
+    server.chunks = [
+        chat("[unused16]", [entry("[unused16]", -0.1)], token_ids=[21]),
+        chat("Hm", [entry("Hm", -0.5, {"Hm": -0.5, " well": -1.25})], token_ids=[11]),
+        END,
+    ]
+    pangu = connect(server.url)
+    whole = pangu.generate(ASK)
+    other = whole.steps[1].alternatives[1]
+    server.chunks = [chat(" so", [entry(" so", -0.5)], token_ids=[13]), END]
+    branch = pangu.generate(ASK, begun=whole.begun(1, other.token_id))
+    asked = server.requests[-1]["body"]
+    assert asked["messages"][-1]["content"] == "[unused16] well"
+    assert [step.span for step in branch.steps] == ["thinking"] * 3  # it goes on thinking
+    cell = Recipe.from_dict(json.loads(json.dumps(branch.recipe.as_dict()))).to_python(branch.text)
+    assert "begun=['[unused16]', ' well']" in cell
+    again = {}
+    exec(cell, again)  # it connects anew, and knows no token
+    assert server.requests[-1]["body"] == asked
+    assert again["generation"].text == branch.text == " well so"
+    assert [step.span for step in again["generation"].steps] == ["thinking"] * 3
+
+
+def test_a_branch_of_what_the_history_kept_keeps_markers_and_bytes(server, tmp_path):
+    snow, wrong = "雪".encode(), b"other"  # another token has the second one's id by now
+    server.chunks = [
+        chat("[unused16]", [entry("[unused16]", -0.1)], token_ids=[21]),
+        chat("", [entry("x", -0.1, content=snow[:2])], token_ids=[22]),
+        chat("雪", [entry("x", -0.1, content=snow[2:])], token_ids=[23]),
+        chat("[unused17]", [entry("[unused17]", -0.1)], token_ids=[24]),
+        chat("Hm", [entry("Hm", -0.5)], token_ids=[11]),
+        END,
+    ]
+    history = wb.History(tmp_path / "h.jsonl")
+    history.add(connect(server.url).generate(ASK))
+    server.chunks = [chat("other", [entry("other", -0.1, content=wrong)], token_ids=[22]), END]
+    pangu = connect(server.url)
+    pangu.generate(ASK)
+    branch = pangu.generate(ASK, begun=history[0].generation().begun(4))
+    assert server.requests[-1]["body"]["messages"][-1]["content"] == "[unused16]雪[unused17]"
+    assert (branch.thinking, branch.answer) == ("雪", "other")
+
+
+def test_a_token_that_has_only_a_number_is_refused(server):
+    server.chunks = [
+        chat("To", [entry("token_id:11", -0.5, {"token_id:12": -1.0}, content=b"To")]),
+        END,
+    ]
+    pangu = connect(server.url)
+    whole = pangu.generate(ASK)
+    with pytest.raises(GenerationError, match="only by its id, 'token_id:12'"):
+        pangu.generate(ASK, begun=whole.begun(0, 12))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from workbench.arguments import whole_number
 from workbench.errors import GenerationError
@@ -133,17 +131,6 @@ class Branches:
         self._change(_State((*self._state.branches, branch), branch.id))
         return branch
 
-    def replace(self, branch_id: int, generation: Generation) -> Branch:
-        """Put another generation in a branch's place, for one that was still going on.
-
-        It counts as no change of its own for `undo`.
-        """
-        branch = replace(self[branch_id], generation=generation)
-        if branch.parent is not None:
-            _require_shared(self[branch.parent].generation, generation, branch.at)
-        self._state = replace(self._state, branches=self._with(branch))
-        return branch
-
     def rename(self, branch_id: int, name: str) -> Branch:
         """Give a branch another name."""
         branch = replace(self[branch_id], name=_checked_name(name))
@@ -191,61 +178,6 @@ class Branches:
             found.append(self[found[-1].parent])
         return tuple(reversed(found))
 
-    def at(self, branch_id: int, place: int) -> tuple[Branch, ...]:
-        """This branch and all that share its steps before `place` and differ from it there."""
-        own = self[branch_id].generation.steps
-        shared = [step.token_id for step in own[:place]]
-        found = [self[branch_id]]
-        for branch in self:
-            ids = [step.token_id for step in branch.generation.steps]
-            same_prompt = _prompt(branch.generation) == _prompt(self[branch_id].generation)
-            if (
-                branch.id != branch_id
-                and same_prompt
-                and len(ids) > place
-                and ids[:place] == shared
-                and (len(own) <= place or ids[place] != own[place].token_id)
-            ):
-                found.append(branch)
-        return tuple(found)
-
-    def to_json(self) -> str:
-        """The whole tree; what was undone is not in it."""
-        branches = [{**vars(branch), "generation": branch.generation.as_dict()} for branch in self]
-        values = {"format": 1, "current": self._state.current, "branches": branches}
-        return json.dumps(values, ensure_ascii=False, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Branches:
-        """The tree that `to_json` wrote.
-
-        Raises
-        ------
-        GenerationError
-            If the text is no such tree.
-        """
-        try:
-            values = json.loads(text)
-            branches = tuple(_branch(entry) for entry in values["branches"])
-            current = values["current"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise GenerationError(
-                f"this is no tree of branches ({error!r}); expected what Branches.to_json gives."
-            ) from error
-        tree = cls()
-        tree._state = _State(branches, current)
-        tree._next = 1 + max((branch.id for branch in branches), default=-1)
-        ids = [branch.id for branch in branches]
-        for number, branch in enumerate(branches):
-            if branch.id in ids[:number] or branch.parent not in (None, *ids[:number]):
-                raise GenerationError(
-                    f"branch {branch.id} of this tree stands twice or before its parent; "
-                    "expected what Branches.to_json gives."
-                )
-        if current not in (None, *ids):
-            raise GenerationError(f"the tree looks at branch {current}, which it does not hold.")
-        return tree
-
     # -- inside ---------------------------------------------------------------------------------
 
     def _with(self, branch: Branch) -> tuple[Branch, ...]:
@@ -262,10 +194,6 @@ class Branches:
         forth.append(self._state)
         self._state = back.pop()
         return True
-
-
-def _branch(entry: Mapping[str, Any]) -> Branch:
-    return Branch(**{**entry, "generation": Generation.from_dict(entry["generation"])})
 
 
 def _prompt(generation: Generation) -> tuple[int, ...]:

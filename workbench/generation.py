@@ -214,8 +214,7 @@ class Stream(Iterator[Step]):
         answer = (step.token_id for step in self._steps)
         return Generation(
             (*self.token_ids[: self.prompt_length], *answer), self.prompt_length, tuple(self._steps),
-            self.finish_reason or "stopped", self._words.stops.found, self._words.stops.held,
-            self.recipe,
+            self.finish_reason or "stopped", self._words.stops.found, self._words.tail, self.recipe,
         )  # fmt: skip
 
     @property
@@ -262,8 +261,11 @@ class Stream(Iterator[Step]):
         record = self._recorded()
         if self._ran == 0 and self.finish_reason in (None, "stopped"):
             raise GenerationError("stopped before the prompt was read; there is no trace.")
-        self._stop = None
-        self._run_all()
+        stop, self._stop = self._stop, None  # the last token runs, though it was stopped
+        try:
+            self._run_all()
+        finally:
+            self._stop = stop
         return trace_of(
             self.pangu,
             record,
@@ -468,7 +470,17 @@ class _Words:
     def push(self, token: int, last: bool) -> tuple[str, str]:
         """What can be shown, and the span."""
         text = self.stops.push(self._decoder.push(token))
-        return text + (self.stops.rest() if last else ""), self._span(token)
+        if last:
+            text += self.stops.push("".join(part for part, _ in self._decoder.rest()))
+            text += self.stops.rest()
+        return text, self._span(token)
+
+    @property
+    def tail(self) -> str:
+        """What stays if nothing more comes: held back, and a character that is not complete."""
+        if self.stops.found is not None:
+            return ""
+        return self.stops.held + ("\ufffd" if self._decoder.waiting else "")
 
     def _span(self, token: int) -> str:
         """As `PanguTokenizer.spans`: both ends of a thinking span belong to it."""

@@ -65,12 +65,32 @@ class Entry:
     note: str = ""
 
     def generation(self) -> Generation:
-        """The generation as it was, as far as it was kept: without `drawn_logprob` and times."""
+        """The generation as it was, as far as it was kept: without `drawn_logprob` and times.
+
+        Raises
+        ------
+        HistoryError
+            If the line in the file lacks the tokens.
+        GenerationError
+            If its recipe is damaged.
+        """
         from workbench.recipe import Recipe
         from workbench.steps import Alternative, Generation, Step
 
+        kept = self.tokens
+        if missing := [name for name in ("ids", "pieces", "texts", "spans") if name not in kept]:
+            raise HistoryError(
+                f"this entry of the history has no {missing[0]}, so its text cannot be shown again."
+            )
         names = ("ids", "pieces", "texts", "logprobs", "spans", "entropy_bits", "alternatives")
-        columns = [self.tokens.get(name) or [None] * self.num_tokens for name in names]
+        columns = [kept.get(name) or [None] * self.num_tokens for name in names]
+        if uneven := [
+            n for n, column in zip(names, columns, strict=True) if len(column) != self.num_tokens
+        ]:
+            raise HistoryError(
+                f"this entry of the history has {len(kept[uneven[0]])} {uneven[0]} for "
+                f"{self.num_tokens} texts; its line in the file is damaged."
+            )
         steps = tuple(
             Step(
                 token,
@@ -87,7 +107,7 @@ class Entry:
         recipe = Recipe.from_dict(self.recipe) if self.recipe else None
         prompt = recipe.prompt_ids if recipe else ()
         ids = (*prompt, *(step.token_id for step in steps))
-        tail = self.text.removeprefix(shown)  # what a stop string had held back
+        tail = self.text[len(shown) :] if self.text.startswith(shown) else ""
         return Generation(ids, len(prompt), steps, self.finish_reason, None, tail, recipe)
 
     @property

@@ -26,6 +26,7 @@ from workbench.presets import Preset, Presets
 from workbench.prompt_template import Template, checked_variants
 from workbench.sampling import Sampling
 from workbench.stop_strings import checked_stop_strings
+from workbench.turn import held
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
@@ -363,7 +364,7 @@ class PromptMatrix:
     ) -> None:
         bar.set_description(name)
         try:
-            with _opened(self.models[name]) as pangu:
+            with _opened(self.models[name]) as pangu, held(pangu):
                 for cell in todo:
                     if stop is not None and stop.is_set():
                         return

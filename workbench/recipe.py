@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,8 +32,9 @@ class Recipe:
     sampling : Sampling
     max_new_tokens : int
     stop_strings : tuple of str
-    begun : tuple of int
-        Tokens of the answer that were given and not drawn.
+    begun : tuple of int, or of str
+        Tokens of the answer that were given and not drawn; of a model on a server their pieces,
+        because what an id stands for is known there alone.
     versions : dict of str to str
         workbench, torch, transformers, bitsandbytes, numpy, python, processor.
     """
@@ -50,16 +50,8 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int = 128
     stop_strings: tuple[str, ...] = ()
-    begun: tuple[int, ...] = ()
+    begun: tuple[int | str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def system(self) -> str | None:
-        """The system message, if the prompt is a conversation that begins with one."""
-        first = self.prompt[0] if self.prompt and not isinstance(self.prompt, str) else None
-        if isinstance(first, dict) and first.get("role") == "system":
-            return first.get("content")
-        return None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -100,19 +92,6 @@ class Recipe:
             raise GenerationError(
                 f"this is no recipe ({error!r}); expected what Recipe.as_dict gives."
             ) from error
-
-    def to_json(self) -> str:
-        """As text, for a file."""
-        return json.dumps(self.as_dict(), ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """The recipe that `to_json` wrote; GenerationError if the text is none."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise GenerationError(f"this is no recipe, nor any JSON ({error}).") from error
-        return cls.from_dict(values)
 
     def to_python(self, text: str | None = None) -> str:
         """A cell that generates the same again.

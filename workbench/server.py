@@ -19,7 +19,7 @@ from workbench.errors import GenerationError, ServerError
 from workbench.recipe import Recipe
 from workbench.sampling import Sampling, checked_sampling
 from workbench.server_line import LOOPBACK, Line, api_key
-from workbench.server_tokens import ChunkReader, Vocabulary, piece, readable
+from workbench.server_tokens import NAMED_BY_ID, ChunkReader, Vocabulary, content_of, piece
 from workbench.steps import Generation, Step
 from workbench.stop_strings import checked_stop_strings
 
@@ -193,7 +193,7 @@ class RemotePangu:
         alternatives: int = 10,
         *,
         stop_strings: str | Iterable[str] = (),
-        begun: Iterable[int | Step] = (),
+        begun: Iterable[int | str | Step] = (),
         prefixes: None = None,
         record: bool = False,
     ) -> RemoteStream:
@@ -214,7 +214,9 @@ class RemotePangu:
         stop
             When set, the connection is closed at once.
         begun
-            The start of the answer, of this server's tokens; only what follows is yielded.
+            The start of the answer; only what follows is yielded. Of a token that never came from
+            this server in this session its piece or its Step is needed: an id says nothing then.
+            Names such as "[unused17]" are special tokens, "<0xE4>" is a byte.
         prefixes
             Nothing is done with it: the server keeps a cache of its own.
 
@@ -226,7 +228,8 @@ class RemotePangu:
             While it streams; its `generation` holds what came until then.
         """
         sampling = checked_sampling(sampling, Sampling() if self.extensions else Sampling(top_k=0))
-        stop_strings, given = checked_stop_strings(stop_strings), self._given(tuple(begun))
+        stop_strings, reader = checked_stop_strings(stop_strings), ChunkReader(self._vocabulary)
+        given = self._given(tuple(begun), reader)
         if problems := self.unsupported(sampling):
             raise GenerationError(" ".join(problems))
         if record is not False:
@@ -246,10 +249,10 @@ class RemotePangu:
             sampling=sampling,
             max_new_tokens=max_new_tokens,
             stop_strings=stop_strings,
-            begun=tuple(step.token_id for step in given),
+            begun=tuple(step.piece for step in given),
             versions={"workbench": __version__, "server": self.engine or "unknown"},
         )
-        return RemoteStream(self, endpoint, request, stop, recipe, given)
+        return RemoteStream(self, endpoint, request, stop, recipe, given, reader)
 
     def generate(
         self,
@@ -354,29 +357,48 @@ class RemotePangu:
             request["extra_body"] = extra
         return endpoint, request
 
-    def _given(self, begun: Sequence[Step | int]) -> list[Step]:
-        """Begun tokens as Steps, each with its own text."""
-        steps = [self._step(item) for item in begun]
-        if steps and (known := self._vocabulary.content(steps[-1].token_id)) is not None:
-            # Where a branch leaves, the token was exchanged, and the text is still the other's.
-            steps[-1] = replace(steps[-1], text=readable(known))
+    def _given(self, begun: Sequence[int | str | Step], reader: ChunkReader) -> list[Step]:
+        """Begun tokens as Steps, each with its own text; the reader goes on from them."""
+        steps = []
+        for place, item in enumerate(begun):
+            step = self._step(item)
+            text, span = reader.given(self._content(step))
+            if not isinstance(item, Step):
+                step = replace(step, text=text, span=span)
+            elif place == len(begun) - 1:
+                # Where a branch leaves, the token was exchanged, and the text is still the other's.
+                step = replace(step, text=text)
+            steps.append(step)
         return steps
 
-    def _step(self, item: Step | int) -> Step:
+    def _step(self, item: int | str | Step) -> Step:
         if isinstance(item, Step):
             return item
+        if isinstance(item, str):
+            token_id = self._vocabulary.learn(None, content_of(item))
+            return Step(token_id, item, "", nan, (), "answer")
         known = self._vocabulary.content(item)
         if known is None:
-            raise GenerationError(f"token {item} never came from {self.url}; begin with its Steps.")
-        return Step(item, piece(known), readable(known), nan, (), "answer")
+            raise GenerationError(
+                f"token {item} never came from {self.url}; begin with its Step or its piece."
+            )
+        return Step(item, piece(known), "", nan, (), "answer")
+
+    def _content(self, step: Step) -> bytes:
+        """A token's bytes, as its piece tells them, in whatever session it came."""
+        if not NAMED_BY_ID.fullmatch(step.piece):
+            return content_of(step.piece)
+        known = self._vocabulary.content(step.token_id)
+        if known is None:
+            raise GenerationError(
+                f"the server names a token only by its id, {step.piece!r}, so nothing can be begun "
+                "with it; start the server without --return-tokens-as-token-ids."
+            )
+        return known
 
     def _written(self, begun: Sequence[Step]) -> str:
         """What the server is to go on from: the bytes of the tokens, special ones by name."""
-        known = [self._vocabulary.content(step.token_id) for step in begun]
-        return b"".join(
-            step.text.encode("utf-8", "replace") if content is None else content
-            for step, content in zip(begun, known, strict=True)
-        ).decode("utf-8", errors="replace")
+        return b"".join(map(self._content, begun)).decode("utf-8", errors="replace")
 
     @staticmethod
     def _ids(prompt: Any) -> list[int]:
@@ -409,11 +431,12 @@ class RemoteStream(Iterator[Step]):
         stop: threading.Event | None,
         recipe: Recipe,
         begun: list[Step],
+        reader: ChunkReader,
     ) -> None:
         self.finish_reason: str | None = None
         self.recipe = recipe
         self._pangu = pangu
-        self._reader = ChunkReader(pangu._vocabulary)
+        self._reader = reader
         self._line = Line(pangu, stop)
         self._steps = list(begun)
         self._begun = len(self._steps)

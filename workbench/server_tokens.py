@@ -25,6 +25,7 @@ from workbench.steps import Alternative, Step
 
 NAMED_BY_ID = re.compile(r"token_id:(\d+)")
 SPECIAL = re.compile(r"\[unused\d+\]|</?s>|<unk>")
+BYTES = re.compile(r"(<0x[0-9A-F]{2}>)+")
 THINKING_STARTS, THINKING_ENDS = "[unused16]", "[unused17]"
 LEAST_LOGPROB = -9999.0
 
@@ -96,6 +97,14 @@ class ChunkReader:
             tokens = [{"token": reasoning + text}]
         return self._steps(tokens, reasoning, text)
 
+    def given(self, content: bytes) -> tuple[str, str]:
+        """Text and span of a token of the begun answer; what is read goes on from it."""
+        name = content.decode("utf-8", errors="replace")
+        self._thinking = self._thinking or name == THINKING_STARTS
+        span = "thinking" if self._thinking else "answer"
+        self._thinking = self._thinking and name != THINKING_ENDS
+        return "" if SPECIAL.fullmatch(name) else self._decoder.decode(content), span
+
     def _steps(self, tokens: list[dict[str, Any]], reasoning: str, text: str) -> list[Step]:
         rest = reasoning + text
         read = 0
@@ -150,18 +159,19 @@ class ChunkReader:
         return self._vocabulary.learn(token_id, content), content
 
 
-def readable(content: bytes) -> str:
-    """The text of a token; special ones have none."""
-    text = content.decode("utf-8", errors="replace")
-    return "" if SPECIAL.fullmatch(text) else text
-
-
 def piece(content: bytes) -> str:
     """Printable: bytes that are no whole character as "<0xE4>"."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         return "".join(f"<0x{byte:02X}>" for byte in content)
+
+
+def content_of(shown: str) -> bytes:
+    """The bytes of a token that `piece` made printable so."""
+    if BYTES.fullmatch(shown):
+        return bytes.fromhex(shown.replace("<0x", "").replace(">", ""))
+    return shown.encode("utf-8", "replace")
 
 
 # -- inside -------------------------------------------------------------------------------------

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from workbench.errors import GenerationError
 from workbench.recipe import Recipe
@@ -70,26 +68,6 @@ class Step:
     entropy_bits: float = math.nan
     seconds: float = field(default=0.0, compare=False)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a logarithm of 0, and what is unknown, become None."""
-        return {
-            **_plain(self),
-            "alternatives": [_plain(other) for other in self.alternatives],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Step:
-        """The step that `as_dict` was called on."""
-        others = tuple(
-            Alternative(**{**other, "drawn_logprob": _number(other["drawn_logprob"], -math.inf)})
-            for other in values["alternatives"]
-        )
-        drawn = _number(values["drawn_logprob"], -math.inf)
-        entropy = _number(values["entropy_bits"], math.nan)
-        return cls(
-            **{**values, "alternatives": others, "drawn_logprob": drawn, "entropy_bits": entropy}
-        )
-
 
 @dataclass(frozen=True)
 class Generation:
@@ -109,7 +87,8 @@ class Generation:
         The one that ended it; the text before it is kept, and the token that completed it is the
         last step.
     tail : str
-        Text of the last steps that was held back because a stop string might have begun.
+        Text of the last steps that was held back because a stop string might have begun, or U+FFFD
+        for a character that stays incomplete.
     recipe : Recipe or None
         Everything that it takes to generate the same again; counts for no comparison.
     """
@@ -173,31 +152,6 @@ class Generation:
             recipe = replace(recipe, max_new_tokens=new)
         return recipe.to_python(self.text)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "token_ids": list(self.token_ids),
-            "prompt_length": self.prompt_length,
-            "steps": [step.as_dict() for step in self.steps],
-            "finish_reason": self.finish_reason,
-            "stop_string": self.stop_string,
-            "tail": self.tail,
-            "recipe": None if self.recipe is None else self.recipe.as_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Generation:
-        """The generation that `as_dict` was called on."""
-        recipe = values["recipe"]
-        return cls(
-            **{
-                **values,
-                "token_ids": tuple(values["token_ids"]),
-                "steps": tuple(Step.from_dict(step) for step in values["steps"]),
-                "recipe": None if recipe is None else Recipe.from_dict(recipe),
-            }
-        )
-
     def _span(self, kind: str) -> str:
         text = "".join(step.text for step in self.steps if step.span == kind)
         if self.steps and self.steps[-1].span == kind:
@@ -217,14 +171,3 @@ def _chosen(step: Step, token_id: int) -> Step | int:
                 drawn_logprob=other.drawn_logprob,
             )
     return token_id
-
-
-def _plain(part: Any) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in vars(part).items()
-    }
-
-
-def _number(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value

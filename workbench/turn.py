@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import GenerationError
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 class Turn:
     """Who generates with a model now, and a lock for every forward pass.
 
-    A stream has the turn from its first token to its end. Streams of one thread may take turns as
+    A stream has the turn from its first token to its end; what generates several texts holds it from
+    the first one to the last. Streams of one thread may take turns as
     they like; another thread is refused. A stream that is finished, closed or forgotten, or whose
     thread has ended, is in nobody's way.
 
@@ -30,6 +33,26 @@ class Turn:
         self._lock = threading.Lock()
         self._holder: weakref.ref[Stream] | None = None
         self._thread = threading.current_thread()
+        self._holds = 0  # of `held`, one inside the other
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the turn for the current thread, also between two streams.
+
+        Raises
+        ------
+        GenerationError
+            While another thread generates.
+        """
+        with self._lock:
+            self._require_free(None)
+            self._holder, self._thread = None, threading.current_thread()
+            self._holds += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds -= 1
 
     def take(self, stream: Stream) -> None:
         """Let this stream go on in the current thread.
@@ -65,15 +88,20 @@ class Turn:
                 self._holder = None
 
     def _require_free(self, stream: Stream | None) -> None:
+        if self._thread is threading.current_thread() or not self._thread.is_alive():
+            return
         holder = None if self._holder is None else self._holder()
-        if (
-            holder not in (None, stream)
-            and holder.finish_reason is None
-            and self._thread is not threading.current_thread()
-            and self._thread.is_alive()
-        ):
-            raise GenerationError(
-                f"this model is generating already, in the thread {self._thread.name!r} "
-                f"({len(holder.token_ids) - holder.prompt_length} tokens so far); stop that "
-                "generation or wait until it ends."
+        going = holder not in (None, stream) and holder.finish_reason is None
+        if going or self._holds:
+            count = (
+                f" ({len(holder.token_ids) - holder.prompt_length} tokens so far)" if going else ""
             )
+            raise GenerationError(
+                f"this model is generating already, in the thread {self._thread.name!r}{count}; stop "
+                "that generation or wait until it ends."
+            )
+
+
+def held(pangu: Any) -> AbstractContextManager[None]:
+    """The turn of a model for several texts; of a server, which takes several at once, nothing."""
+    return pangu.turn.held() if hasattr(pangu, "turn") else nullcontext()

@@ -1,10 +1,14 @@
 """The playground's and the comparison's scripts in a real browser, with a stand-in for the kernel."""
 
 import json
+import re
 
 import pytest
 
+from tests.fake_server import fake_server
+from workbench import connect
 from workbench.views import ComparisonView, Playground
+from workbench.views._widget import SCRIPTS
 
 HOSTILE = [
     "<script>window.hurt = 1</script>",
@@ -360,6 +364,86 @@ def test_what_cannot_be_had_is_disabled_and_says_why(dense, watched, tmp_path, m
     assert "keeps no history" in page.locator(".panels").text_content()
 
 
+def test_the_styles_of_what_is_drawn_here_are_not_for_the_widgets_inside():
+    """Their scripts use some of the same names of classes: those are styled alike on purpose."""
+
+    def parts(name):
+        script = (SCRIPTS / name).read_text(encoding="utf-8")
+        start = script.index("const CSS = `")
+        end = script.index("`;\n", start)
+        return script[start:end], script[:start] + script[end:]
+
+    alike = {"row", "push", "title", "soft", "small", "spoken", "note", "field", "legend"}
+    styles, _ = parts("playground.js")
+    anywhere = set(re.findall(r"\.pw-play \.([a-z]+)", styles)) - alike
+    for name in ("attention_view.js", "routing_view.js", "comparison_view.js"):
+        _, code = parts(name)
+        classes = {word for text in re.findall(r'element\("\w+", [`"]([^`"]+)', code) for word in text.split()}  # fmt: skip
+        assert len(classes) > 5
+        assert not anywhere & classes, name
+
+
+def test_what_is_continued_has_its_name(play):
+    assert play.get_by_role("button", name="Continue the conversation").count() == 1
+    play.evaluate("model.set('mode', 'raw')")
+    assert play.get_by_role("button", name="Continue the text").count() == 1
+
+
+def test_what_a_server_does_not_tell_has_no_bar_and_no_colour(watched, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with fake_server() as server:
+        remote = Playground(connect(server.url), "Hi", history=None)
+        page = watched.open(page_of(remote), tmp_path)
+    assert page.get_by_label("colour", exact=True).locator("option").evaluate_all(
+        "(options) => options.filter((option) => option.disabled).map((option) => option.value)"
+    ) == ["entropy"]
+    unknown = [[7, "one", None, None, True], [8, "two", None, None, True]]
+    stream(page, [step("one", 7, logprob=None, entropy=None, others=unknown)])
+    page.locator(".token").click()
+    widths = "(bars) => bars.map((bar) => bar.getBoundingClientRect().width)"
+    assert page.locator(".popover .share > *").evaluate_all(widths) == [0, 0, 0, 0]
+
+
+def test_a_branch_says_at_once_what_was_chosen(play):
+    stream(play, [step("one"), step(" two", 1, given=True), step(" three", 2)])
+    assert play.locator(".legend .given").text_content() == "chosen by you"
+
+
+def test_the_alternatives_stay_beside_their_token_when_the_page_is_made_narrow(play):
+    stream(play, [step(f" word{n}", n) for n in range(14)])
+    end(play)
+    play.locator(".token").nth(12).click()
+    play.set_viewport_size({"width": 420, "height": 800})
+    inside = (
+        """(node) => node.getBoundingClientRect().right <= document.documentElement.clientWidth"""
+    )
+    play.wait_for_function(f"({inside})(document.querySelector('.popover'))")
+
+
+def test_a_token_without_alternatives_offers_a_text_of_ones_own(play):
+    stream(play, [step("one", others=[])])
+    end(play)
+    play.locator(".token").click()
+    assert "were not kept" in play.locator(".popover").text_content()
+    assert "Choose one" not in play.locator(".popover").text_content()
+    play.get_by_label("text to go on with").fill("two")
+    play.get_by_label("text to go on with").press("Enter")
+    assert play.evaluate("sent.at(-1)") == {"kind": "branch", "place": 0, "text": "two"}
+
+
+def test_what_comes_later_and_where_a_text_is_from_is_said(play):
+    stream(play, [step("one")])
+    play.evaluate("model.set('running', true)")
+    play.get_by_role("button", name="Routing").click()
+    assert "opens as soon as" in play.locator(".panel").text_content()
+    end(play, made="This text was made with another model.")
+    assert play.get_by_role("alert").text_content() == "This text was made with another model."
+    assert play.locator(".note.bad").count() == 0
+    end(play, made="", error="")
+    assert play.get_by_role("alert").count() == 0
+
+
 @pytest.mark.parametrize("width", [900, 450, 380])  # 450: 900 pixels at 200 %
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_can_be_read(play, tmp_path, width, scheme):
@@ -401,20 +485,22 @@ def test_columns_stream_and_what_differs_is_marked(compared):
     assert compared.evaluate("sent.map((m) => m.kind)") == ["generate"]
     assert compared.evaluate("model.get('prompt')") == "What is 3 + 3?"
     compared.evaluate("model.set('running', true)")
-    for column, pieces in enumerate([["a", "b", "c"], ["a", "x", "c"]]):
+    for label, pieces in {"one": ["a", "b", "c"], "two": ["a", "x", "c"]}.items():
         steps = [step(piece, ord(piece)) for piece in pieces]
-        tell(compared, {"kind": "steps", "column": column, "from": 0, "steps": steps, "status": {}})
+        tell(compared, {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {}})
     assert compared.locator(".column").nth(1).locator(".token.parts").text_content() == "x"
     assert compared.get_by_label("temperature of one").is_disabled()
     compared.keyboard.press("Escape")
     assert compared.evaluate("sent.at(-1)") == {"kind": "stop"}
     compared.evaluate("model.set('running', false)")
-    tell(compared, {"kind": "marks", "error": "", "differences": [[], [1]]})
+    tell(compared, {"kind": "marks", "error": "", "differences": {"one": [], "two": [1]}})
     assert compared.locator(".token.other").all_text_contents() == ["x"]
     assert "differs from token 1 on" in compared.locator(".column").nth(1).text_content()
     compared.get_by_role("button", name="compare the others with two").click()
     assert compared.evaluate("model.get('reference')") == 1
     assert compared.locator(".column").nth(0).locator(".token.parts").text_content() == "b"
+    compared.get_by_role("button", name="add a column").click()
+    assert "0 of 1 the same as two" in compared.get_by_role("status").text_content()  # it is empty
 
 
 def test_columns_are_added_set_named_and_removed(compared):
@@ -434,9 +520,41 @@ def test_columns_are_added_set_named_and_removed(compared):
     assert labels == ["two", "<b>hot</b>"]
 
 
+def test_a_column_keeps_its_text_wherever_it_stands(compared):
+    for label in ("one", "two"):
+        steps = [step(f"of {label}")]
+        message = {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {"reason": label}}  # fmt: skip
+        tell(compared, message)
+    compared.get_by_role("button", name="add a column").click()
+    compared.get_by_role("button", name="remove one").click()
+    said = compared.locator(".said").all_text_contents()
+    assert said == ["of two", ""]
+    assert "two" in compared.locator(".column").nth(0).text_content()
+    compared.evaluate("model.set('columns', [...model.get('columns')].reverse())")
+    assert compared.locator(".said").all_text_contents() == ["", "of two"]
+    tell(compared, {"kind": "steps", "label": "one", "from": 5, "steps": steps, "status": {}})
+    assert compared.evaluate("sent") == []  # it is gone; nothing was missed
+
+
+def test_a_click_after_an_edit_is_not_lost_and_what_cannot_be_is_put_back(compared):
+    first, second = (compared.get_by_label(f"temperature of {name}") for name in ("one", "two"))
+    first.fill("1.25")
+    second.click()
+    compared.keyboard.press("Control+a")
+    compared.keyboard.type("0.5")
+    compared.keyboard.press("Tab")
+    columns = compared.evaluate("model.get('columns')")
+    assert [column["temperature"] for column in columns] == [1.25, 0.5]
+    first.fill("")
+    seed = compared.get_by_label("seed")
+    seed.fill("")
+    seed.press("Tab")
+    assert (first.input_value(), seed.input_value()) == ("1.25", "0")
+
+
 def test_hostile_text_is_shown_in_columns_too(compared):
     steps = [step(piece, number) for number, piece in enumerate(HOSTILE[:6])]
-    tell(compared, {"kind": "steps", "column": 0, "from": 0, "steps": steps, "status": {}})
+    tell(compared, {"kind": "steps", "label": "one", "from": 0, "steps": steps, "status": {}})
     assert compared.locator(".token").all_text_contents() == HOSTILE[:6]
     assert compared.evaluate("window.hurt") is None
     assert json.loads(compared.evaluate("JSON.stringify(sent)")) == []

@@ -102,6 +102,8 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     play.screenshot(path=tmp_path / "routing.png")
     play.get_by_role("button", name="Attention").click()
     play.locator(".pw-attention[data-ready=true]").wait_for(timeout=60_000)
+    whole = play.locator(".pw-attention").bounding_box()["width"]
+    assert play.locator(".pw-attention .bar").first.bounding_box()["width"] > 0.9 * whole
     play.screenshot(path=tmp_path / "attention.png")
 
     # Compared with greedy, and as Python.

@@ -86,6 +86,9 @@ def test_a_grid_is_watched_stopped_rated_and_resumed(watched, tmp_path, gate):
     live.until(
         "() => document.querySelectorAll('.cell')[1].querySelector('.thinking').textContent === 'Hm. '"
     )
+    summaries = page.locator(".cell summary")
+    assert summaries.nth(1).text_content() == "thinking, 1 token"  # folded, it is seen to go on
+    assert summaries.nth(0).text_content() == "thinking"
     assert page.locator(".cell").nth(0).locator(".said").text_content() == "one!"
     assert page.locator("[role=status]").text_content() == "generating: 1 of 6 cells done"
     page.get_by_role("button", name="Stop").click()

@@ -1,5 +1,7 @@
 """The comparison in Python: columns, the same random numbers, and what differs."""
 
+import threading
+
 import pytest
 
 from workbench import Sampling
@@ -37,20 +39,20 @@ def test_every_column_is_what_its_model_generates_alone(view, moe, dense):
     assert generations["hot again"].token_ids == generations["hot"].token_ids
     assert generations["dense"].token_ids == dense.generate("To be", 7, greedy).token_ids
     assert view.recipes["hot"].sampling == hot
-    held = [[], [], []]
+    held = {label: [] for label in generations}
     for message in view.told:
         if message["kind"] == "steps":
-            assert message["from"] == len(held[message["column"]])
-            held[message["column"]] += message["steps"]
-    for steps, generation in zip(held, generations.values(), strict=True):
-        assert [step["id"] for step in steps] == [step.token_id for step in generation.steps]
+            assert message["from"] == len(held[message["label"]])
+            held[message["label"]] += message["steps"]
+    for label, generation in generations.items():
+        assert [step["id"] for step in held[label]] == [step.token_id for step in generation.steps]
 
 
 def test_columns_grow_in_turn(view):
     view.start()
     view.wait(60)
-    first = [m["column"] for m in view.told if m["kind"] == "steps" and m["from"] == 0]
-    assert first[:3] == [0, 1, 2]
+    first = [m["label"] for m in view.told if m["kind"] == "steps" and m["from"] == 0]
+    assert first[:3] == ["hot", "hot again", "dense"]
 
 
 def test_differences_are_tokens_that_the_reference_lacks(view):
@@ -58,7 +60,7 @@ def test_differences_are_tokens_that_the_reference_lacks(view):
     generations = view.wait(60)
     marks = view.told[-1]
     assert marks["kind"] == "marks"
-    assert marks["differences"][:2] == [[], []]
+    assert marks["differences"]["hot"] == marks["differences"]["hot again"] == []
     base = [step.token_id for step in generations["hot"].steps]
     other = [step.token_id for step in generations["dense"].steps]
     table = view.table().set_index("label")
@@ -69,13 +71,75 @@ def test_differences_are_tokens_that_the_reference_lacks(view):
     assert table["first_difference"].isna().tolist()[:2] == [True, True]
     places = [n for n, (one, two) in enumerate(zip(base, other, strict=True)) if one != two]
     assert table.loc["dense", "first_difference"] == places[0]
-    assert table.loc["dense", "same"] == pytest.approx(1 - len(marks["differences"][2]) / 7)
-    kept = [token for n, token in enumerate(other) if n not in marks["differences"][2]]
+    assert table.loc["dense", "same"] == pytest.approx(1 - len(marks["differences"]["dense"]) / 7)
+    kept = [token for n, token in enumerate(other) if n not in marks["differences"]["dense"]]
     left = iter(base)
     assert all(token in left for token in kept)  # in the reference's order
     view.reference = 2
-    assert view.told[-1]["differences"][2] == []
-    assert view.told[-1]["differences"][0] != []
+    assert view.told[-1]["differences"]["dense"] == []
+    assert view.told[-1]["differences"]["hot"] != []
+
+
+def test_what_was_generated_stays_with_its_column(view):
+    view.reference = 1
+    view.start()
+    made = view.wait(60)
+    _, again, dense = view.columns
+    view.columns = [dense, again]
+    assert (view.generations, view.reference) == ({k: made[k] for k in ("hot again", "dense")}, 1)
+    view.columns = [{**dense, "label": "named"}, {**again, "label": "added"}]
+    view.columns = [view.columns[0], {**again, "label": "other"}, again]
+    assert view.generations == {"named": made["dense"]}
+    assert view.reference == 0  # the one that it was is gone
+    shown = view.answer({"kind": "want"})[0]
+    ids = [step["id"] for step in shown["steps"]["named"]]
+    assert ids == [step.token_id for step in made["dense"].steps]
+    assert shown["statuses"]["named"]["tokens"] == 7
+    assert list(view.table()["label"]) == ["named"]
+    assert view.told[-1] == shown  # a page draws the columns anew
+
+
+def test_the_reference_stays_the_column_that_it_was(view):
+    view.reference = 2
+    view.columns = [view.columns[0], view.columns[2]]
+    assert view.columns[view.reference]["label"] == "dense"
+    view.columns = view.columns[::-1]
+    assert view.columns[view.reference]["label"] == "dense"
+
+
+def test_columns_stay_as_they_are_while_they_are_generated(view):
+    view.max_new_tokens = 400
+    view.start()
+    with pytest.raises(GenerationError, match="stop that first"):
+        view.columns = view.columns[:1]
+    view.stop()
+    view.wait(60)
+
+
+def test_no_other_generation_comes_between_the_columns(moe):
+    """The first column ends with its first token, before the second has begun."""
+    end = moe.tokenizer.eos_token_id
+    columns = {"ends": {"logit_bias": [[end, 100.0]]}, "goes on": {"logit_bias": [[end, -100.0]]}}
+    view = ComparisonView(moe, "To be", columns, mode="raw", max_new_tokens=5)
+    outcomes = []
+
+    def intrude():
+        try:
+            outcomes.append(moe.generate("To be", 1).text)
+        except GenerationError as error:
+            outcomes.append(str(error))
+
+    def tell(content, buffers=None):  # called by the view's thread
+        if content["kind"] == "steps" and content["label"] == "ends" and not outcomes:
+            other = threading.Thread(target=intrude)
+            other.start()
+            other.join(60)
+
+    view.send = tell
+    view.start()
+    assert len(view.wait(60)["goes on"].steps) == 5
+    assert "generating already, in the thread 'ComparisonView'" in outcomes[0]
+    assert moe.generate("To be", 1).steps
 
 
 def test_it_stops_and_an_error_is_shown(view):

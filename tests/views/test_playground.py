@@ -11,6 +11,7 @@ import torch
 import workbench as wb
 from tests.fake_server import chat, entry, fake_server
 from workbench.errors import GenerationError, HistoryError
+from workbench.generation import Stream
 from workbench.views import Playground
 from workbench.views import playground as module
 from workbench.views._generating import News, is_out_of_memory
@@ -159,10 +160,38 @@ def test_going_on_makes_the_answer_a_part_of_what_is_asked(play):
         {"role": "assistant", "content": answer},
     ]
     assert play.prompt == ""
-    play.text = "To be"
-    text = generate(play).text
+
+
+def test_going_on_is_from_what_was_asked_and_not_from_what_is_typed_since(play):
+    play.mode, play.system, play.prompt = "chat", "Be brief.", "Hello"
+    answer = generate(play).answer
+    play.system, play.prompt = "Be long.", "And next?"
     play.follow_up()
-    assert play.text == "To be" + text
+    assert play.conversation == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": "And next?"},
+    ]
+
+
+def test_going_on_in_raw_text_keeps_special_tokens(play, moe):
+    end = moe.tokenizer.eos_token_id
+    play.logit_bias = [(moe.tokenizer.thinking_end_id, 100.0)]
+    generation = generate(play, text="To be", max_new_tokens=2)
+    play.branch(1, end)
+    ended = play.wait(60)
+    assert ended.finish_reason == "eos"
+    play.text = "something else"
+    play.follow_up()
+    assert play.text == "To be[unused17]" + moe.tokenizer.pieces([end])[0]
+    assert moe.encode(play.text) == list(ended.token_ids)
+    assert generation.text == ""
+    cut = moe.tokenizer.encode("龘", add_bos=False)[-2]  # inside a character
+    play.logit_bias = [(cut, 100.0)]
+    assert generate(play, text="To be", max_new_tokens=1).text == "\ufffd"
+    play.follow_up()
+    assert play.text == "To be"
 
 
 def test_a_branch_is_a_fresh_run_of_its_text(play, moe):
@@ -206,6 +235,12 @@ def test_a_branch_may_go_on_with_a_text_or_draw_again(play, moe):
     play.branch(0)
     again = play.wait(60)
     assert again.token_ids == moe.generate("To be", 6, play.sampling).token_ids
+    assert not any(step["given"] for step in steps_told(play))  # it was drawn
+    play.show(1)
+    chosen = [step["given"] for step in steps_told(play)]
+    assert chosen == [1 <= place < 1 + len(given) for place in range(len(ids))]
+    play.show(2)
+    assert not any(step["given"] for step in steps_told(play))
     with pytest.raises(GenerationError, match="no token 99; the answer has tokens 0 to 5"):
         play.branch(99)
 
@@ -224,6 +259,21 @@ def test_branches_are_shown_named_removed_and_undone(play):
     assert len(play.branches) == 2
     play._on_message(play, {"kind": "redo"}, [])
     assert len(play.branches) == 1
+
+
+def test_renaming_and_removing_others_leaves_open_what_is_open(play):
+    generate(play)
+    generate(play, seed=9)
+    play.panel = "routing"
+    play.wait(60)
+    inside, play.token = play.inside, 2
+    play._on_message(play, {"kind": "rename", "node": 1, "name": "mine"}, [])
+    play._on_message(play, {"kind": "remove", "node": 0}, [])
+    play._on_message(play, {"kind": "undo"}, [])
+    assert (play.inside, play.panel, play.token) == (inside, "routing", 2)
+    assert [node["name"] for node in play.told[-1]["nodes"]] == ["prompt 1", "mine"]
+    play._on_message(play, {"kind": "remove", "node": 1}, [])  # the one on screen
+    assert (play.inside, play.panel, play.token) == (None, "", -1)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +311,24 @@ def test_memory_that_runs_out_is_a_message_with_a_way_out(play, monkeypatch):
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
 
 
+def test_memory_that_runs_out_in_the_middle_gives_back_and_keeps_what_came(play, monkeypatch):
+    generate(play)
+    assert play._prefixes.nbytes > 0
+    run, passes = Stream._run, []
+
+    def full(self, count):
+        passes.append(count)
+        if len(passes) == 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return run(self, count)
+
+    monkeypatch.setattr(Stream, "_run", full)
+    assert generate(play, text="Or not") is None
+    assert "memory is full after" in play.told[-1]["error"]
+    assert play._prefixes.nbytes == 0
+    assert len(play.branches.current.generation.steps) == 3
+
+
 def test_closing_stops_and_gives_back_what_was_held(play):
     generate(play)
     play.panel = "attention"
@@ -288,6 +356,62 @@ def test_the_last_page_that_goes_stops_and_gives_back(play):
     play._on_message(play, {"kind": "bye"}, [])
     assert play._prefixes.nbytes == 0
     assert play.generation.steps
+
+
+def begin_and_wait_for_tokens(play, **settings):
+    """Start an endless generation; return when its first tokens are there."""
+    begun, tell = threading.Event(), play.send
+
+    def hear(content, buffers=None):
+        tell(content)
+        if content["kind"] == "steps":
+            begun.set()
+
+    play.send = hear
+    for name, value in {"max_new_tokens": 400, **settings}.items():
+        setattr(play, name, value)
+    play.start()
+    assert begun.wait(60)
+
+
+def test_the_last_page_that_goes_while_it_generates_gives_back_too(play):
+    play._on_message(play, {"kind": "hello"}, [])
+    begin_and_wait_for_tokens(play)
+    play._on_message(play, {"kind": "bye"}, [])
+    assert play.wait(60).finish_reason == "stopped"
+    assert play._prefixes.nbytes == 0
+    play._on_message(play, {"kind": "hello"}, [])  # a page again: caches are kept again
+    generate(play, max_new_tokens=2)
+    assert play._prefixes.nbytes > 0
+
+
+def test_closing_closes_the_comparison_inside(play):
+    play.max_new_tokens = 400
+    play.panel = "compare"
+    inside = play.inside
+    inside.start()
+    play.close()
+    assert not inside.running
+    assert {g.finish_reason for g in inside.generations.values()} <= {"stopped"}
+    assert inside.comm is None
+
+
+@pytest.mark.parametrize("bound", [2**29, 1000], ids=["recorded", "not recorded"])
+def test_routing_that_is_opened_meanwhile_comes_at_the_end(play, monkeypatch, bound):
+    monkeypatch.setattr(module, "RECORD_BYTES", bound)
+    begin_and_wait_for_tokens(play, max_new_tokens=60)
+    play.panel = "routing"
+    assert len(play.wait(60).steps) == 60
+    assert play.inside.trace.token_ids.tolist() == list(play.generation.token_ids)
+
+
+def test_a_panel_with_nothing_to_show_closes(play, monkeypatch):
+    monkeypatch.setattr(module, "RECORD_BYTES", 1000)
+    begin_and_wait_for_tokens(play)
+    play.panel = "routing"
+    play.stop()  # the text would be read once more, which was not wanted then
+    play.wait(60)
+    assert (play.panel, play.inside) == ("", None)
 
 
 def test_routing_and_attention_open_at_the_selected_token(play):
@@ -398,8 +522,58 @@ def test_the_history_brings_prompt_settings_and_text_back_in_a_new_playground(pl
     assert [s.logprob for s in again.generation.steps] == pytest.approx(
         [s.logprob for s in kept.steps], abs=1e-5
     )
+    best = [other.token_id for other in kept.steps[2].alternatives[:5]]
+    assert [other.token_id for other in again.generation.steps[2].alternatives] == best
     again.branch(2, kept.steps[2].alternatives[-1].token_id)
     assert again.wait(60).steps[:2] == again.branches[0].generation.steps[:2]
+
+
+def test_a_text_that_was_made_otherwise_says_so_and_is_read_anew(play, moe, tiny_moe):
+    kept = generate(play)
+    play._show_current()
+    assert play.told[-1]["made"] == ""
+    other = wb.load(tiny_moe, bits=8, device="cpu")
+    again = Playground(other)
+    again.restore(again.history[0].id)
+    said = again.answer({"kind": "want"})[0]["made"]
+    assert said.startswith("This text was made with 16 bit: from the same prompt")
+    again.branch(3, kept.steps[3].token_id)
+    branch = again.wait(60)
+    assert branch.steps[:4] == other.generate("To be", 1, again.sampling, begun=[
+        step.token_id for step in kept.steps[:4]
+    ]).steps[:4]  # what is told of them is this model's  # fmt: skip
+
+
+def test_tokens_of_another_vocabulary_are_not_gone_on_with(play, moe, tmp_path):
+    generate(play)
+    lines = play.history.path.read_text()
+    entry = json.loads(lines)
+    entry["recipe"] |= {"fingerprint": "other", "checkpoint": "another model"}
+    entry["tokens"]["pieces"][1] = "something else"
+    play.history.path.write_text(json.dumps(entry) + "\n")
+    again = Playground(moe)
+    again.restore(again.history[0].id)
+    assert "made with another model" in again.answer({"kind": "want"})[0]["made"]
+    with pytest.raises(GenerationError, match="are those of another model"):
+        again.branch(2)
+    again.send = lambda content, buffers=None: None
+    again.panel = "routing"
+    again.wait(60)
+    assert "are those of another model" in again._error
+    assert (again.panel, again.trace) == ("", None)
+
+
+def test_a_servers_text_is_not_taken_for_a_models_own(play, moe, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with fake_server() as script:
+        script.chunks = [chat("To", [entry("To", -0.5)]), chat("", [], finish="stop")]
+        remote = Playground(wb.connect(script.url), "Say it.")
+        generate(remote)
+        assert remote.answer({"kind": "want"})[0]["made"] == ""
+        play.restore(play.history[0].id)
+        assert f"made with pangu on {script.url}" in play.told[-1]["made"]
+        with pytest.raises(GenerationError, match="are those of pangu"):
+            play.branch(0)
 
 
 def test_the_history_is_exported_and_its_absence_is_said(play, moe):

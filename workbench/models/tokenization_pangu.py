@@ -411,13 +411,18 @@ class TextDecoder:
     tokenizer
     skip_special, starts_text
         As for `PanguTokenizer.decode`.
+
+    Attributes
+    ----------
+    waiting : int
+        Byte tokens so far of a character that is not complete.
     """
 
     def __init__(self, tokenizer: PanguTokenizer, skip_special: bool, starts_text: bool) -> None:
         self._tokenizer, self._skip_special = tokenizer, skip_special
         self._starts = starts_text  # the next text has a space in front that `encode` put there
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._waiting = 0  # byte tokens of a character that is not complete
+        self.waiting = 0
         self._size = tokenizer._model.get_piece_size()
 
     def push(self, token: int) -> str:
@@ -428,12 +433,12 @@ class TextDecoder:
         """The same in parts, each with the number of tokens that make it up."""
         tokenizer = self._tokenizer
         if token in tokenizer._byte_values:
-            self._waiting += 1
+            self.waiting += 1
             self._starts = False
             text = self._utf8.decode(tokenizer._byte_values[token])
             if text:
-                yield text, self._waiting
-                self._waiting = 0
+                yield text, self.waiting
+                self.waiting = 0
             return
         yield from self.rest()
         text = tokenizer._piece(token)
@@ -448,10 +453,10 @@ class TextDecoder:
 
     def rest(self) -> Iterator[tuple[str, int]]:
         """A character that stays incomplete, as U+FFFD."""
-        if self._waiting:
-            text, tokens = self._utf8.decode(b"", final=True), self._waiting
+        if self.waiting:
+            text, tokens = self._utf8.decode(b"", final=True), self.waiting
             self._utf8.reset()
-            self._waiting = 0
+            self.waiting = 0
             yield text, tokens
 
 

@@ -38,6 +38,7 @@ class GeneratingView(View):
     def __init__(self, **settings: Any) -> None:
         self._stop = threading.Event()
         self._pages = 0  # that show the widget, as far as they told
+        self._left = False  # the last page has gone, and none has come since
         super().__init__(**settings)
         self._hear_interrupts()
 
@@ -96,6 +97,8 @@ class GeneratingView(View):
         try:
             work()
         except WorkbenchError as error:
+            if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+                self._release()
             self._fail(str(error))
         except Exception as error:
             if not is_out_of_memory(error):
@@ -109,14 +112,17 @@ class GeneratingView(View):
             )
         finally:
             self.running = False
+            if self._left:
+                self._release()
             self._ended()
 
     def _count_pages(self, change: int) -> None:
         """A page shows the widget, or no longer; after the last one stop and give back memory."""
         self._pages = max(0, self._pages + change)
-        if self._pages == 0:
+        self._left = self._pages == 0
+        if self._left:
             self.stop()
-            if not self.running:
+            if not self.running:  # else its thread does it
                 self._release()
 
     def _hear_interrupts(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.branches import Branch, Branches
 from workbench.errors import GenerationError
+from workbench.fingerprint import versions
 from workbench.history import Entry, History, as_text
 from workbench.recipe import Recipe
-from workbench.steps import Alternative, Generation, Step
+from workbench.server_tokens import SPECIAL
+from workbench.steps import Generation
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
@@ -21,6 +22,7 @@ SHOWN = 200  # entries of the history, the newest
 OWN_TEXT = (
     "The tokens of a text of your own are not known here: the server does not send its tokenizer."
 )
+ASKED_WITH_IDS = "this was asked with token ids, which the playground's text cannot hold; pangu.generate takes them."
 NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
 
 
@@ -129,57 +131,6 @@ def exported(kept: History, form: str) -> dict[str, Any]:
         return {"kind": "file", "name": name, "content": path.read_text(encoding="utf-8")}
 
 
-def generation_of(entry: Entry) -> Generation:
-    """The generation that an entry of the history keeps, without what it does not keep.
-
-    Raises
-    ------
-    GenerationError
-        If its recipe is damaged.
-    """
-    recipe, tokens = Recipe.from_dict(entry.recipe), entry.tokens
-    needed = ("ids", "pieces", "texts", "logprobs", "entropy_bits", "spans")
-    if missing := [name for name in needed if name not in tokens]:
-        raise GenerationError(
-            f"this entry of the history has no {missing[0]}, so its text cannot be shown again."
-        )
-    rows = zip(
-        tokens["ids"],
-        tokens["pieces"],
-        tokens["texts"],
-        tokens["logprobs"],
-        tokens["entropy_bits"],
-        tokens["spans"],
-        tokens.get("alternatives") or [()] * len(tokens["ids"]),
-        strict=True,
-    )
-    steps = tuple(
-        Step(
-            token_id=token,
-            piece=piece,
-            text=text,
-            logprob=math.nan if logprob is None else logprob,
-            alternatives=tuple(
-                Alternative(i, p, math.nan if lp is None else lp, True, math.nan)
-                for i, p, lp in others
-            ),
-            span=span,
-            drawn_logprob=math.nan,
-            entropy_bits=math.nan if entropy is None else entropy,
-        )
-        for token, piece, text, logprob, entropy, span, others in rows
-    )
-    said = "".join(step.text for step in steps)
-    return Generation(
-        token_ids=(*recipe.prompt_ids, *tokens["ids"]),
-        prompt_length=len(recipe.prompt_ids),
-        steps=steps,
-        finish_reason=entry.finish_reason,
-        tail=entry.text.removeprefix(said) if entry.text.startswith(said) else "",
-        recipe=recipe,
-    )
-
-
 def asked(generation: Generation) -> tuple[Any, str]:
     """What was asked, as `Pangu.stream` takes it, and with which thinking."""
     recipe = generation.recipe
@@ -188,6 +139,60 @@ def asked(generation: Generation) -> tuple[Any, str]:
     return (
         recipe.prompt if isinstance(recipe.prompt, str) else list(recipe.prompt)
     ), recipe.thinking
+
+
+def written(generation: Generation, pangu: Pangu) -> str:
+    """The answer as raw text, in which special tokens stand by name.
+
+    A character that is not complete at its end is left out: no text can hold a part of it.
+    """
+    special = () if is_remote(pangu) else pangu.tokenizer.special_tokens.values()
+    named = [
+        step.piece if step.token_id in special or (is_remote(pangu) and SPECIAL.fullmatch(step.piece)) else ""
+        for step in generation.steps
+    ]  # fmt: skip
+    texts = (step.text + name for step, name in zip(generation.steps, named, strict=True))
+    return ("".join(texts) + generation.tail).rstrip("\ufffd")
+
+
+def made_elsewhere(recipe: Recipe | None, pangu: Pangu) -> str:
+    """In what a text was made with something else than this model, in a sentence; "" if in nothing."""
+    if recipe is None:
+        return ""
+    if is_remote(pangu):
+        here, made = (pangu.name, pangu.url), (recipe.checkpoint, recipe.device)
+        others = [f"{made[0]} on {made[1]}"] if here != made else []
+    else:
+        others = _differences(recipe, pangu)
+    if not others:
+        return ""
+    return (
+        f"This text was made with {', '.join(others)}: from the same prompt and settings another one "
+        "may come here."
+    )
+
+
+def require_same_tokens(generation: Generation, pangu: Pangu) -> None:
+    """Refuse to go on with tokens that mean something else to this model.
+
+    Raises
+    ------
+    GenerationError
+        If another tokenizer or chat template made them, or a server's own names stand for them.
+    """
+    question, thinking = asked(generation)
+    ids = [step.token_id for step in generation.steps]
+    known = all(0 <= token < pangu.config.vocab_size for token in ids)
+    if (
+        not known
+        or pangu.tokenizer.pieces(ids) != [step.piece for step in generation.steps]
+        or tuple(pangu.encode(question, thinking))
+        != generation.token_ids[: generation.prompt_length]
+    ):
+        raise GenerationError(
+            f"the tokens of this text are those of {generation.recipe.checkpoint}, and "
+            f"{pangu.name} has others; generate it again with this model, or open it with that one."
+        )
 
 
 def asked_settings(recipe: Recipe | None) -> dict[str, Any]:
@@ -215,16 +220,35 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     """
     spoken = asked_settings(recipe)
     if not spoken:
-        raise GenerationError(
-            "this was asked with token ids, which the playground's text cannot hold; "
-            "pangu.generate takes them."
-        )
+        raise GenerationError(ASKED_WITH_IDS)
     return {
         **recipe.sampling.as_dict(),
         "max_new_tokens": recipe.max_new_tokens,
         "stop_strings": list(recipe.stop_strings),
         **spoken,
     }
+
+
+def _differences(recipe: Recipe, pangu: Pangu) -> list[str]:
+    """What the recipe names and is otherwise here: weights, bits, device, versions."""
+    if recipe.bits == 0:
+        return [f"{recipe.checkpoint} on {recipe.device}"]
+    found = []
+    if recipe.fingerprint != pangu.fingerprint:
+        found.append(
+            recipe.checkpoint
+            if recipe.checkpoint != pangu.name
+            else f"other weights that were called {recipe.checkpoint} too"
+        )
+    if recipe.bits != pangu.bits:
+        found.append(f"{recipe.bits} bit")
+    elif recipe.bits == 4 and recipe.quant_type != pangu.quant_type:
+        found.append(recipe.quant_type)
+    if recipe.device != pangu.plan.device:
+        found.append(f"the device {recipe.device}")
+    now = versions()
+    made = {name: version for name, version in recipe.versions.items() if name != "python"}
+    return found + [f"{name} {other}" for name, other in made.items() if now.get(name) != other]
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

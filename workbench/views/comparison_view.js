@@ -13,8 +13,8 @@
  *
  * Messages to Python, {kind}: hello, want, bye, generate, stop.
  * Messages from Python: {kind: "state", models, defaults, before, steps, statuses, error, differences}
- * with steps [column][token] as of the playground; {kind: "steps", column, from, steps, status};
- * {kind: "marks", error, differences: [column][place]}.
+ * with steps {label: [token]} as of the playground, statuses and differences also by label;
+ * {kind: "steps", label, from, steps, status}; {kind: "marks", error, differences: {label: [place]}}.
  */
 
 const CSS = `
@@ -79,7 +79,7 @@ function render({ model, el }) {
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
   const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
-  let state = { models: [], defaults: {}, before: 0, statuses: [] }, columns = [];
+  let state = { models: [], defaults: {}, before: 0, statuses: {} }, columns = [];
 
   // -- what is asked, and of all columns the same -------------------------------------------------------
 
@@ -93,7 +93,7 @@ function render({ model, el }) {
     Object.assign(input, { type: "number", step: 1 });
     input.style.width = "7em";
     input.setAttribute("aria-label", label);
-    input.addEventListener("change", () => { if (input.value !== "") set({ [name]: Math.round(Number(input.value)) }); });
+    input.addEventListener("change", () => { if (input.value !== "") set({ [name]: Math.round(Number(input.value)) }); show(); });
     const show = () => { input.value = model.get(name); };
     on(`change:${name}`, show);
     show();
@@ -121,18 +121,23 @@ function render({ model, el }) {
   // -- columns --------------------------------------------------------------------------------------------
 
   const change = (place, values) => set({ columns: model.get("columns").map((column, n) => (n === place ? { ...column, ...values } : column)) });
-  const select = (options, value, call) => {
+  const select = (options, call) => {
     const control = element("select");
     for (const option of options) control.append(new Option(option, option));
-    control.value = value;
     control.addEventListener("change", () => call(control.value));
     return control;
   };
-  const opened = new Set(); // columns whose further settings are shown
+  const opened = new Set(); // labels of columns whose further settings are shown
+  const held = (byLabel, { label }) => (byLabel && Object.hasOwn(byLabel, label) ? byLabel[label] : undefined);
   function drawColumns() {
-    const settings = model.get("columns"), kept = columns.map((column) => column.steps);
+    const settings = model.get("columns");
+    if (JSON.stringify(settings.map(({ label }) => label)) === JSON.stringify(columns.map(({ label }) => label))) {
+      columns.forEach((column, place) => column.show(settings[place])); // the same boxes: a click on one is not lost
+      return drawState();
+    }
+    const kept = Object.fromEntries(columns.map((column) => [column.label, column.steps]));
     columns = settings.map((column, place) => {
-      const name = element("input"), fields = element("div", "fields"), rest = element("div", "fields"), said = element("div", "said"), status = element("div", "soft small");
+      const name = element("input"), fields = element("div", "fields"), rest = element("div", "fields"), said = element("div", "said"), status = element("div", "soft small"), shows = [];
       name.value = column.label;
       name.setAttribute("aria-label", `label of column ${place + 1}`);
       name.addEventListener("change", () => {
@@ -140,32 +145,35 @@ function render({ model, el }) {
         if (name.value.trim() && !taken) change(place, { label: name.value.trim() });
         else name.value = column.label;
       });
-      if (state.models.length > 1) fields.append(field("model", select(state.models, column.model, (value) => change(place, { model: value })), `model of ${column.label}`, "wide"));
-      fields.append(field("thinking", select(["slow", "fast", "auto"], column.thinking, (value) => change(place, { thinking: value })), `thinking of ${column.label}`));
+      const choose = (setting, options, className) => {
+        const control = select(options, (value) => change(place, { [setting]: value }));
+        shows.push((now) => { control.value = now[setting]; });
+        fields.append(field(setting, control, `${setting} of ${column.label}`, className));
+      };
+      if (state.models.length > 1) choose("model", state.models, "wide");
+      choose("thinking", ["slow", "fast", "auto"]);
       for (const [setting, step] of FIELDS) {
         const input = element("input"), label = setting.replace("_", setting === "repetition_penalty" ? " " : "-");
-        Object.assign(input, { type: "number", step, min: 0, value: column[setting] });
-        input.addEventListener("change", () => { if (input.value !== "") change(place, { [setting]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) }); });
+        Object.assign(input, { type: "number", step, min: 0 });
+        const show = (now) => { input.value = now[setting]; };
+        input.addEventListener("change", () => {
+          if (input.value === "") show(model.get("columns")[place]);
+          else change(place, { [setting]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) });
+        });
+        shows.push(show);
         (setting === "temperature" ? fields : rest).append(field(label, input, `${label} of ${column.label}`));
       }
       const more = element("details", "", element("summary", "soft small", "more settings"), rest);
-      more.open = opened.has(place);
-      more.addEventListener("toggle", () => opened[more.open ? "add" : "delete"](place));
+      more.open = opened.has(column.label);
+      more.addEventListener("toggle", () => opened[more.open ? "add" : "delete"](column.label));
       const base = button("compare with", `compare the others with ${column.label}`, () => set({ reference: place }), "small");
-      const drop = button("×", `remove ${column.label}`, () => {
-        const left = model.get("columns").filter((_, n) => n !== place);
-        set({ reference: Math.min(model.get("reference"), left.length - 1) });
-        kept.splice(place, 1);
-        columns.splice(place, 1);
-        state.statuses.splice(place, 1);
-        set({ columns: left });
-      }, "small");
+      const drop = button("×", `remove ${column.label}`, () => set({ columns: model.get("columns").filter((_, n) => n !== place) }), "small");
       drop.disabled = settings.length < 2;
       const box = element("div", "column", element("div", "head", name, base, drop), fields, more, said, status);
-      return { box, said, status, base, inputs: [name, ...box.querySelectorAll(".fields input, .fields select"), drop], steps: [], tokens: [], stretch: null };
+      return { label: column.label, show: (now) => shows.forEach((call) => call(now)), box, said, status, base, inputs: [name, ...box.querySelectorAll(".fields input, .fields select"), drop], steps: [], tokens: [], stretch: null };
     });
     grid.replaceChildren(...columns.map((column) => column.box));
-    columns.forEach((column, place) => append(column, kept[place] || []));
+    columns.forEach((column, place) => { column.show(settings[place]); append(column, held(kept, column) || []); });
     drawState();
   }
   /** Write steps that are new; everything goes through textContent. */
@@ -207,11 +215,11 @@ function render({ model, el }) {
       column.box.classList.toggle("base", column === base);
       column.base.disabled = column === base;
       for (const input of column.inputs) input.disabled = running || (input.textContent === "×" && columns.length < 2);
-      const parts = column === base ? -1 : firstDifference(column, base), now = state.statuses[place] || {};
+      const parts = column === base ? -1 : firstDifference(column, base), now = held(state.statuses, column) || {};
       if (column.parts !== parts) column.tokens[column.parts]?.classList.remove("parts");
       column.parts = parts;
       column.tokens[parts]?.classList.add("parts");
-      const others = new Set((!running && state.differences?.[place]) || []);
+      const others = new Set((!running && held(state.differences, column)) || []);
       column.tokens.forEach((node, n) => node.classList.toggle("other", others.has(n)));
       const words = [];
       if (column.steps.length) words.push(`${column.steps.length} tokens`);
@@ -220,7 +228,8 @@ function render({ model, el }) {
       column.status.textContent = words.join(" · ");
       if (column !== base && column.steps.length && parts < 0 && column.steps.length === base.steps.length) same.push(place);
     });
-    summary.textContent = running ? "generating" : !base?.steps.length || columns.length < 2 ? "" : `${same.length} of ${columns.length - 1} the same as ${model.get("columns")[columns.indexOf(base)].label}`;
+    const others = columns.filter((column) => column !== base && column.steps.length).length;
+    summary.textContent = running ? "generating" : !base?.steps.length || !others ? "" : `${same.length} of ${others} the same as ${model.get("columns")[columns.indexOf(base)].label}`;
     root.dataset.state = running ? "running" : state.error ? "error" : base?.steps.length ? "ended" : "";
     note.textContent = state.error || "";
     note.hidden = !state.error;
@@ -234,14 +243,15 @@ function render({ model, el }) {
       before.textContent = state.before ? `after ${state.before} earlier turn${state.before === 1 ? "" : "s"} of the conversation` : "";
       columns = [];
       drawColumns();
-      columns.forEach((column, place) => append(column, state.steps[place] || []));
+      columns.forEach((column) => append(column, held(state.steps, column) || []));
       drawState();
       root.dataset.ready = "true";
     } else if (message.kind === "steps") {
-      const column = columns[message.column];
-      if (!column || message.from > column.steps.length) return model.send({ kind: "want" }); // something was missed
+      const column = columns.find(({ label }) => label === message.label);
+      if (!column) return; // removed meanwhile
+      if (message.from > column.steps.length) return model.send({ kind: "want" }); // something was missed
       append(column, message.steps.slice(column.steps.length - message.from));
-      state.statuses[message.column] = message.status;
+      state.statuses[message.label] = message.status;
       drawState();
     } else if (message.kind === "marks") {
       Object.assign(state, message);

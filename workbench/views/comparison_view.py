@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from matplotlib.figure import Figure
 
 from workbench.errors import GenerationError
 from workbench.sampling import Sampling
+from workbench.turn import held
 from workbench.views._generating import PAUSE, GeneratingView, News, reason, step_message
+from workbench.views._print import fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
@@ -88,10 +91,11 @@ class ComparisonView(GeneratingView):
             turns = [dict(turn) for turn in prompt]
             prompt = turns.pop()["content"] if turns and turns[-1]["role"] == "user" else ""
             self._before = turns
-        self._shown: list[list[dict[str, Any]]] = []  # steps on screen, by column
-        self._statuses: list[dict[str, Any]] = []
+        self._shown: dict[str, list[dict[str, Any]]] = {}  # steps on screen, by label
+        self._statuses: dict[str, dict[str, Any]] = {}
         self._error = ""
         super().__init__(prompt=prompt, columns=self._given(columns), **settings)
+        self.observe(self._follow_columns, "columns")
         self.observe(self._mark, "reference")
 
     # -- from Python ----------------------------------------------------------------------------
@@ -156,8 +160,8 @@ class ComparisonView(GeneratingView):
             text = f"{column['label']}\n\n{generation.text if generation else ''}"
             axes = figure.add_subplot(1, count, place + 1)
             axes.axis("off")
-            axes.text(0, 1, text.replace("$", r"\$"), va="top", wrap=True, fontsize=8)
-        figure.suptitle(self.prompt.replace("$", r"\$"), fontsize=9)
+            axes.text(0, 1, for_print(text, 46), va="top", fontsize=8, family=fonts())
+        figure.suptitle(for_print(self.prompt, 46 * count), fontsize=9, family=fonts())
         return figure
 
     # -- what the page asks ---------------------------------------------------------------------
@@ -193,29 +197,34 @@ class ComparisonView(GeneratingView):
         """In the thread: one token of every column in turn, so that all are seen to grow."""
         if not self.prompt.strip() and not self._before:
             raise GenerationError("the prompt is empty; type something first.")
-        streams = [self._stream(column) for column in self.columns]
+        with ExitStack() as turns:
+            for model in self.models.values():
+                turns.enter_context(held(model))
+            self._run({column["label"]: self._stream(column) for column in self.columns})
+
+    def _run(self, streams: Mapping[str, Any]) -> None:
         self.generations = {}
-        self._shown = [[] for _ in streams]
-        self._statuses = [{} for _ in streams]
+        self._shown = {label: [] for label in streams}
+        self._statuses = {label: {} for label in streams}
         self.send(self._state())
         pause = PAUSE * len(streams)
-        news = [News(self._sender(place), pause=pause) for place in range(len(streams))]
-        going = list(range(len(streams)))
+        news = {label: News(self._sender(label), pause=pause) for label in streams}
+        going = list(streams)
         try:
             while going:
-                for place in list(going):
-                    step = next(streams[place], None)
+                for label in list(going):
+                    step = next(streams[label], None)
                     if step is None:
-                        going.remove(place)
-                        self._finish(place, streams[place].generation, news[place])
+                        going.remove(label)
+                        self._finish(label, streams[label].generation, news[label])
                         continue
                     message = step_message(step)
-                    self._shown[place].append(message)
-                    news[place].add(message, lambda place=place: {"tokens": news[place].count})
+                    self._shown[label].append(message)
+                    news[label].add(message, lambda label=label: {"tokens": news[label].count})
         finally:
-            for place in going:
-                streams[place].close()
-                self._finish(place, streams[place].generation, news[place])
+            for label in going:
+                streams[label].close()
+                self._finish(label, streams[label].generation, news[label])
 
     def _stream(self, column: Mapping[str, Any]) -> Any:
         sampling = Sampling(seed=self.seed, **{name: column[name] for name in SAMPLING})
@@ -229,18 +238,18 @@ class ComparisonView(GeneratingView):
             stop_strings=tuple(self.stop_strings),
         )
 
-    def _finish(self, place: int, generation: Generation, news: News) -> None:
-        self.generations[self.columns[place]["label"]] = generation
-        self._statuses[place] = {
+    def _finish(self, label: str, generation: Generation, news: News) -> None:
+        self.generations[label] = generation
+        self._statuses[label] = {
             "tokens": news.count,
             "reason": reason(generation),
             "tail": generation.tail,
         }
-        news.flush(self._statuses[place])
+        news.flush(self._statuses[label])
 
-    def _sender(self, place: int) -> Any:
+    def _sender(self, label: str) -> Any:
         def send(start: int, steps: list[Any], status: dict[str, Any]) -> None:
-            content = {"kind": "steps", "column": place, "from": start, "steps": steps}
+            content = {"kind": "steps", "label": label, "from": start, "steps": steps}
             self.send({**content, "status": status})
 
         return send
@@ -257,14 +266,11 @@ class ComparisonView(GeneratingView):
         self.send({"kind": "marks", "error": self._error, **self._marks()})
 
     def _marks(self) -> dict[str, Any]:
-        """By column, the tokens that are not in the column of reference; none while it runs."""
-        if self.running or not self.generations:
-            return {"differences": []}
+        """By label, the tokens that are not in the column of reference; none while it runs."""
+        if self.running:
+            return {"differences": {}}
         base = self._reference_ids()
-        found = []
-        for column in self.columns:
-            generation = self.generations.get(column["label"])
-            found.append([] if generation is None else _differences(base, _ids(generation)))
+        found = {label: _differences(base, _ids(made)) for label, made in self.generations.items()}
         return {"differences": found}
 
     def _reference_ids(self) -> list[int]:
@@ -287,8 +293,28 @@ class ComparisonView(GeneratingView):
             ]
         return [dict(column) for column in columns]
 
+    def _follow_columns(self, change: dict[str, Any]) -> None:
+        """What was generated stays with its column: renamed with it, gone with it."""
+        before = [column["label"] for column in change["old"]]
+        now = [column["label"] for column in change["new"]]
+        pairs = zip(before, now, strict=True) if len(before) == len(now) else ()
+        renamed = {old: new for old, new in pairs if new not in before}
+        names = {label: label if label in now else renamed.get(label) for label in before}
+
+        def left(kept: dict[str, Any]) -> dict[str, Any]:
+            return {names[label]: kept[label] for label in kept if names[label] is not None}
+
+        self.generations, self._shown = left(self.generations), left(self._shown)
+        self._statuses = left(self._statuses)
+        reference = names.get(before[min(self.reference, len(before) - 1)])
+        self.reference = 0 if reference is None else now.index(reference)
+        if now != before:
+            self.send(self._state())
+
     @traitlets.validate("columns")
     def _valid_columns(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
+        if self.running:
+            raise GenerationError("the columns are being generated; stop that first.")
         first = next(iter(self.models))
         known = {"label", "model", "thinking", "seed", *SAMPLING}
         found: list[dict[str, Any]] = []

@@ -31,7 +31,7 @@
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
  * {kind: "restore", entry}; {kind: "export", format}.
  * Messages from Python: {kind: "state", title, missing, presets, count, context, bias, steps} and
- * with what {kind: "tree", nodes, current, undo, redo, status, error} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
+ * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
  * {kind: "count", count}; {kind: "bias", bias: [[id, piece, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, file, note}; {kind: "file", name, content};
@@ -73,38 +73,38 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .note.bad { border-color: var(--jp-error-color1, #d32f2f); font-weight: 600; }
 
 .pw-play .settings { margin-top: 10px; border-top: 1px solid var(--line); padding-top: 8px; }
-.pw-play .fields { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: 8px 12px; align-items: end; }
+.pw-play :where(.settings) .fields { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: 8px 12px; align-items: end; }
 .pw-play .field { display: flex; flex-direction: column; gap: 2px; font-size: 12px; color: var(--soft); }
 .pw-play .field > input, .pw-play .field > select, .pw-play .field > textarea { color: var(--ink); font-size: 13px; width: 100%; }
-.pw-play .more { margin-top: 8px; }
-.pw-play .lists { display: grid; grid-template-columns: repeat(auto-fit, minmax(250px, 1fr)); gap: 10px 18px; margin-top: 8px; align-items: start; }
+.pw-play :where(.settings) .more { margin-top: 8px; }
+.pw-play :where(.settings) .lists { display: grid; grid-template-columns: repeat(auto-fit, minmax(250px, 1fr)); gap: 10px 18px; margin-top: 8px; align-items: start; }
 .pw-play .chip { display: inline-flex; align-items: center; gap: 4px; border: 1px solid var(--line); border-radius: 10px; padding: 0 2px 0 8px; margin: 2px 4px 2px 0; max-width: 100%; overflow-wrap: anywhere; }
-.pw-play code, .pw-play .piece { font-family: var(--code); font-size: 12px; white-space: pre-wrap; unicode-bidi: isolate; overflow-wrap: anywhere; }
+.pw-play .chip .piece, .pw-play .popover .piece { font-family: var(--code); font-size: 12px; white-space: pre-wrap; unicode-bidi: isolate; overflow-wrap: anywhere; }
 
 .pw-play .run { margin-top: 10px; }
 .pw-play .meter { display: inline-block; width: 64px; height: 6px; border-radius: 3px; background: var(--shade); box-shadow: inset 0 0 0 1px var(--line); overflow: hidden; vertical-align: 1px; }
 .pw-play .meter i { display: block; height: 100%; background: var(--mark); }
 
-.pw-play .two { display: grid; grid-template-columns: minmax(0, 1fr) 230px; gap: 0 16px; margin-top: 10px; }
-.pw-play .two.alone { grid-template-columns: minmax(0, 1fr); }
-@container (max-width: 700px) { .pw-play .two { grid-template-columns: minmax(0, 1fr); } .pw-play .says { grid-template-columns: minmax(0, 1fr); gap: 2px; } .pw-play .says > .who { text-align: left; } }
+.pw-play .halves { display: grid; grid-template-columns: minmax(0, 1fr) 230px; gap: 0 16px; margin-top: 10px; }
+.pw-play .halves.alone { grid-template-columns: minmax(0, 1fr); }
+@container (max-width: 700px) { .pw-play .halves { grid-template-columns: minmax(0, 1fr); } .pw-play .says { grid-template-columns: minmax(0, 1fr); gap: 2px; } .pw-play .says > .who { text-align: left; } }
 .pw-play .output { border: 1px solid var(--line); border-radius: 6px; min-height: 13em; box-sizing: border-box; max-height: 60vh; overflow: auto; padding: 10px 12px; margin-top: 6px; position: relative; }
-.pw-play .said { font-size: 15px; line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
-.pw-play .said:empty::before { content: attr(data-empty); color: var(--soft); font-size: 13px; }
-.pw-play .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 10px; margin: 2px 0 8px; font-size: 14px; }
-.pw-play .stretch > button { display: block; font-size: 11.5px; line-height: 1.5; padding: 0 8px; border-radius: 9px; white-space: normal; }
-.pw-play .stretch.folded .token { display: none; }
-.pw-play .token { border-radius: 3px; cursor: pointer; padding: 2px 0 1px; border-bottom: 0 solid var(--warm); }
-.pw-play .token.quiet { font: 10.5px/1 var(--code); color: var(--soft); padding: 0 2px; }
-.pw-play .token.breaks::before { content: "⏎"; font-size: 11px; color: var(--soft); opacity: .6; }
-.pw-play .token.turning { unicode-bidi: isolate; }
-.pw-play .token.given, .pw-play .legend .given { text-decoration: underline dotted; text-underline-offset: 5px; }
+.pw-play :where(.output) .said { font-size: 15px; line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
+.pw-play :where(.output) .said:empty::before { content: attr(data-empty); color: var(--soft); font-size: 13px; }
+.pw-play :where(.output) .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 10px; margin: 2px 0 8px; font-size: 14px; }
+.pw-play :where(.output) .stretch > button { display: block; font-size: 11.5px; line-height: 1.5; padding: 0 8px; border-radius: 9px; white-space: normal; }
+.pw-play :where(.output) .stretch.folded .token { display: none; }
+.pw-play :where(.output) .token { border-radius: 3px; cursor: pointer; padding: 2px 0 1px; border-bottom: 0 solid var(--warm); }
+.pw-play :where(.output) .token.quiet { font: 10.5px/1 var(--code); color: var(--soft); padding: 0 2px; }
+.pw-play :where(.output) .token.breaks::before { content: "⏎"; font-size: 11px; color: var(--soft); opacity: .6; }
+.pw-play :where(.output) .token.turning { unicode-bidi: isolate; }
+.pw-play :where(.output) .token.given, .pw-play .legend .given { text-decoration: underline dotted; text-underline-offset: 5px; }
 .pw-play .c1 { background: color-mix(in srgb, var(--warm) 12%, transparent); border-bottom: 1px dotted var(--warm); }
 .pw-play .c2 { background: color-mix(in srgb, var(--warm) 26%, transparent); border-bottom: 1px solid var(--warm); }
 .pw-play .c3 { background: color-mix(in srgb, var(--warm) 42%, transparent); border-bottom: 2px solid var(--warm); }
 .pw-play .c4 { background: color-mix(in srgb, var(--warm) 62%, transparent); border-bottom: 3px double var(--ink); }
-.pw-play .token:hover, .pw-play .token.looked { box-shadow: 0 0 0 1.5px var(--ink); }
-.pw-play .token[aria-selected=true] { box-shadow: 0 0 0 2px var(--mark); }
+.pw-play :where(.output) .token:hover, .pw-play :where(.output) .token.looked { box-shadow: 0 0 0 1.5px var(--ink); }
+.pw-play :where(.output) .token[aria-selected=true] { box-shadow: 0 0 0 2px var(--mark); }
 .pw-play .legend { display: inline-flex; flex-wrap: wrap; gap: 3px 0; }
 .pw-play .legend span { padding: 0 6px; border-radius: 3px; margin-right: 3px; white-space: nowrap; }
 .pw-play .caret::after { content: "▍"; color: var(--mark); }
@@ -120,9 +120,9 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .popover tr.chosen td { font-weight: 700; }
 .pw-play .popover tr.chosen button:disabled { opacity: 1; }
 .pw-play .popover tr.cut td { color: var(--soft); }
-.pw-play .bar { display: inline-block; position: relative; width: 54px; height: 9px; background: var(--shade); vertical-align: 0; }
-.pw-play .bar i { position: absolute; inset: 0 auto 0 0; background: color-mix(in srgb, var(--mark) 40%, transparent); }
-.pw-play .bar b { position: absolute; inset: 3px auto 3px 0; background: var(--mark); }
+.pw-play .popover .share { display: inline-block; position: relative; width: 54px; height: 9px; background: var(--shade); vertical-align: 0; }
+.pw-play .popover .share i { position: absolute; inset: 0 auto 0 0; background: color-mix(in srgb, var(--mark) 40%, transparent); }
+.pw-play .popover .share b { position: absolute; inset: 3px auto 3px 0; background: var(--mark); }
 @container (max-width: 480px) { .pw-play .popover th:nth-child(4), .pw-play .popover td:nth-child(4) { display: none; } }
 .pw-play .popover form { display: flex; gap: 6px; margin-top: 6px; }
 .pw-play .popover form input { flex: 1; }
@@ -133,16 +133,16 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .tree li .name { text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; border-color: transparent; padding: 2px 6px; }
 .pw-play .tree li.current .name { border-color: var(--mark); font-weight: 600; }
 .pw-play .tree .icon { border-color: transparent; padding: 1px 5px; color: var(--soft); }
-.pw-play .tree .branchmark { color: var(--soft); }
+.pw-play .tree li input { width: 100%; outline-offset: -2px; }
 
 .pw-play .panels { margin-top: 12px; border-top: 1px solid var(--line); padding-top: 8px; }
 .pw-play .panel { margin-top: 8px; min-width: 0; }
-.pw-play .panel textarea.code { font: 12px/1.5 var(--code); background: var(--shade); max-height: 24em; white-space: pre; overflow: auto; }
-.pw-play .panel table { border-collapse: collapse; width: 100%; table-layout: fixed; }
-.pw-play .panel th, .pw-play .panel td { text-align: left; padding: 3px 8px 3px 0; border-bottom: 1px solid var(--line); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.pw-play .panel th { font-weight: 500; color: var(--soft); }
-.pw-play .panel td button { text-align: left; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; border-color: transparent; padding: 0 4px; color: var(--mark); }
-.pw-play .scroll { max-height: 22em; overflow: auto; }
+.pw-play .own textarea.code { font: 12px/1.5 var(--code); background: var(--shade); max-height: 24em; white-space: pre; overflow: auto; }
+.pw-play .own table { border-collapse: collapse; width: 100%; table-layout: fixed; }
+.pw-play .own th, .pw-play .own td { text-align: left; padding: 3px 8px 3px 0; border-bottom: 1px solid var(--line); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.pw-play .own th { font-weight: 500; color: var(--soft); }
+.pw-play .own td button { text-align: left; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; border-color: transparent; padding: 0 4px; color: var(--mark); }
+.pw-play .own .scroll { max-height: 22em; overflow: auto; }
 `;
 
 const surprisal = (step) => (step.logprob === null ? null : Math.abs(step.logprob / Math.LN2));
@@ -283,6 +283,7 @@ function render({ model, el, host, signal }) {
     for (const part of [chatOnly[0], systemArea, chatOnly[3], ask]) part.hidden = raw;
     turnHolder.style.display = raw ? "none" : "contents";
     addTurn.hidden = thinkingLabel.hidden = raw;
+    follow.textContent = raw ? "Continue the text" : "Continue the conversation";
     says.classList.toggle("raw", raw);
     mode.value = model.get("mode");
     thinking.value = model.get("thinking");
@@ -446,6 +447,7 @@ function render({ model, el, host, signal }) {
   function drawLegend() {
     const name = model.get("colour");
     colour.value = name;
+    for (const option of colour.options) [option.disabled, option.title] = [Boolean(state.missing[option.value]), state.missing[option.value] || ""];
     legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))), ...(steps.some((step) => step.given) ? [element("span", "given", "chosen by you")] : []));
   }
   function recolour() {
@@ -488,6 +490,7 @@ function render({ model, el, host, signal }) {
       stretch.append(node);
     }
     drawFold();
+    if (fresh.some((step) => step.given)) drawLegend();
     if (atEnd) output.scrollTop = output.scrollHeight;
   }
   /** Text at the end that belongs to no token: a stop string might have begun there. */
@@ -529,9 +532,8 @@ function render({ model, el, host, signal }) {
       const chosen = id === step.id, pick = button(visible(piece), "", () => branch({ place, token: id }));
       pick.disabled = busy || chosen || Boolean(cannot);
       pick.title = cannot || (chosen ? "this is the token that came" : "branch: go on from here with this token");
-      const bar = element("span", "bar", element("i"), element("b"));
-      bar.children[0].style.width = `${100 * Math.exp(logprob)}%`;
-      bar.children[1].style.width = `${drawn === null ? 0 : 100 * Math.exp(drawn)}%`;
+      const bar = element("span", "share", element("i"), element("b"));
+      [logprob, drawn].forEach((value, n) => { bar.children[n].style.width = `${value === null ? 0 : 100 * Math.exp(value)}%`; });
       const row = element("tr", chosen ? "chosen" : kept ? "" : "cut", element("td", "", pick), element("td", "", percent(logprob)), element("td", "", state.missing.drawn ? "–" : kept ? percent(drawn) : "cut"), element("td", "", bar), element("td", "", chosen ? "chosen" : ""));
       body.append(row);
     }
@@ -542,13 +544,18 @@ function render({ model, el, host, signal }) {
     own.setAttribute("aria-label", "text to go on with from here");
     form.addEventListener("submit", (event) => { event.preventDefault(); if (own.value) branch({ place, text: own.value }); });
     form.hidden = busy || Boolean(cannot || state.missing.own_text) || !hold;
-    const hint = element("p", "small soft", cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? "Choose one to branch from here." : "Choose one to branch from here; a click on the token shows more."));
+    const hint = element("p", "small soft", cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? (step.others.length ? "Choose one to branch from here." : "") : "Choose one to branch from here; a click on the token shows more."));
     popover.replaceChildren(facts, step.others.length ? table : element("p", "soft", "The alternatives of this token were not kept."), hint, form);
     popover.hidden = false;
+    placePopover();
+  }
+  /** Beside its token, within the widget: a cell cuts off what hangs out. */
+  function placePopover() {
+    const node = tokens[open];
     const home = root.getBoundingClientRect(), boxes = node.getClientRects(), box = boxes[boxes.length - 1] || home;
     popover.style.left = `${Math.max(4, Math.min(box.left - home.left, home.width - popover.offsetWidth - 4))}px`;
     const below = box.bottom - home.top + 3, above = box.top - home.top - popover.offsetHeight - 3;
-    popover.style.top = `${below + popover.offsetHeight > home.height && above > 0 ? above : below}px`; // a cell cuts off what hangs out
+    popover.style.top = `${below + popover.offsetHeight > home.height && above > 0 ? above : below}px`;
   }
   function close() {
     clearTimeout(leaving);
@@ -615,7 +622,7 @@ function render({ model, el, host, signal }) {
 
   const treeList = element("ul"), back = button("undo", "undo the last change to the branches", () => send("undo"), "small"), forth = button("redo", "redo", () => send("redo"), "small");
   const tree = element("div", "tree", element("div", "row", element("b", "", "Branches"), back, forth), treeList);
-  const two = element("div", "two alone", element("div", "", element("div", "row", element("label", "soft", "colour ", colour), legend, foldLabel), output), tree);
+  const two = element("div", "halves alone", element("div", "", element("div", "row", element("label", "soft", "colour ", colour), legend, foldLabel), output), tree);
   root.append(two, popover);
   function drawTree() {
     const { nodes } = state, busy = model.get("running");
@@ -653,6 +660,7 @@ function render({ model, el, host, signal }) {
     bar.append(panelButtons[name]);
   }
   const panelNote = element("div", "small soft"), holder = element("div");
+  const hold = (...parts) => holder.replaceChildren(element("div", "own", ...parts)); // these styles are not for the widgets inside
   root.append(element("div", "panels", bar, panelNote, panel));
   panel.append(holder);
   let shown = null, drawing = null; // the reference that is drawn, what ends its view
@@ -670,7 +678,8 @@ function render({ model, el, host, signal }) {
     if (inside !== shown || !inside) {
       drawing?.abort();
       shown = inside;
-      if (inside || ["", "routing", "attention", "compare"].includes(wanted)) holder.replaceChildren();
+      const waits = ["routing", "attention"].includes(wanted) && !inside && model.get("running");
+      if (!["python", "history"].includes(wanted)) holder.replaceChildren(...(waits ? [element("p", "soft", `${LABELS[wanted]} opens as soon as the model has finished.`)] : []));
       if (inside && host) drawInside(inside);
     }
   }
@@ -694,7 +703,7 @@ function render({ model, el, host, signal }) {
       copied = copied || document.execCommand("copy");
       done.textContent = copied ? "copied" : "This page may not use the clipboard: the code is selected, press Ctrl+C.";
     });
-    holder.replaceChildren(element("div", "row", copy, done, element("span", "soft small", words || "")), box);
+    hold(element("div", "row", copy, done, element("span", "soft small", words || "")), box);
   }
   function drawHistory({ entries, file, note: words }) {
     const head = element("tr", "", ...["when", "prompt", "text", "settings"].map((text) => element("th", "", text)));
@@ -702,7 +711,7 @@ function render({ model, el, host, signal }) {
     const table = element("table", "", element("thead", "", head), element("tbody", "", ...rows));
     const exports = ["jsonl", "html"].map((format) => button(`export ${format.toUpperCase()}`, "", () => send("export", { format }), "small"));
     for (const part of exports) part.disabled = !entries.length;
-    holder.replaceChildren(element("div", "row", element("span", "soft small", words || `${entries.length} of ${file}; a click on the time restores prompt, settings and text.`), element("span", "push"), ...exports), element("div", "scroll", table));
+    hold(element("div", "row", element("span", "soft small", words || `${entries.length} of ${file}; a click on the time restores prompt, settings and text.`), element("span", "push"), ...exports), element("div", "scroll", table));
   }
   function saveFile({ name, content }) {
     const link = document.createElement("a"), address = URL.createObjectURL(new Blob([content]));
@@ -737,7 +746,7 @@ function render({ model, el, host, signal }) {
       drawStatus();
       drawTree();
       drawPanels();
-      say(state.error, true);
+      say(state.error || state.made, state.error);
       spoken.textContent = state.error || state.status.reason || "ended";
       drawOpen();
     } else if (kind === "status") { state.status = message.status; drawStatus(); }
@@ -749,7 +758,7 @@ function render({ model, el, host, signal }) {
   function drawAll() {
     drawAsk();
     drawTail();
-    say(state.error, true);
+    say(state.error || state.made, state.error);
     for (const refresh of Object.values(refreshers)) refresh();
     drawBias();
     drawStatus();
@@ -791,7 +800,9 @@ function render({ model, el, host, signal }) {
   on("change:panel", () => { drawPanels(); drawOpen(); });
   on("change:inside", drawPanels);
   on("msg:custom", hear);
-  const bye = () => { undo.forEach((call) => call()); drawing?.abort(); send("bye"); };
+  const sized = new ResizeObserver(() => { if (!popover.hidden) placePopover(); });
+  sized.observe(root);
+  const bye = () => { sized.disconnect(); undo.forEach((call) => call()); drawing?.abort(); send("bye"); };
   send("hello");
   send("want");
   return bye;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -17,6 +17,7 @@ from workbench.presets import Presets
 from workbench.sampling import Sampling
 from workbench.views import _playground_messages as messages
 from workbench.views._generating import GeneratingView, News, memory_gb, reason, step_message
+from workbench.views._print import fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 SAMPLING = ("temperature", "top_p", "top_k", "seed", "min_p", "repetition_penalty", "logit_bias")
 RECORD_BYTES = 2**29  # of queries and keys, for routing and attention of what is on screen
+KEPT = 5  # alternatives of a token in the history, to be seen and chosen after a restart
+INSIDE = ("routing", "attention")  # panels that show what happened inside
 CONVERSATION = ("system", "turns", "prompt", "thinking", "mode")
 
 
@@ -45,7 +48,8 @@ class Playground(GeneratingView):
         A loaded model, or what `workbench.connect` gives. What a server cannot give is disabled,
         and the page says why.
     history
-        A `History`, the name of its file, or None to keep none.
+        A `History`, the name of its file (with five alternatives of every token), or None to keep
+        none.
     settings
         Any of the attributes below.
 
@@ -121,7 +125,7 @@ class Playground(GeneratingView):
     ) -> None:
         self.pangu = pangu
         self.branches = Branches()
-        self.history = History(history) if isinstance(history, str) else history
+        self.history = History(history, KEPT) if isinstance(history, str) else history
         self.trace: Trace | None = None  # of the branch that is shown, once it was looked into
         self.presets = Presets(pangu)
         self._stream: Stream | None = None  # of what is on screen, with what was recorded
@@ -224,6 +228,9 @@ class Playground(GeneratingView):
             begun = (*current.generation.begun(place), *given)
         else:
             begun = current.generation.begun(place, instead)
+        if self._made_elsewhere() and not messages.is_remote(self.pangu):
+            messages.require_same_tokens(current.generation, self.pangu)
+            begun = [step if isinstance(step, int) else step.token_id for step in begun]
         self._error = ""
         self._take_turn()
         asked, thinking = messages.asked(current.generation)
@@ -238,31 +245,49 @@ class Playground(GeneratingView):
                 setattr(self, name, value)
         self._show_current()
 
+    def rename(self, branch: int, name: str) -> None:
+        """Give a branch another name; GenerationError for an empty one."""
+        self._require_idle()
+        self._change(self.branches.rename, branch, name)
+
+    def remove(self, branch: int) -> None:
+        """Take a branch and all that leave it out of the tree."""
+        self._require_idle()
+        self._change(self.branches.remove, branch)
+
     def undo(self) -> None:
         """Take back the last change to the branches."""
         self._require_idle()
-        self.branches.undo()
-        self._show_current()
+        self._change(self.branches.undo)
 
     def redo(self) -> None:
         """Do again what was undone."""
         self._require_idle()
-        self.branches.redo()
-        self._show_current()
+        self._change(self.branches.redo)
 
     def follow_up(self) -> None:
-        """Make the answer on screen a part of the conversation (or of the raw text), to go on."""
+        """Make the answer on screen a part of what was asked for it, to go on from there.
+
+        A conversation gets the answer as a turn; a next question that stands in `prompt` already
+        stays there. Raw text gets all tokens of the answer, special ones by name.
+        """
         generation = self.generation
         if generation is None:
             raise GenerationError("there is no answer to go on from; generate one first.")
-        if self.mode == "raw":
-            self.text = self.text + generation.text
-            return
-        asked = [{"role": "user", "content": self.prompt}] if self.prompt.strip() else []
-        answer = {"role": "assistant", "content": generation.answer}
+        asked = messages.asked_settings(generation.recipe)
+        if not asked:
+            raise GenerationError(messages.ASKED_WITH_IDS)
+        if asked["mode"] == "raw":
+            asked["text"] += messages.written(generation, self.pangu)
+        else:
+            question = asked["prompt"]
+            said = [{"role": "user", "content": question}] if question.strip() else []
+            answer = {"role": "assistant", "content": generation.answer}
+            asked["turns"] = [*asked["turns"], *said, answer]
+            asked["prompt"] = "" if self.prompt == question else self.prompt
         with self.hold_trait_notifications():
-            self.turns = [*self.turns, *asked, answer]
-            self.prompt = ""
+            for name, value in asked.items():
+                setattr(self, name, value)
 
     def restore(self, entry_id: str) -> None:
         """Bring prompt, settings and text of a generation of the history back on screen.
@@ -276,7 +301,7 @@ class Playground(GeneratingView):
         if self.history is None:
             raise GenerationError("this playground keeps no history.")
         entry = self.history[entry_id]
-        generation = messages.generation_of(entry)
+        generation = entry.generation()
         with self.hold_trait_notifications():
             for name, value in messages.settings_of(generation.recipe).items():
                 setattr(self, name, value)
@@ -315,6 +340,12 @@ class Playground(GeneratingView):
         super().wait(timeout)
         return None if self._error else self.generation
 
+    def close(self) -> None:
+        """Stop, wait for the end, close what is open inside, and give back what was held."""
+        super().close()
+        if self.inside is not None:
+            self.inside.close()
+
     def table(self) -> pd.DataFrame:
         """One row per token on screen: what came, how probable it was, what else could have come."""
         steps = self.generation.steps if self.generation else ()
@@ -332,11 +363,11 @@ class Playground(GeneratingView):
 
     def figure(self) -> Figure:
         """Prompt and generated text for print."""
-        figure = Figure(figsize=(8, 2.5), layout="constrained")
+        figure = Figure(figsize=(8, 2.5))
         text = self.generation.text if self.generation else ""
         asked = self.text if self.mode == "raw" else self.prompt
-        shown = f"{self.pangu.name}\n\n{asked}\n\n{text}".replace("$", r"\$")
-        figure.text(0.01, 0.98, shown, va="top", wrap=True, fontsize=9)
+        shown = for_print(f"{self.pangu.name}\n\n{asked}\n\n{text}", 110)
+        figure.text(0.01, 0.98, shown, va="top", fontsize=9, family=fonts())
         return figure
 
     # -- what the page asks ---------------------------------------------------------------------
@@ -367,11 +398,9 @@ class Playground(GeneratingView):
         elif kind == "show":
             self.show(int(question["node"]))
         elif kind == "rename":
-            self.branches.rename(int(question["node"]), question["name"])
-            self._show_current()
+            self.rename(int(question["node"]), question["name"])
         elif kind == "remove":
-            self.branches.remove(int(question["node"]))
-            self._show_current()
+            self.remove(int(question["node"]))
         elif kind == "undo":
             self.undo()
         elif kind == "redo":
@@ -421,7 +450,12 @@ class Playground(GeneratingView):
             "redo": self.branches.can_redo,
             "status": self._status,
             "error": self._error,
+            "made": self._made_elsewhere(),
         }
+
+    def _made_elsewhere(self) -> str:
+        current = self.branches.current
+        return "" if current is None else messages.made_elsewhere(current.recipe, self.pangu)
 
     # -- generating -----------------------------------------------------------------------------
 
@@ -434,6 +468,7 @@ class Playground(GeneratingView):
         at: int = 0,
     ) -> None:
         """In the thread: stream a generation to the page and put it into tree and history."""
+        settings = self._recorded()
         stream = self.pangu.stream(
             asked,
             self.max_new_tokens,
@@ -443,7 +478,7 @@ class Playground(GeneratingView):
             stop_strings=tuple(self.stop_strings),
             begun=begun,
             prefixes=self._caches(),
-            **self._recorded(),
+            **settings,
         )
         self._look_away()
         self._shown = self._shown[:at] if parent is not None else []
@@ -473,8 +508,10 @@ class Playground(GeneratingView):
                 self._keep(generation, parent, at, news.seconds)
             elif self.branches.current is not None:  # stopped before its first token
                 self._show_current()
-        if generation.steps and not messages.is_remote(self.pangu):
+        if generation.steps and settings.get("record"):
             self._stream = stream
+        if self.panel in INSIDE and (self._stream is not None or not self._stop.is_set()):
+            self._look_inside()  # it was clicked meanwhile
 
     def _give(self, news: News, steps: Sequence[Step]) -> None:
         given = [step_message(step, given=True) for step in steps]
@@ -529,6 +566,8 @@ class Playground(GeneratingView):
         self._error = text
 
     def _ended(self) -> None:
+        if self.panel in INSIDE and self.inside is None:  # there is nothing to show
+            self.panel = ""
         self.send({"kind": "tree", **self._tree()})
 
     def _release(self) -> None:
@@ -549,6 +588,16 @@ class Playground(GeneratingView):
         except WorkbenchError as error:
             return {"presets": self.presets.built_in(), "error": self._error or str(error)}
 
+    def _change(self, change: Callable[..., Any], *arguments: Any) -> None:
+        """Change the branches; what is on screen and open stays so if it is still the current one."""
+        before = self.branches.current
+        change(*arguments)
+        now = self.branches.current
+        if before is not None and now is not None and before.generation is now.generation:
+            self.send({"kind": "tree", **self._tree()})
+        else:
+            self._show_current()
+
     def _show_current(self) -> None:
         self._look_away()
         self._error = ""
@@ -556,10 +605,9 @@ class Playground(GeneratingView):
         self._shown, self._status = [], {}
         if current is not None:
             steps = current.generation.steps
-            self._shown = [
-                step_message(step, given=current.parent is not None and place == current.at)
-                for place, step in enumerate(steps)
-            ]
+            leaves = current.parent is not None and current.recipe is not None
+            given = range(current.at, len(current.recipe.begun)) if leaves else ()
+            self._shown = [step_message(step, place in given) for place, step in enumerate(steps)]
             self._status = self._statuses.get(
                 current.id,
                 {
@@ -666,7 +714,7 @@ class Playground(GeneratingView):
         self.inside = None
         if self.panel == "compare":
             self.inside = self.compare()
-        elif self.panel in ("routing", "attention") and self.generation is not None:
+        elif self.panel in INSIDE and self.generation is not None:
             if self.trace is not None:
                 self._look_inside()
             elif not self.running:
@@ -681,6 +729,8 @@ class Playground(GeneratingView):
             if self.trace is None:
                 from workbench.capture import trace_generation
 
+                if self._made_elsewhere():
+                    messages.require_same_tokens(generation, self.pangu)
                 stream, self._stream = self._stream, None
                 if stream is not None:
                     self.trace = stream.trace()
@@ -709,12 +759,12 @@ class Playground(GeneratingView):
             self.token = place
 
     def _select_inside(self, _change: Any) -> None:
-        if self.token >= 0 and self.panel in ("routing", "attention") and self.inside is not None:
+        if self.token >= 0 and self.panel in INSIDE and self.inside is not None:
             self.inside.token = self.branches.current.generation.prompt_length + self.token
 
     def _look_away(self) -> None:
         """Drop recording, trace and widget of what was on screen."""
         self.trace = self._stream = None
         self.token = -1
-        if self.panel in ("routing", "attention"):
+        if self.panel in INSIDE:
             self.panel = ""

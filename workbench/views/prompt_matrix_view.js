@@ -181,7 +181,7 @@ function render({ model, el }) {
     node.append(thinking, said, facts, marks);
     node.addEventListener("click", () => choose(place));
     node.addEventListener("keydown", (event) => keyed(event, place, row, column));
-    return { node, said, thinking, thought, facts, marks, note, stars, row, column, shown, count: 0 };
+    return { node, said, thinking, thought, facts, marks, note, stars, row, column, shown, count: 0, thoughts: 0 };
   }
   function drawCell(place) {
     const box = boxes[place], shown = box.shown, { said, thought } = box;
@@ -191,7 +191,8 @@ function render({ model, el }) {
     said.replaceChildren(...visible(shown.answer));
     thought.replaceChildren(...visible(shown.thinking));
     box.thinking.hidden = !shown.thinking;
-    box.count = 0;
+    box.count = box.thoughts = 0;
+    box.thinking.firstChild.textContent = "thinking";
     if (shown.state === "running") more(place, 0, shown.written);
     const facts = [];
     if (shown.state === "done") {
@@ -214,6 +215,8 @@ function render({ model, el }) {
     if (!box || from !== box.count) return model.send({ kind: "want" }); // something was missed
     const atEnd = box.said.scrollTop + box.said.clientHeight >= box.said.scrollHeight - 30;
     for (const [text, span] of written) (span === "thinking" ? box.thought : box.said).append(...visible(text));
+    box.thoughts += written.filter(([, span]) => span === "thinking").length;
+    if (box.thoughts) box.thinking.firstChild.textContent = `thinking, ${box.thoughts} token${box.thoughts === 1 ? "" : "s"}`; // folded, it is seen to go on
     box.thinking.hidden = !box.thought.textContent;
     box.count += written.length;
     if (atEnd) box.said.scrollTop = box.said.scrollHeight;

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from workbench.errors import GenerationError, HistoryError
 from workbench.recipe import Recipe
 from workbench.views._generating import PAUSE, REASONS, GeneratingView
+from workbench.views._print import fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
@@ -114,11 +115,11 @@ class PromptMatrixView(GeneratingView):
             box.set_height(heights[row] / sum(heights))
             box.set_edgecolor("0.8")
             box.PAD = 0.03
-            box.get_text().set(fontsize=7, fontweight="normal" if row else "bold")
+            box.get_text().set(fontsize=7, family=fonts(), fontweight="normal" if row else "bold")
         left = len(matrix.variants) - len(rows), len(self._columns()) - len(columns)
         more = f"; {left[0]} more rows and {left[1]} more columns" if any(left) else ""
-        title = textwrap.shorten(matrix.template.text, 100).replace("$", r"\$")
-        figure.suptitle(f"{title}{more}", fontsize=8)
+        title = for_print(textwrap.shorten(matrix.template.text, 100), 100)
+        figure.suptitle(f"{title}{more}", fontsize=8, family=fonts())
         return figure
 
     # -- what the page asks ---------------------------------------------------------------------
@@ -248,8 +249,6 @@ class PromptMatrixView(GeneratingView):
 
 
 def _for_print(text: str) -> str:
-    """In short lines, cut, and without the signs that matplotlib takes for formulas."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
+    """In short lines, and cut."""
     short = text if len(text) <= MOST_IN_FIGURE else text[: MOST_IN_FIGURE - 1] + "…"
-    lines = [part for line in short.splitlines() for part in textwrap.wrap(line, 38) or [""]]
-    return "\n".join(lines).replace("$", r"\$")
+    return for_print(short, 38)
