@@ -58,6 +58,11 @@ def test_views_of_the_same_text_and_model_can_be_linked_and_others_cannot(moe, d
     for other in (dense.trace(TEXT), moe.trace("Another text")):
         with pytest.raises(TraceError, match=r"tokens of .* and HeadScoresView shows .* one trace"):
             wb.link(view, wb.HeadScoresView(other))
+    another = moe.trace("Another text", attention=[1, 2])
+    both = wb.HeadScoresView([trace, another])
+    wb.link(both, view)
+    with pytest.raises(TraceError, match=r"AttentionView shows .* and AttentionView shows"):
+        wb.link(both, view, wb.AttentionView(another))
 
 
 def test_what_cannot_be_linked_is_refused(moe, trace):

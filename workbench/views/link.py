@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,16 @@ def _require_one_trace(views: tuple[Any, ...]) -> None:
                 f"this {type(view).__name__} shows {len(view.routing.documents)} texts; a link "
                 "goes with one: make a view of one trace."
             )
-    first = views[0].trace
-    for view in views[1:]:
-        others = getattr(view, "traces", [view.trace])
-        mine = getattr(views[0], "traces", [first])
-        if not any(_same(a, b) for a in mine for b in others):
+    for one, other in combinations(views, 2):  # two may each share another trace with a third
+        if not any(_same(a, b) for a in _traces(one) for b in _traces(other)):
             raise TraceError(
-                f"{type(views[0]).__name__} shows {_said(first)} and {type(view).__name__} shows "
-                f"{_said(view.trace)}; only views of one trace can be linked."
+                f"{type(one).__name__} shows {_said(one.trace)} and {type(other).__name__} shows "
+                f"{_said(other.trace)}; only views of one trace can be linked."
             )
+
+
+def _traces(view: Any) -> list[Trace]:
+    return getattr(view, "traces", [view.trace])
 
 
 def _same(a: Trace, b: Trace) -> bool:
