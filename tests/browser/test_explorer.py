@@ -88,3 +88,12 @@ def test_the_page_follows_light_and_dark(moe, scheme, dark, watched, tmp_path):
         paper = f"(getComputedStyle(document.querySelector('{place}')).backgroundColor.match(/[0-9]+/g)).map(Number)"
         ink = paper.replace("backgroundColor", "color")
         assert (sum(page.evaluate(paper)) < sum(page.evaluate(ink))) == dark
+
+
+def test_titles_are_shown_as_text(moe, watched, tmp_path):
+    trace = moe.trace("To be")
+    routing, attention = wb.RoutingView(trace), wb.AttentionView(trace)
+    titles = {"a </title><img src=x onerror=alert(1)>": routing, "x & y": attention}
+    page = opened(watched, wb.link(routing, attention).to_html(titles=titles), tmp_path)
+    assert page.title() == " · ".join(titles)
+    assert page.locator("nav button").all_text_contents() == list(titles)
