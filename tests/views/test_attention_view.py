@@ -171,6 +171,27 @@ def test_the_figure_shows_what_is_on_screen(trace):
     assert "3 × 3 tokens" in long.get_suptitle()
 
 
+def test_blocks_of_a_figure_stand_at_their_tokens():
+    trace = attended_trace(layers=1, tokens=1100, heads=1, key_heads=1)
+    figure = AttentionView(trace, zoom=[20, 1049, 3, 1027]).figure()
+    first, axes = figure.axes[:2]
+    size = 3  # 1,029 rows, 1,024 columns: neither is whole blocks
+    image = axes.images[0].get_array()
+    assert image.shape == (343, 342)
+    assert axes.images[0].get_extent() == [3, 3 + 342 * size, 20 + 343 * size, 20]
+    assert first.images[0].get_extent() == [0, 1, 20 + 343 * size, 20]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((3, 1027), (1049, 20))
+
+
+def test_a_figure_shows_nothing_where_the_other_trace_has_other_tokens(trace):
+    other = attended_trace(tokens=23, noise=0.2)
+    other.arrays["token_ids"][20:] += 50
+    first = AttentionView(trace, other, layer=1, head=3).figure().axes[0].images[0].get_array()
+    expected = trace.attention(1, 3)[:, 0] - other.attention(1, 3)[:, 0]
+    np.testing.assert_allclose(first[:20, 0], expected[:20], atol=1e-6)
+    assert first.mask[:, 0].tolist() == [False] * 20 + [True] * 3
+
+
 def test_a_live_view_fills_and_stops(moe):
     told, three = [], threading.Event()
     view = AttentionView.live(moe, "To be", max_new_tokens=5, attention=[0, 2])
