@@ -279,6 +279,22 @@ def test_two_precisions_are_compared_as_far_as_their_tokens_agree(trace, watched
 
 
 @pytest.mark.parametrize("blocks", ["max", "mean"])
+def test_a_block_of_rows_with_and_without_a_difference_shows_those_with(blocks, watched, tmp_path):
+    sizes = {"layers": 1, "tokens": 1100, "heads": 1, "key_heads": 1}
+    trace, other = attended_trace(**sizes), attended_trace(**sizes, noise=0.2)
+    other.arrays["token_ids"][1001:] += 100  # within the block of rows 999 to 1,001
+    page = watched.open(page_of(AttentionView(trace, other, blocks=blocks)), tmp_path)
+    page.wait_for_selector(".pw-attention[data-tile=done]")
+    settle(page)
+    assert geometry(page)["size"] == 3
+    left = geometry(page)["label"] + 5
+    for row, there in ((998, True), (1000, True), (1004, False)):
+        shown = spot(page, row, 400)
+        for place in (shown, shown | {"x": left}):
+            assert (pixel(page, place)[3] > 100) == there
+
+
+@pytest.mark.parametrize("blocks", ["max", "mean"])
 def test_a_long_text_is_drawn_in_blocks_and_exactly_when_zoomed(blocks, watched, tmp_path):
     trace = attended_trace(layers=1, tokens=1100, heads=2, key_heads=1)
     view = AttentionView(trace, head=1, blocks=blocks, scale="log", token=700)

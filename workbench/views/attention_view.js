@@ -490,15 +490,15 @@ function render({ model, el }) {
   function apartOf(block) {
     const { pair, r0, r1, size, skip } = tile;
     let sum = 0, count = 0;
-    for (let row = r0 + block * size; row < Math.min(r1, r0 + (block + 1) * size); row++, count++) for (let column = 0; column < Math.min(skip, row + 1); column++) sum += value(pair, row, column);
-    tile.apart[block] = sum / count;
+    for (let row = r0 + block * size; row < Math.min(r1, pair.rows, r0 + (block + 1) * size); row++, count++) for (let column = 0; column < Math.min(skip, row + 1); column++) sum += value(pair, row, column);
+    tile.apart[block] = count ? sum / count : NaN; // the other trace has no such rows
   }
   function work(current, budget) {
     if (tile !== current) return;
     const { pair, r0, r1, c0, c1, size, nc, skip, max, mean } = current, began = performance.now();
     while (current.done < current.nr && performance.now() - began < budget) {
       const block = current.done, counts = new Uint32Array(nc);
-      for (let row = r0 + block * size; row < Math.min(r1, r0 + (block + 1) * size); row++) {
+      for (let row = r0 + block * size; row < Math.min(r1, pair.rows, r0 + (block + 1) * size); row++) {
         for (let column = Math.max(c0, skip); column < Math.min(c1, row + 1); column++) {
           const weight = value(pair, row, column), cell = Math.floor((column - c0) / size), at = block * nc + cell;
           if (!counts[cell] || Math.abs(weight) > Math.abs(max[at])) max[at] = weight;
@@ -506,7 +506,10 @@ function render({ model, el }) {
           counts[cell]++;
         }
       }
-      for (let cell = 0; cell < nc; cell++) if (counts[cell]) mean[block * nc + cell] /= counts[cell];
+      for (let cell = 0, at = block * nc; cell < nc; cell++, at++) {
+        if (counts[cell]) mean[at] /= counts[cell];
+        else max[at] = mean[at] = NaN;
+      }
       apartOf(block);
       current.done++;
     }
@@ -558,6 +561,7 @@ function render({ model, el }) {
       if (place.strip) {
         const shades = difference ? theme.difference : theme.column;
         for (let row = 0; row < tile.done; row++) {
+          if (Number.isNaN(tile.apart[row])) continue;
           context.fillStyle = shades.css[difference ? step(tile.apart[row], 1, true, "linear") : Math.round(255 * limit(tile.apart[row], 0, 1))];
           const from = Y(r0 + row * size), to = Math.min(y + side, Y(r0 + (row + 1) * size));
           context.fillRect(place.label, from, place.strip, Math.max(to - from, 0.6));
