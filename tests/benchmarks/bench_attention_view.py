@@ -190,7 +190,7 @@ def ours(browser: Browser, folder: Path, moves: int, browsed: int) -> None:
     line("sent at first, all small maps among it", f"{total / 1e6:.2f} MB", "3 MB", total <= 3e6)
     line("Python: small maps of the selected layer", layer, "")
     line("Python: small maps of all layers, streamed", every, "")
-    question = {"kind": "head", "trace": 0, "layer": 17, "head": 6, "sink": 1}
+    question = {"kind": "head", "trace": 0, "layer": 17, "head": 6}
     middle, worked = timed(lambda: view.answer(question))
     line("Python: one head", f"{middle:.1f} ms, processor {worked:.1f} ms", "")
     page = opened(browser, page_of(view, layers=[17]), folder)

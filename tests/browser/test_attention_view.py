@@ -380,6 +380,17 @@ def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watch
     assert page.locator(".pw-attention").get_attribute("data-thumbnails") == "18"
 
 
+@pytest.mark.parametrize("tokens", [33, 1100])
+def test_a_saved_page_shows_its_heads_with_and_without_the_first_token(tokens, watched, tmp_path):
+    trace = attended_trace(layers=1, tokens=tokens, heads=2, key_heads=1)
+    page = watched.open(page_of(AttentionView(trace), heads="all"), tmp_path)
+    page.get_by_label("first token apart").uncheck()
+    page.get_by_label("head", exact=True).select_option("1")
+    page.wait_for_selector(".pw-attention[data-shown='0/1'][data-tile=done]")
+    settle(page)
+    assert geometry(page)["top"] == pytest.approx(trace.attention(0, 1).max(), abs=1e-4)
+
+
 def test_heads_in_memory_are_bounded(watched, tmp_path):
     trace = attended_trace(layers=2, tokens=300, heads=6, key_heads=1, head_dim=64)
     html = page_of(AttentionView(trace), layers="all").replace("KEPT = 48e6", "KEPT = 5e5")

@@ -63,7 +63,7 @@ def test_small_maps_are_rounded_roots(how):
 
 def test_what_the_page_gets_makes_the_weights(trace):
     view = AttentionView(trace)
-    content, buffers = view.answer({"kind": "head", "trace": 0, "layer": 2, "head": 5, "sink": 1})
+    content, buffers = view.answer({"kind": "head", "trace": 0, "layer": 2, "head": 5})
     query, key = (np.frombuffer(b, np.float16).astype(float).reshape(23, 8) for b in buffers[:2])
     totals = np.frombuffer(buffers[2], np.float32)
     weights = np.tril(np.exp(query @ key.T / np.sqrt(8) - totals[:, None]))
@@ -71,7 +71,9 @@ def test_what_the_page_gets_makes_the_weights(trace):
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
     assert content["half"]
     wide = attended_trace(dtype=np.float32)
-    content, buffers = AttentionView(wide).answer({"kind": "head", "trace": 0, "layer": 0, "head": 0, "sink": 1})  # fmt: skip
+    content, buffers = AttentionView(wide).answer(
+        {"kind": "head", "trace": 0, "layer": 0, "head": 0}
+    )
     assert not content["half"]
     assert len(buffers[0]) == 4 * 23 * 8
 

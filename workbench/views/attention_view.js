@@ -19,13 +19,14 @@
  * @property {boolean} running     whether a generation fills the view
  *
  * Messages to Python: {kind: "want"}, {kind: "stop"},
- * {kind: "head", trace, layer, head, sink}; trace 1 is the other one;
+ * {kind: "head", trace, layer, head}; trace 1 is the other one;
  * {kind: "thumbnails", layer, head, blocks, sink, difference}: from that head on.
  * Messages from Python:
  * {kind: "attention", model, other, shared, pieces, spans, turns, layers, heads, key_heads, error};
- * {kind: "head", trace, layer, head, sink, tokens, half, size} with query and key [token, head_dim]
+ * {kind: "head", trace, layer, head, tokens, half, size, sink} with query and key [token, head_dim]
  * (float16 if half, else float32), log totals [token] float32 and, of a long text, the strongest and
- * the mean weights of blocks of size × size tokens, lower triangle row by row, float32;
+ * the mean weights of blocks of size × size tokens without the first `sink`, lower triangle row by
+ * row, float32;
  * {kind: "more", pieces, span, turns, layer, head, start, half}: new tokens, and their query, key, log
  * totals in the head that is shown;
  * {kind: "thumbnails", layer, head, heads, tokens, size, every, …} with [head, cell] of the lower
@@ -280,7 +281,7 @@ function render({ model, el }) {
       if (found(name) || absent.has(name) || asked) continue;
       const [trace, layer, head] = name.split("/").map(Number);
       asked = name;
-      model.send({ kind: "head", trace, layer, head, sink: model.get("sink") });
+      model.send({ kind: "head", trace, layer, head });
     }
     askForThumbs();
   }

@@ -228,7 +228,7 @@ class AttentionView(View):
         }
 
     def _head(self, question: dict[str, Any]) -> Answer:
-        layer, head, sink = (int(question[name]) for name in ("layer", "head", "sink"))
+        layer, head, sink = int(question["layer"]), int(question["head"]), self.sink
         recorded = self.other if question["trace"] else self.recorded
         assert recorded is not None  # the page knows whether there is another
         query, key = recorded.head(layer, head)
@@ -242,7 +242,11 @@ class AttentionView(View):
         strongest, mean, log_total = aggregated(query, key, size, sink)
         cells = np.tril_indices(len(mean))
         maps = [strongest[cells].tobytes(), mean[cells].tobytes()]
-        return {**content, "size": size}, [*_packed(query, key), log_total.tobytes(), *maps]
+        return {**content, "size": size, "sink": sink}, [
+            *_packed(query, key),
+            log_total.tobytes(),
+            *maps,
+        ]
 
     def _thumbnails(self, question: dict[str, Any]) -> Answer:
         layer, head, sink = (int(question[name]) for name in ("layer", "head", "sink"))
@@ -311,7 +315,7 @@ class AttentionView(View):
         questions: list[dict[str, Any]] = [{"kind": "want"}]
         for layer, head in held:
             for side in sides:
-                place = {"trace": side, "layer": layer, "head": head, "sink": self.sink}
+                place = {"trace": side, "layer": layer, "head": head}
                 questions.append({"kind": "head", **place})
         if recorded.num_tokens:
             for layer in recorded.layers:
