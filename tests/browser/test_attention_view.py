@@ -2,12 +2,13 @@
 
 import base64
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from tests.made_up import attended_trace
-from workbench.views import AttentionView
+from workbench.views import AttentionView, attention_view
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,9 @@ def page_of(view: AttentionView, **chosen) -> str:
     start = "widget.render("
     html = view.to_html(**chosen)
     assert html.count(start) == 1
-    return html.replace(start, "Object.assign(window, { model, listeners, decode }); " + start)
+    return html.replace(
+        start, "Object.assign(window, { model, listeners, decode, widget }); " + start
+    )
 
 
 def settle(page) -> None:
@@ -244,6 +247,26 @@ def test_small_maps_are_painted_from_the_weights(trace, watched, tmp_path):
     assert dark[20:, 1:20][strong].min() > dark[20:, 1:20][weak].max()
 
 
+def test_two_displays_of_a_view_ask_for_every_small_map_once_each(trace, watched, tmp_path, monkeypatch):  # fmt: skip
+    monkeypatch.setattr(attention_view, "WORK", 2 * 33 * 33)  # two heads a message
+    html = page_of(AttentionView(trace)).replace(
+        "widget.render({ model, el:",
+        """window.sent = [];
+        const { send } = model;
+        model.send = (question) => { sent.push(question); send(question); };
+        widget.render({ model, el: document.body.appendChild(document.createElement("div")) });
+        widget.render({ model, el:""",
+    )
+    page = watched.open(html, tmp_path)
+    for display in page.locator(".pw-attention").all():
+        display.locator("xpath=self::*[@data-thumbnails='18'][@data-complete='true']").wait_for()
+    page.wait_for_timeout(200)
+    asked = page.evaluate("sent.filter((question) => question.kind === 'thumbnails')")
+    places = Counter((question["layer"], question["head"]) for question in asked)
+    assert set(places) == {(layer, head) for layer in range(3) for head in (0, 2, 4)}
+    assert max(places.values()) <= 2
+
+
 def test_two_heads_are_compared_as_a_signed_difference(trace, watched, tmp_path):
     view = AttentionView(trace, layer=1, head=2, token=18)
     page = watched.open(page_of(view), tmp_path)
@@ -378,6 +401,14 @@ def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watch
     page.get_by_label("head", exact=True).select_option("5")
     page.locator(".absent", has_text="does not hold layer 1, head 5").wait_for()
     assert page.locator(".pw-attention").get_attribute("data-thumbnails") == "18"
+    note = page.locator(".left > .small")
+    assert "saved" not in note.text_content()
+    page.get_by_label("blocks show").select_option("mean")
+    note.and_(page.locator(".problem")).wait_for()
+    assert "holds no small maps for these settings" in note.text_content()
+    assert "without the first token" in note.text_content()  # of those that are still shown
+    page.get_by_label("blocks show").select_option("max")
+    note.and_(page.locator(":not(.problem)")).wait_for()
 
 
 @pytest.mark.parametrize("tokens", [33, 1100])

@@ -186,7 +186,7 @@ function render({ model, el }) {
   const heads = new Map(); // key → Head, the last used at the end
   const absent = new Set(); // what a saved page does not hold
   let thumbs = new Map(); // layer * heads + head → values
-  let thumbInfo = null; // {tokens, size, every, difference}
+  let thumbInfo = null; // what Python said of the maps that came last
 
   // -- the page ---------------------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ function render({ model, el }) {
   // -- asking -----------------------------------------------------------------------------------------
 
   let asked = null; // the head that Python works at
-  let askedThumbs = null;
+  let askedThumbs = null; // the small maps that Python works at, as `named` calls them
   function ask() {
     if (!data?.count) return;
     for (const name of comparing() ? [mine(), theirs()] : [mine()]) {
@@ -285,13 +285,16 @@ function render({ model, el }) {
     }
     askForThumbs();
   }
-  let missingThumbs = new Set(), thumbsWanted = "";
+  const settingsOf = ({ blocks, sink, difference }) => `${blocks} ${sink} ${difference}`;
+  const named = (maps) => `${maps.layer}/${maps.head} ${settingsOf(maps)}`;
+  const noRound = { wanted: "", count: 0, absent: false };
+  let round = noRound; // of small maps: their settings, the length of the text at its last answer, whether this page has none
+  let missingThumbs = new Set(); // "layer/head" to ask from
   function askForThumbs() {
-    const difference = model.get("compare") === "trace", wanted = `${model.get("blocks")} ${model.get("sink")} ${difference}`;
-    const old = thumbInfo && (data.count >= 1.25 * thumbInfo.count || (!model.get("running") && data.count > thumbInfo.count));
-    if (wanted !== thumbsWanted || (old && !askedThumbs)) {
-      thumbsWanted = wanted;
-      thumbInfo = null;
+    const settings = { blocks: model.get("blocks"), sink: model.get("sink"), difference: model.get("compare") === "trace" }, wanted = settingsOf(settings);
+    const grown = round.count && (data.count >= 1.25 * round.count || (!model.get("running") && data.count > round.count));
+    if (wanted !== round.wanted || (grown && !askedThumbs)) {
+      round = { ...noRound, wanted };
       missingThumbs = new Set(data.layers.map((layer) => `${layer}/0`));
     }
     if (askedThumbs || asked || !missingThumbs.size) return;
@@ -299,8 +302,8 @@ function render({ model, el }) {
     const next = [...missingThumbs].reduce((best, name) => (near(name) < near(best) ? name : best));
     const [layer, head] = next.split("/").map(Number);
     missingThumbs.delete(next);
-    askedThumbs = next;
-    model.send({ kind: "thumbnails", layer, head, blocks: model.get("blocks"), sink: model.get("sink"), difference });
+    askedThumbs = named({ layer, head, ...settings });
+    model.send({ kind: "thumbnails", layer, head, ...settings });
   }
   function store(name, head) {
     heads.delete(name);
@@ -425,20 +428,20 @@ function render({ model, el }) {
     if (model.get("compare") === "head") frame(model.get("other_layer"), model.get("other_head"), [4, 3], theme.ink);
     frame(model.get("layer"), model.get("head"), [], theme.mark);
     const words = [];
+    if (round.absent) words.push(thumbInfo ? "this saved page holds no small maps for these settings; those here are as it was saved" : "this saved page holds no small maps");
     if (thumbInfo) {
-      if (thumbInfo.size > 1) words.push(`a point is the ${model.get("blocks") === "max" ? "strongest" : "mean"} weight of ${thumbInfo.size} × ${thumbInfo.size} tokens`);
+      if (thumbInfo.size > 1) words.push(`a point is the ${thumbInfo.blocks === "max" ? "strongest" : "mean"} weight of ${thumbInfo.size} × ${thumbInfo.size} tokens`);
       if (thumbInfo.every > 1) words.push(`one query token in ${thumbInfo.every} is looked at`);
       if (thumbInfo.sink) words.push(thumbInfo.sink === 1 ? "without the first token" : `without the first ${thumbInfo.sink} tokens`);
       words.push("each map has colours of its own");
       if (thumbInfo.difference) words.push("minus the same head of the other trace");
-      if (thumbsAbsent) words.push("maps as they were when the page was saved");
     }
     gridNote.textContent = words.join("; ");
+    gridNote.classList.toggle("problem", round.absent);
     gridNote.style.maxWidth = `${Math.max(220, Math.min(width, left.clientWidth || width))}px`;
     grid.dataset.geometry = JSON.stringify({ ...boxes, group });
     root.dataset.thumbnails = thumbs.size;
   }
-  let thumbsAbsent = false;
 
   // -- the large map ----------------------------------------------------------------------------------
 
@@ -1034,7 +1037,7 @@ function render({ model, el }) {
       data = content;
       describe();
       const same = before && before.count === data.count && before.model === data.model;
-      if (!same) { heads.clear(); absent.clear(); thumbs = new Map(); thumbsWanted = ""; tile = null; asked = askedThumbs = null; }
+      if (!same) { heads.clear(); absent.clear(); thumbs = new Map(); thumbInfo = null; round = noRound; tile = null; asked = askedThumbs = null; }
       hover = null;
       const numbers = (all) => all.map((n) => [n, n]), every = Array.from({ length: data.heads }, (_, n) => n);
       for (const name of ["layer", "other_layer"]) controls[name].fill(numbers(data.layers));
@@ -1069,20 +1072,23 @@ function render({ model, el }) {
       if (name === mine() || (comparing() && name === theirs())) dirty.add("map");
       flush();
     } else if (content.kind === "thumbnails") {
-      askedThumbs = null;
-      const difference = content.difference, current = `${content.blocks} ${content.sink} ${difference}` === thumbsWanted;
-      if (current) {
+      // Of several displays of one widget each hears what the others asked for.
+      if (askedThumbs === named(content)) askedThumbs = null;
+      if (settingsOf(content) === round.wanted) {
+        const { difference } = content;
         const bytes = copied(buffers[0], difference ? Int8Array : Uint8Array), side = Math.ceil(content.tokens / content.size), cells = (side * (side + 1)) / 2;
-        thumbInfo = { tokens: content.tokens, count: data.count, size: content.size, every: content.every, sink: content.sink, difference };
+        thumbInfo = content;
+        round.count = data.count;
+        missingThumbs.delete(`${content.layer}/${content.head}`);
         for (let n = 0; n < content.heads; n++) {
           const values = bytes.subarray(n * cells, (n + 1) * cells), index = content.layer * data.heads + content.head + n;
           values.side = side;
+          values.round = round;
           thumbs.set(index, values);
           if (theme && atlas) paintThumb(index);
         }
         const next = content.head + content.heads;
-        if (next < data.heads) missingThumbs.add(`${content.layer}/${next}`);
-        thumbsAbsent = false;
+        if (next < data.heads && thumbs.get(content.layer * data.heads + next)?.round !== round) missingThumbs.add(`${content.layer}/${next}`);
         root.dataset.complete = String(!missingThumbs.size);
         schedule("grid");
       }
@@ -1094,9 +1100,8 @@ function render({ model, el }) {
         dirty.add("map");
         flush();
       } else if (content.asked.kind === "thumbnails") {
-        askedThumbs = null;
-        missingThumbs.clear();
-        thumbsAbsent = true;
+        if (askedThumbs === named(content.asked)) askedThumbs = null;
+        if (settingsOf(content.asked) === round.wanted) { missingThumbs.clear(); round.absent = true; }
         schedule("grid");
       }
     }
