@@ -376,6 +376,20 @@ def test_a_view_grows_while_the_model_generates(moe, watched, tmp_path, monkeypa
     np.testing.assert_allclose(empty.recorded.rows(1, 3, np.arange(size)), trace.attention(1, 3), atol=1e-6)  # fmt: skip
 
 
+def test_a_page_takes_no_tokens_twice_and_asks_when_it_missed_some(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)
+    page.wait_for_selector(".pw-attention[data-complete=true]")
+    page.evaluate("window.sent = []; model.send = (question) => { sent.push(question); }; true")
+    more = {"kind": "more", "pieces": [" x"], "span": "answer", "turns": [], "layer": 0, "head": 0, "half": True}  # fmt: skip
+    script = "(content) => listeners['msg:custom'].forEach((call) => call(content, [4, 4, 4].map((n) => new DataView(new ArrayBuffer(n)))))"
+    page.evaluate(script, more | {"start": 32})  # the page knows it already
+    assert page.locator(".token").count() == 33
+    assert page.evaluate("sent") == []
+    page.evaluate(script, more | {"start": 34})  # one is missing
+    assert page.locator(".token").count() == 33
+    assert page.evaluate("sent") == [{"kind": "want"}]
+
+
 def test_a_running_view_can_be_stopped(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace)), tmp_path)
     stop = page.get_by_role("button", name="Stop")

@@ -218,3 +218,41 @@ def test_a_live_view_fills_and_stops(moe):
     view.stop()
     trace = view.wait(60)
     assert trace.num_tokens < 400
+
+
+def test_a_page_that_asks_while_the_text_grows_is_told_in_order(monkeypatch):
+    trace = attended_trace()
+    answering, more, sent = threading.Event(), threading.Event(), []
+
+    class Slow(AttentionView):
+        def _everything(self):
+            told = super()._everything()
+            answering.set()
+            more.wait(0.3)  # time enough for a token to come in between
+            return told
+
+    view = Slow(trace)
+    monkeypatch.setattr(view, "send", lambda content, buffers: sent.append(content))
+    asking = threading.Thread(target=view._on_message, args=(view, {"kind": "want"}, []))
+    asking.start()
+    assert answering.wait(60)
+    part = {name: trace.arrays[name][:, :1] for name in ("query", "key")}
+    view.append(["x"], part)
+    more.set()
+    asking.join(60)
+    assert [content["kind"] for content in sent] == ["attention", "more"]
+    assert sent[1]["start"] == len(sent[0]["pieces"]) == 23
+
+
+def test_a_head_is_whole_though_tokens_come_while_it_is_read(trace):
+    recorded = Recorded.of(trace)
+    part = {name: trace.arrays[name][:, :1] for name in ("query", "key")}
+
+    class Growing(dict):
+        def __getitem__(self, name):
+            recorded._parts.append(part)
+            return super().__getitem__(name)
+
+    recorded._parts = [Growing(recorded._parts[0])]
+    query, key = recorded.head(1, 3)
+    assert len(query) == len(key) == 23

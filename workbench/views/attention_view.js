@@ -1051,7 +1051,9 @@ function render({ model, el }) {
       flush();
       if (!data.count) root.dataset.ready = "true";
     } else if (content.kind === "more" && data) {
-      const start = data.count;
+      const { start } = content;
+      if (start > data.count) model.send({ kind: "want" }); // something was missed
+      if (start !== data.count) return;
       data.pieces.push(...content.pieces);
       data.turns = content.turns;
       const last = data.spans.at(-1), end = start + content.pieces.length;

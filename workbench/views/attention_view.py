@@ -109,6 +109,9 @@ class AttentionView(View):
         self.other = None if other is None else _recorded(other)
         self.shared = self.other and same_beginning(self.recorded, self.other)
         self._stop = threading.Event()
+        self._turn = (
+            threading.Lock()
+        )  # what the page is told comes in the order in which it happened
         self._thread: threading.Thread | None = None
         self._error = ""
         first = self.recorded.layers[0]
@@ -171,20 +174,21 @@ class AttentionView(View):
         span
             "prompt", "thinking" or "answer".
         """
-        start = self.recorded.num_tokens
-        self.recorded.append(pieces, arrays, span)
-        query, key = self.recorded.head(self.layer, self.head, start)
-        content = {
-            "kind": "more",
-            "pieces": list(pieces),
-            "span": span,
-            "turns": self.recorded.turns,
-            "layer": self.layer,
-            "head": self.head,
-            "start": start,
-            "half": query.dtype == key.dtype == np.float16,
-        }
-        self.send(content, [*_packed(query, key[start:]), log_totals(query, key).tobytes()])
+        with self._turn:
+            start, layer, head = self.recorded.num_tokens, self.layer, self.head
+            self.recorded.append(pieces, arrays, span)
+            query, key = self.recorded.head(layer, head, start)
+            content = {
+                "kind": "more",
+                "pieces": list(pieces),
+                "span": span,
+                "turns": self.recorded.turns,
+                "layer": layer,
+                "head": head,
+                "start": start,
+                "half": query.dtype == key.dtype == np.float16,
+            }
+            self.send(content, [*_packed(query, key[start:]), log_totals(query, key).tobytes()])
 
     def stop(self) -> None:
         """End the generation before its next token."""
@@ -210,6 +214,10 @@ class AttentionView(View):
         if kind == "stop":
             self.stop()
         return None
+
+    def _on_message(self, *message: Any) -> None:
+        with self._turn:
+            super()._on_message(*message)
 
     def _everything(self) -> dict[str, Any]:
         recorded = self.recorded
@@ -250,11 +258,11 @@ class AttentionView(View):
 
     def _thumbnails(self, question: dict[str, Any]) -> Answer:
         layer, head, sink = (int(question[name]) for name in ("layer", "head", "sink"))
-        other = self.other if question["difference"] else None
-        tokens = self.recorded.num_tokens if other is None else self.shared
+        recorded, other = self.recorded, self.other if question["difference"] else None
+        tokens = recorded.num_tokens if other is None else self.shared
         size, every = thumbnail_block(tokens)
-        heads = range(head, min(head + self._heads_of_a_message, self.recorded.heads))
-        maps = thumbnails(self.recorded, layer, heads, question["blocks"], sink, other, tokens)
+        heads = range(head, min(head + self._heads_of_a_message, recorded.heads))
+        maps = thumbnails(recorded, layer, heads, question["blocks"], sink, other, tokens)
         content = {**question, "heads": len(heads), "tokens": tokens, "size": size, "every": every}
         return content, [maps.tobytes()]
 
@@ -439,7 +447,8 @@ class AttentionView(View):
             trace = pangu.trace(
                 ids, max_new_tokens, layers, sampling=sampling, stop=self._stop, on_step=on_step
             )
-            self.recorded, self.trace = Recorded.of(trace), trace
+            with self._turn:
+                self.recorded, self.trace = Recorded.of(trace), trace
         except WorkbenchError as error:
             self._error = str(error)
         except Exception as error:  # a thread's error would be lost: show it, then let it be seen
@@ -447,7 +456,8 @@ class AttentionView(View):
             raise
         finally:
             self.running = False
-            self.send(self._everything(), [])
+            with self._turn:
+                self.send(self._everything(), [])
 
 
 def _recorded(trace: Trace) -> Recorded:
