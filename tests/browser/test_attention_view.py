@@ -218,6 +218,31 @@ def test_everything_can_be_done_with_the_keyboard(trace, watched, tmp_path):
     assert page.evaluate("[model.get('token'), model.get('zoom')]") == [-1, []]
 
 
+def test_a_button_that_was_used_keeps_the_focus(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=20, pins=[4, 9])), tmp_path)
+
+    def used(locator) -> None:
+        locator.focus()
+        page.keyboard.press("Enter")
+        settle(page)
+
+    for table in (0, 1):
+        line = ".two > :nth-child({}) button >> nth=2"
+        used(page.locator(line.format(table + 1)))
+        assert page.evaluate("model.get('token')") != 20
+        focused = page.evaluate("document.activeElement.textContent")
+        assert page.locator(line.format(table + 1)).text_content() == focused
+        page.evaluate("model.set('token', 20)")
+        settle(page)
+    used(page.locator(".pin button:not(.drop)").first)
+    assert page.evaluate("[model.get('token'), document.activeElement.textContent]") == [4, f"4 {trace.pieces[4].replace(' ', '␣')}"]  # fmt: skip
+    used(page.get_by_label("unpin token 4"))
+    assert page.evaluate("document.activeElement.ariaLabel") == "unpin token 9"
+    page.keyboard.press("Enter")
+    settle(page)
+    assert page.evaluate("[model.get('pins'), document.activeElement.className]") == [[], "map"]
+
+
 def test_a_click_on_a_small_map_shows_its_head_large(trace, watched, tmp_path):
     view = AttentionView(trace)
     page = watched.open(page_of(view), tmp_path)

@@ -102,6 +102,14 @@ const element = (tag, className, ...content) => {
   node.append(...content.filter((part) => part !== undefined));
   return node;
 };
+/** Put something else into a node. If one of its buttons had the keyboard's focus, the one in its place gets it. */
+function refill(node, otherwise, ...content) {
+  const at = [...node.querySelectorAll("button")].indexOf(node.getRootNode().activeElement);
+  node.replaceChildren(...content);
+  if (at < 0) return;
+  const buttons = node.querySelectorAll("button");
+  (buttons[Math.min(at, buttons.length - 1)] ?? otherwise).focus({ preventScroll: true });
+}
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 const percent = (share) => {
   if (!Number.isFinite(share)) return "–";
@@ -225,7 +233,7 @@ function render({ model, el }) {
   const mapTitle = element("h4"), mapNote = element("span", "soft small"), whole = element("button", "plain", "whole map"), pinButton = element("button", "plain", "pin");
   whole.addEventListener("click", () => keep({ zoom: [] }));
   pinButton.addEventListener("click", () => pin(selected()));
-  const strip = element("div", "strip"), stripNote = element("span", "soft small"), tables = element("div", "two");
+  const strip = element("div", "strip"), stripNote = element("span", "soft small"), before = element("div"), after = element("div"), tables = element("div", "two", before, after);
   grid.tabIndex = map.tabIndex = strip.tabIndex = 0;
   grid.setAttribute("role", "img");
   grid.setAttribute("aria-label", "all heads, a row per layer; arrow keys choose a head");
@@ -740,7 +748,7 @@ function render({ model, el }) {
   }
   function drawPins() {
     const pair = both(), list = model.get("pins").filter((pin) => pin < data.count), [, , c0, c1] = region();
-    pins.replaceChildren(...list.map((token) => {
+    refill(pins, map, ...list.map((token) => {
       const drop = element("button", "drop", "×"), name = element("button", "", `${token} ${shownPiece(token)}`), canvas = element("canvas");
       drop.setAttribute("aria-label", `unpin token ${token}`);
       drop.addEventListener("click", () => pin(token));
@@ -834,7 +842,11 @@ function render({ model, el }) {
   }
   function lists() {
     const pair = both(), token = selected();
-    if (!pair || token < 0) { tables.replaceChildren(element("p", "soft", token < 0 ? "No token is selected." : "")); return; }
+    if (!pair || token < 0) {
+      refill(before, strip, element("p", "soft", token < 0 ? "No token is selected." : ""));
+      refill(after, strip);
+      return;
+    }
     const row = rowOf(pair, token), column = columnOf(pair, token), difference = comparing();
     const best = (values, from, to) => {
       const order = [];
@@ -860,10 +872,8 @@ function render({ model, el }) {
       });
       return element("table", "", element("caption", "", caption), element("thead", "", element("tr", "", ...head.map((text, n) => cell("th", text, n)))), element("tbody", "", ...body));
     };
-    tables.replaceChildren(
-      table(`Token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)),
-      table(`Token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)),
-    );
+    refill(before, strip, table(`Token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)));
+    refill(after, strip, table(`Token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)));
   }
   function read() {
     const layer = model.get("layer"), head = model.get("head"), group = data.heads / data.key_heads, pair = both();
