@@ -154,6 +154,27 @@ def test_hovering_shades_the_text_before_and_after_and_a_click_keeps(trace, watc
     assert page.locator(".token[aria-selected=true]").all_text_contents() == [trace.pieces[20]]
 
 
+def test_the_column_apart_tells_what_all_its_tokens_get(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, layer=1, head=2, sink=3)), tmp_path)
+    strip = {"x": geometry(page)["label"] + 5}
+    for row, tokens in ((20, 3), (1, 2)):
+        page.locator("canvas.map").hover(position=spot(page, row, 3) | strip)
+        settle(page)
+        text = page.locator(".reading").text_content()
+        assert f"→ the first {tokens} tokens: " in text
+        weight = trace.attention(1, 2)[row, :tokens].sum()
+        assert share(text.split(": ")[1].split(";")[0]) == pytest.approx(weight, abs=1e-3)
+
+
+def test_a_pointer_on_a_small_map_names_no_token_while_none_is_selected(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=-1)), tmp_path)
+    page.locator("canvas.heads").hover(position=head_place(page, 1, 3))
+    settle(page)
+    assert "Layer 1, head 3" in page.locator(".reading").text_content()
+    assert "undefined" not in page.locator(".pw-attention").inner_text()
+    assert page.locator(".pw-attention").get_attribute("data-focus") == "-1"
+
+
 def test_several_tokens_are_pinned_and_let_go(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace, token=5)), tmp_path)
     page.get_by_role("button", name="pin token 5").click()

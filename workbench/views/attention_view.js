@@ -186,7 +186,7 @@ function render({ model, el }) {
   el.append(root);
 
   let data = null; // the text, as Python told it
-  let hover = null; // {row, column}: tokens under the pointer, or {token}
+  let hover = null; // under the pointer: {row, column}, {row, apart: true}, {token} or {grid: [layer, head]}
   let theme = null;
   let tile = null; // the part of the map that is drawn
   let place = null; // geometry of the large map
@@ -254,7 +254,8 @@ function render({ model, el }) {
   // -- what is shown ----------------------------------------------------------------------------------
 
   const selected = () => limit(model.get("token"), -1, data.count - 1);
-  const focus = () => (hover ? (hover.token ?? hover.row) : selected());
+  const pointed = () => hover?.token ?? hover?.row ?? -1;
+  const focus = () => (pointed() >= 0 ? pointed() : selected());
   const comparing = () => model.get("compare") !== "none";
   const sink = () => Math.min(model.get("sink"), data.count);
   const key = (trace, layer, head) => `${trace}/${layer}/${head}`;
@@ -732,10 +733,8 @@ function render({ model, el }) {
       context.fill();
     }
     if (selected() >= 0) edge(selected(), true, false, theme.mark, 1.5);
-    if (hover) {
-      if (hover.token !== undefined) edge(hover.token, true, true, theme.ink, 1);
-      else { edge(hover.row, true, false, theme.ink, 1); edge(hover.column, false, true, theme.ink, 1); }
-    }
+    if (pointed() >= 0) edge(pointed(), true, false, theme.ink, 1);
+    edge(hover?.token ?? hover?.column ?? -1, false, true, theme.ink, 1);
     if (drag?.to) {
       context.strokeStyle = theme.ink;
       context.lineWidth = 1.5;
@@ -824,7 +823,7 @@ function render({ model, el }) {
   }
   let wasHover = null, wasSelected = null, wasPins = [];
   function markStrip() {
-    const now = hover ? focus() : -1, chosen = selected(), pinned = model.get("pins"), skip = sink();
+    const now = pointed(), chosen = selected(), pinned = model.get("pins"), skip = sink();
     if (wasHover !== null && wasHover !== now) nodes[wasHover]?.classList.remove("hover");
     if (now >= 0) nodes[now]?.classList.add("hover");
     wasHover = now;
@@ -881,8 +880,11 @@ function render({ model, el }) {
     let words = `Layer ${layer}, head ${head}${shares}`;
     if (hover?.grid) words = `Layer ${hover.grid[0]}, head ${hover.grid[1]}${group > 1 ? ` (key–value head ${Math.floor(hover.grid[1] / group)})` : ""}: click to see it large`;
     else if (hover?.row !== undefined && pair) {
-      const { row, column } = hover, named = (token) => `${quoted(data.pieces[token])} (token ${token})`;
-      words = column > row ? `${named(row)} cannot attend to ${named(column)}, which comes later` : `${named(row)} → ${named(column)}: ${comparing() ? `${percent(pair.one.weight(row, column))} minus ${percent(pair.other.weight(row, column))} = ${signed(value(pair, row, column))}` : percent(value(pair, row, column))}; spread evenly it would be ${percent(1 / (row + 1))}`;
+      const { row, apart } = hover, from = apart ? 0 : hover.column, to = apart ? Math.min(sink(), row + 1) : from + 1;
+      const name = (token) => `${quoted(data.pieces[token])} (token ${token})`, target = to - from > 1 ? `the first ${to} tokens` : name(from);
+      const sum = (weight) => { let all = 0; for (let column = from; column < to; column++) all += weight(column); return all; };
+      const share = sum((column) => value(pair, row, column)), whole = sum((column) => pair.one.weight(row, column));
+      words = from > row ? `${name(row)} cannot attend to ${target}, which comes later` : `${name(row)} → ${target}: ${comparing() ? `${percent(whole)} minus ${percent(whole - share)} = ${signed(share)}` : percent(share)}; spread evenly it would be ${percent((to - from) / (row + 1))}`;
     } else if (focus() >= 0) words += ` · token ${focus()}, ${quoted(data.pieces[focus()])}`;
     reading.textContent = words;
   }
@@ -959,7 +961,8 @@ function render({ model, el }) {
     const u = (px - place.x) / place.side, v = (py - place.y) / place.side;
     if (!clamp && (v < 0 || v >= 1 || u >= 1 || px < place.label)) return null;
     const row = place.r0 + Math.floor(limit(v, 0, 0.999999) * place.rows);
-    const column = u < 0 && !clamp ? 0 : place.c0 + Math.floor(limit(u, 0, 0.999999) * place.columns);
+    if (u < 0 && !clamp) return { row, apart: true };
+    const column = place.c0 + Math.floor(limit(u, 0, 0.999999) * place.columns);
     return { row, column };
   };
   map.addEventListener("pointermove", (event) => {
@@ -970,7 +973,7 @@ function render({ model, el }) {
       return schedule("hover");
     }
     const next = cellAt(at);
-    if (next?.row !== hover?.row || next?.column !== hover?.column) point(next);
+    if (next?.row !== hover?.row || next?.column !== hover?.column || next?.apart !== hover?.apart) point(next);
   });
   map.addEventListener("pointerdown", (event) => { if (event.button || !data?.count || !cellAt(spot(map, event))) return; drag = { from: spot(map, event), to: null }; map.setPointerCapture(event.pointerId); });
   map.addEventListener("pointerup", (event) => {
@@ -996,7 +999,7 @@ function render({ model, el }) {
     for (let head = 0; head < data.heads; head++) if (px >= headLeft(head) && px < headLeft(head) + boxes.cell) return [data.layers[row], head];
     return null;
   };
-  grid.addEventListener("pointermove", (event) => { if (!data?.count) return; const at = headAt(spot(grid, event)); point(at && { grid: at, token: selected() < 0 ? undefined : selected() }); });
+  grid.addEventListener("pointermove", (event) => { if (!data?.count) return; const at = headAt(spot(grid, event)); point(at && { grid: at }); });
   grid.addEventListener("click", (event) => { const at = data?.count && headAt(spot(grid, event)); if (at) keep({ layer: at[0], head: at[1] }); });
   for (const [button, factor] of [[smaller, 1 / 1.4], [larger, 1.4]]) button.addEventListener("click", () => { zoomed = limit(zoomed * factor, 0.5, 4); schedule("all"); });
   grid.addEventListener("keydown", (event) => {
