@@ -482,6 +482,17 @@ def test_a_saved_page_shows_its_heads_with_and_without_the_first_token(tokens, w
     assert geometry(page)["top"] == pytest.approx(trace.attention(0, 1).max(), abs=1e-4)
 
 
+def test_a_saved_page_opens_on_a_head_that_it_holds(trace, watched, tmp_path):
+    view = AttentionView(trace, layer=1, head=2, compare="head", other_layer=0, other_head=1)
+    page = watched.open(page_of(view, layers=[0, 1], heads=[4, 5]), tmp_path)
+    page.wait_for_selector(".pw-attention[data-shown='1/4']")  # of the same layer
+    difference = trace.attention(1, 4) - trace.attention(0, 1)
+    assert geometry(page)["top"] == pytest.approx(np.abs(difference[:, 1:]).max(), abs=1e-4)
+    assert (view.layer, view.head) == (1, 2)
+    page.get_by_label("subtracted head", exact=True).select_option("3")
+    page.locator(".absent", has_text="does not hold layer 0, head 3").wait_for()
+
+
 def test_heads_in_memory_are_bounded(watched, tmp_path):
     trace = attended_trace(layers=2, tokens=300, heads=6, key_heads=1, head_dim=64)
     html = page_of(AttentionView(trace), layers="all").replace("KEPT = 48e6", "KEPT = 5e5")

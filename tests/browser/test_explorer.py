@@ -90,6 +90,20 @@ def test_the_page_follows_light_and_dark(moe, scheme, dark, watched, tmp_path):
         assert (sum(page.evaluate(paper)) < sum(page.evaluate(ink))) == dark
 
 
+def test_a_page_of_chosen_heads_is_small_and_opens_on_one_of_them(moe, watched, tmp_path):
+    explorer = wb.Explorer(moe.trace(TEXT), layer=1, head=3)
+    small = explorer.to_html(layers=[2], heads=[3, 4])
+    assert len(small) < len(explorer.to_html())
+    assert small.count('"asked": {"kind": "head"') == 2
+    page = opened(watched, small, tmp_path)
+    assert selected(page, "layer") == [2, 2, 2]
+    assert selected(page, "head") == [3, 3, None]
+    assert (explorer.layer, explorer.head) == (1, 3)
+    page.locator(".pw-attention[data-shown='2/3']").wait_for()
+    page.evaluate("parts[0].model.set('head', 5)")
+    page.locator(".absent", has_text="does not hold layer 2, head 5").wait_for()
+
+
 def test_titles_are_shown_as_text(moe, watched, tmp_path):
     trace = moe.trace("To be")
     routing, attention = wb.RoutingView(trace), wb.AttentionView(trace)

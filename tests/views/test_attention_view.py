@@ -256,3 +256,10 @@ def test_a_head_is_whole_though_tokens_come_while_it_is_read(trace):
     recorded._parts = [Growing(recorded._parts[0])]
     query, key = recorded.head(1, 3)
     assert len(query) == len(key) == 23
+
+
+def test_a_page_saved_while_the_model_generates_does_not_wait_for_more(trace):
+    view = AttentionView(trace)
+    view.running = True
+    assert '"running": false' in view.to_html()
+    assert view.running

@@ -131,6 +131,18 @@ def test_the_explorer_brings_a_picture_for_readers_without_kernel(moe):
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
+def test_chosen_heads_need_an_attention_view(moe, trace):
+    linked = wb.link(wb.HeadScoresView(trace), wb.RoutingView(trace))
+    with pytest.raises(TraceError, match="an AttentionView of the page holds; there is none"):
+        linked.to_html(layers=[1])
+    with pytest.raises(TraceError, match="layer 7 is not recorded"):
+        wb.Explorer(trace, layer=1).to_html(layers=[7])
+    apart = wb.link(wb.RoutingView(trace, layer=1), wb.AttentionView(trace, layer=1))
+    apart.unlink()
+    values = [part.split("})")[0] for part in apart.to_html(layers=[2]).split("standIn({")[1:]]
+    assert ['"layer": 1' in part.split("}")[0] for part in values] == [True, False]
+
+
 # -- the head scores view ---------------------------------------------------------------------------
 
 

@@ -550,8 +550,9 @@ function render({ model, el }) {
     drawn = performance.now();
     const [r0, r1, c0, c1] = region(), difference = comparing(), how = model.get("scale"), kind = model.get("blocks");
     const here = tile !== null;
-    missing.hidden = here || !(absent.has(mine()) || (difference && absent.has(theirs())));
-    missing.textContent = missing.hidden ? "" : `This saved page does not hold layer ${model.get("layer")}, head ${model.get("head")}. Its maker chose what it holds: to_html(layers=…, heads=…).`;
+    const [trace, layer, head] = [mine(), ...(difference ? [theirs()] : [])].find((name) => absent.has(name))?.split("/") ?? [];
+    missing.hidden = here || !trace;
+    missing.textContent = missing.hidden ? "" : `This saved page does not hold layer ${layer}, head ${head}${trace === "1" ? " of the other trace" : ""}. Its maker chose what it holds: to_html(layers=…, heads=…).`;
     let top = 0;
     if (here) {
       const tops = topsOf(kind), { nr, nc, size } = tile, values = tile[kind];

@@ -285,20 +285,35 @@ class AttentionView(View):
         ----------
         layers, heads
             Of these every head can be looked at in the page: lists of numbers, or "all". By
-            default all, the selected ones first, as far as 8 MB go. Small maps of all heads are
-            there in any case.
+            default all, the selected ones first, as far as 8 MB go. Small maps of all heads and
+            the subtracted head are there in any case. If the selected head is not among them, the
+            page opens on one that is.
 
         Raises
         ------
         TraceError
             For a layer or head that was not recorded.
         """
+        questions, opening = self.chosen(layers, heads)
+        return self._page(questions, path, opening)
+
+    def chosen(
+        self, layers: str | Iterable[int] | None, heads: str | Iterable[int] | None
+    ) -> tuple[Sequence[dict[str, Any]], dict[str, int]]:
+        """For a page as in `to_html`: its questions, and {layer, head} if it opens on another head."""
         recorded = self.recorded
         if layers is None and heads is None:
-            return self._page(self.questions(), path)
+            return self.questions(), {}
         layers = _wanted("layer", "all" if layers is None else layers, recorded.layers)
         heads = _wanted("head", "all" if heads is None else heads, range(recorded.heads))
-        return self._page(self._questions([(layer, h) for layer in layers for h in heads]), path)
+        held, opening = [(layer, head) for layer in layers for head in heads], {}
+        if held and (self.layer, self.head) not in held:
+            near = min(held, key=lambda place: (place[0] != self.layer, place[1] != self.head))
+            opening = dict(zip(("layer", "head"), near, strict=True))
+        subtracted = (self.other_layer, self.other_head)
+        if self.compare == "head" and subtracted not in held:
+            held.append(subtracted)
+        return self._questions(held), opening
 
     def questions(self) -> Sequence[dict[str, Any]]:
         """All that the page could ask; the selected head first, as far as PAGE_BYTES goes."""
