@@ -181,7 +181,8 @@ class Head {
 
 function render({ model, el }) {
   const root = element("div", "pw-attention");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the controls
+  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   root.append(element("style", "", CSS));
   el.append(root);
 

@@ -77,7 +77,8 @@ const bright = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 
 
 function render({ model, el }) {
   const root = element("div", "pw-heads");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   root.append(element("style", "", CSS));
   el.append(root);
   let data = null, grid = null, hover = null, sorted = { column: "", up: false };
