@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from bench_routing_view import FLAGS, HARNESS, line, spread
+from bench_routing_view import FLAGS, harnessed, line, spread
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from workbench.trace import Trace
@@ -90,15 +90,6 @@ def made_up_trace(layers: int, tokens: int, seed: int = 0) -> Trace:
             "prompt_length": third,
         },
     )
-
-
-def page_of(view: AttentionView, **chosen) -> str:
-    """The static page with the harness in place of its own start."""
-    start = 'widget.render({ model, el: document.getElementById("view") });'
-    html = view.to_html(**chosen)
-    if html.count(start) != 1:
-        raise RuntimeError("the static page does not start its widget as expected")
-    return html.replace(start, HARNESS + MORE)
 
 
 def timed(call, rounds: int = 5) -> tuple[float, float]:
@@ -193,7 +184,7 @@ def ours(browser: Browser, folder: Path, moves: int, browsed: int) -> None:
     question = {"kind": "head", "trace": 0, "layer": 17, "head": 6}
     middle, worked = timed(lambda: view.answer(question))
     line("Python: one head", f"{middle:.1f} ms, processor {worked:.1f} ms", "")
-    page = opened(browser, page_of(view, layers=[17]), folder)
+    page = opened(browser, harnessed(view.to_html(layers=[17]), MORE), folder)
     (_, paint), busy = at_work(page, "firstPaint()")
     line("first paint after the data is there", f"{paint:.0f} ms, processor {busy:.0f} ms", "500 ms", paint < 500)  # fmt: skip
     page.wait_for_selector("[data-complete=true]")
@@ -224,7 +215,7 @@ def ours(browser: Browser, folder: Path, moves: int, browsed: int) -> None:
     view = AttentionView(made_up_trace(1, LONG), head=5)
     middle, worked = timed(lambda: view.answer({**question, "layer": 0}), 3)
     sent = sum(map(len, view.answer({**question, "layer": 0})[1]))
-    page = opened(browser, page_of(view, layers=[0], heads=[5, 6, 7, 8]), folder)
+    page = opened(browser, harnessed(view.to_html(layers=[0], heads=[5, 6, 7, 8]), MORE), folder)
     page.evaluate("firstPaint()")
     page.wait_for_selector("[data-ready=true]")
     runs = [at_work(page, "([l, h]) => look(l, h)", [0, head]) for head in (6, 7, 8)]
