@@ -393,6 +393,38 @@ def test_a_long_text_is_drawn_in_blocks_and_exactly_when_zoomed(blocks, watched,
         assert geometry(page)["top"] == pytest.approx(trace.attention(0, 1).max(), abs=1e-4)
 
 
+def test_what_was_shown_stands_in_while_a_zoomed_map_is_worked_out(watched, tmp_path):
+    trace = attended_trace(layers=1, tokens=1100, heads=1, key_heads=1)
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)
+    place = geometry(page)
+    middle = {"x": place["x"] + place["side"] / 2, "y": place["y"] + place["side"] * 0.9}
+    script = """async () => {
+      let time = performance.now();
+      performance.now = () => (time += 5); // a slow machine: one row at a time
+      model.set("zoom", [600, 800, 100, 300]);
+      await new Promise(requestAnimationFrame);
+      return document.querySelector(".pw-attention").dataset.tile;
+    }"""
+    assert page.evaluate(script) == "working"
+    assert pixel(page, middle)[3] == 255
+    page.wait_for_selector(".pw-attention[data-tile=done]")
+    settle(page)
+    assert geometry(page)["top"] == pytest.approx(trace.attention(0, 0)[600:800, 100:300].max(), abs=1e-4)  # fmt: skip
+
+
+def test_the_map_of_the_last_head_stays_while_the_next_one_comes(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, layer=1, head=2)), tmp_path)
+    page.wait_for_selector(".pw-attention[data-complete=true]")
+    ink = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.join()"
+    page.evaluate("model.send = (question) => { window.asked = question; }; true")
+    before = page.locator("canvas.map").evaluate(ink)
+    asked = page.evaluate("async () => { model.set('layer', 2); model.set('head', 4); await null; return asked; }")  # fmt: skip
+    assert asked == {"kind": "head", "trace": 0, "layer": 2, "head": 4}  # at once, and once
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert page.locator("canvas.map").evaluate(ink) == before
+    page.wait_for_selector(".pw-attention[data-shown='']")  # not for long
+
+
 def test_a_view_grows_while_the_model_generates(moe, watched, tmp_path, monkeypatch):
     live = AttentionView.live(moe, "To be", max_new_tokens=5)
     trace = live.wait(60)

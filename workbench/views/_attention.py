@@ -261,7 +261,7 @@ def thumbnails(
     """
     tokens = recorded.num_tokens if shared is None else shared
     size, every = thumbnail_block(tokens)
-    cells = np.tril_indices(-(-tokens // size))
+    cells = np.tri(-(-tokens // size), dtype=bool)
     maps = []
     for head in heads:
         query, key = recorded.head(layer, head)

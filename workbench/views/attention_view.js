@@ -83,6 +83,7 @@ const CSS = `
 .pw-attention td button:hover { text-decoration: underline; }
 .pw-attention .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
+const PATIENCE = 150; // milliseconds that the map of the last head stays while the next one comes
 const KEPT = 48e6; // bytes of heads in memory
 const CELLS = 512; // blocks along a side of the large map, at most
 const THUMBNAIL = 48; // blocks along a side of a small one, at most
@@ -283,7 +284,7 @@ function render({ model, el }) {
 
   // -- asking -----------------------------------------------------------------------------------------
 
-  let asked = null; // the head that Python works at
+  let asked = null, patience = 0; // the head that Python works at, and until when it is waited for
   let askedThumbs = null; // the small maps that Python works at, as `named` calls them
   function ask() {
     if (!data?.count) return;
@@ -291,6 +292,8 @@ function render({ model, el }) {
       if (found(name) || absent.has(name) || asked) continue;
       const [trace, layer, head] = name.split("/").map(Number);
       asked = name;
+      patience = performance.now() + PATIENCE;
+      setTimeout(() => schedule("map"), PATIENCE);
       model.send({ kind: "head", trace, layer, head });
     }
     askForThumbs();
@@ -448,7 +451,7 @@ function render({ model, el }) {
     }
     gridNote.textContent = words.join("; ");
     gridNote.classList.toggle("problem", round.absent);
-    gridNote.style.maxWidth = `${Math.max(220, Math.min(width, left.clientWidth || width))}px`;
+    gridNote.style.maxWidth = `${Math.max(220, Math.min(width, room.left || width))}px`;
     grid.dataset.geometry = JSON.stringify({ ...boxes, group });
     root.dataset.thumbnails = thumbs.size;
   }
@@ -457,14 +460,14 @@ function render({ model, el }) {
 
   function measureMap() {
     const [r0, r1, c0, c1] = region(), rows = r1 - r0, columns = c1 - c0;
-    const room = Math.floor(right.clientWidth) || 520;
+    const width = room.right || 520;
     const context = map.getContext("2d");
     context.font = "11px monospace";
     const widest = (from, to) => { let most = 0; for (let t = from; t < to; t++) most = Math.max(most, context.measureText(shownPiece(t)).width); return Math.ceil(Math.min(110, most)); };
     const band = 7, profile = 46, strip = sink() ? 15 : 0, gap = sink() ? 5 : 0;
-    const guess = limit(room - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
+    const guess = limit(width - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
     const label = Math.max(56, (rowWords ? widest(r0, r1) : 30) + 8 + band), below = columnWords ? widest(c0, c1) + 8 : 18;
-    const side = limit(Math.min(room - label - strip - gap - profile - 14, Math.max(300, 26 * Math.max(rows, columns))), 160, 600);
+    const side = limit(Math.min(width - label - strip - gap - profile - 14, Math.max(300, 26 * Math.max(rows, columns))), 160, 600);
     place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 12, height: 28 + band + side + below + profile + 4 };
   }
   const shownPiece = (token) => (data.pieces[token] === "<0x0A>" ? "⏎" : data.pieces[token].replaceAll(" ", "␣").replaceAll("\n", "⏎"));
@@ -480,9 +483,9 @@ function render({ model, el }) {
     const name = [mine(), comparing() ? theirs() : "", r0, r1, c0, c1, skip, data.count].join(" ");
     if (tile?.name === name) return;
     const nr = Math.ceil((r1 - r0) / size), nc = Math.ceil((c1 - c0) / size);
-    const entire = r1 - r0 === data.count && c1 - c0 === data.count, base = [mine(), comparing() ? theirs() : "", skip, size].join(" ");
-    const before = tile;
-    tile = { name, base, entire, pair, r0, r1, c0, c1, size, nr, nc, skip, max: new Float32Array(nr * nc), mean: new Float32Array(nr * nc), apart: new Float32Array(nr), done: 0, tops: {} };
+    const entire = r1 - r0 === data.count && c1 - c0 === data.count, shown = [mine(), comparing() ? theirs() : "", skip].join(" "), base = `${shown} ${size}`;
+    const before = tile, under = before?.shown === shown ? (before.done === before.nr ? before : before.under) : null;
+    tile = { name, shown, base, entire, under, picture: null, pair, r0, r1, c0, c1, size, nr, nc, skip, max: new Float32Array(nr * nc), mean: new Float32Array(nr * nc), apart: new Float32Array(nr), done: 0, tops: {} };
     if (entire && before?.entire && before.base === base && before.r1 <= r1) {
       // The text has grown: what its earlier tokens attend to stays.
       tile.done = Math.min(before.done, Math.floor(before.r1 / size));
@@ -499,7 +502,7 @@ function render({ model, el }) {
       for (let row = 0; row < nr; row++) apartOf(row);
       tile.done = nr;
     }
-    work(tile, 45);
+    work(tile, under ? 8 : 45);
   }
   function apartOf(block) {
     const { pair, r0, r1, size, skip } = tile;
@@ -530,6 +533,7 @@ function render({ model, el }) {
     if (current.done < current.nr) {
       setTimeout(() => { work(current, 8); if (tile === current && (current.done === current.nr || performance.now() - drawn > 120)) drawMap(); });
     }
+    else current.under = null;
     root.dataset.tile = current.done === current.nr ? "done" : "working";
   }
   /** Strongest value of the tile, and of each of its rows. */
@@ -567,12 +571,17 @@ function render({ model, el }) {
           words[row * nc + column] = table[step(values[row * nc + column], most, difference, how)];
         }
       }
-      const buffer = new OffscreenCanvas(nc, nr);
-      buffer.getContext("2d").putImageData(image, 0, 0);
+      tile.picture = new OffscreenCanvas(nc, nr);
+      tile.picture.getContext("2d").putImageData(image, 0, 0);
       context.imageSmoothingEnabled = Math.max(nr, nc) > side * (window.devicePixelRatio || 1);
-      context.drawImage(buffer, x, y, (side * nc * size) / (c1 - c0), (side * nr * size) / (r1 - r0));
-      context.clearRect(x + side, 0, place.width, place.height);
-      context.clearRect(0, y + side, place.width, place.height);
+      context.save();
+      context.beginPath();
+      context.rect(x, y, side, side);
+      context.clip();
+      for (const part of [tile.under, tile]) { // what was shown before stands in for rows that are still to come
+        if (part) context.drawImage(part.picture, X(part.c0), Y(part.r0), X(part.c0 + part.nc * part.size) - X(part.c0), Y(part.r0 + part.nr * part.size) - Y(part.r0));
+      }
+      context.restore();
       if (place.strip) {
         const shades = difference ? theme.difference : theme.column;
         for (let row = 0; row < tile.done; row++) {
@@ -770,7 +779,7 @@ function render({ model, el }) {
 
   // -- the text -----------------------------------------------------------------------------------------
 
-  let nodes = [], tops = null, stripHeight = 0;
+  let nodes = [], tops = null, stripHeight = 0, scrolled = 0;
   function nodeOf(token) {
     const piece = data.pieces[token], node = element("span", `token ${data.kinds[token]}`, piece);
     if (/^(<.+>|\[unused\d+\])$/.test(piece)) node.classList.add("special");
@@ -796,7 +805,7 @@ function render({ model, el }) {
   function onScreen() {
     if (!tops) tops = Float32Array.from(nodes, (node) => node.offsetTop);
     const search = (height) => { let a = 0, b = tops.length; while (a < b) { const m = (a + b) >> 1; if (tops[m] < height) a = m + 1; else b = m; } return a; };
-    return [search(strip.scrollTop - 26), search(strip.scrollTop + (stripHeight ||= strip.clientHeight))];
+    return [search(scrolled - 26), search(scrolled + (stripHeight ||= strip.clientHeight))];
   }
   function shadeStrip() {
     profiles();
@@ -918,7 +927,7 @@ function render({ model, el }) {
     for (const name of what) dirty.add(name);
     frame ||= requestAnimationFrame(flush);
   }
-  let lastWidth = 0;
+  let lastWidth = 0, room = { left: 0, right: 0 }; // measured when the width changes: to ask for a size costs a layout
   function flush() {
     cancelAnimationFrame(frame);
     frame = 0;
@@ -928,22 +937,26 @@ function render({ model, el }) {
     if (all || dirty.has("select")) controlsFollow();
     if (!data.count) { dirty.clear(); return; }
     ask();
-    const width = Math.floor(root.clientWidth) - 12;
     if (all) {
-      lastWidth = width;
-      const column = measureGrid(width);
+      const width = (lastWidth = Math.floor(root.clientWidth) - 12), column = measureGrid(width);
       left.style.width = width < 760 ? "" : `${column}px`;
+      room = { left: left.clientWidth, right: Math.floor(right.clientWidth) };
       paintThumbs();
     } else if (dirty.has("scale")) paintThumbs();
     if (all || dirty.has("grid") || dirty.has("scale") || dirty.has("select")) drawGrid();
-    if (all || dirty.has("map") || dirty.has("scale")) { makeTile(); measureMap(); drawMap(); lists(); }
+    const pair = both();
+    if (!pair && asked && performance.now() < patience) {
+      root.dataset.ready = "false";
+      dirty.clear();
+      return;
+    }
+    if (all || dirty.has("map") || dirty.has("scale") || !place) { makeTile(); measureMap(); drawMap(); lists(); }
     else if (dirty.has("select")) { drawOver(); drawPins(); lists(); }
     else if (dirty.has("hover")) drawOver();
     markStrip();
     shadeStrip();
     read();
     dirty.clear();
-    const pair = both();
     root.dataset.ready = String(Boolean(pair) || !missing.hidden);
     root.dataset.token = selected();
   }
@@ -994,7 +1007,7 @@ function render({ model, el }) {
   const tokenOf = (event) => event.target.closest?.(".token")?.number ?? -1;
   strip.addEventListener("pointermove", (event) => { const token = tokenOf(event); if (token !== (hover?.token ?? -1)) point(token < 0 ? null : { token }); });
   strip.addEventListener("click", (event) => { const token = tokenOf(event); if (token < 0) return; if (event.shiftKey) pin(token); else choose(token); });
-  strip.addEventListener("scroll", () => { if (data?.count) schedule("scroll"); });
+  strip.addEventListener("scroll", () => { scrolled = strip.scrollTop; if (data?.count) schedule("scroll"); });
   const headAt = ([px, py]) => {
     const row = Math.floor((py - boxes.top) / boxes.cell);
     if (row < 0 || row >= data.layers.length) return null;
@@ -1125,7 +1138,7 @@ function render({ model, el }) {
   };
   const listen = [["msg:custom", onMessage]];
   listen.push(["change:token", () => schedule("select")], ["change:pins", () => schedule("select")]);
-  const other = () => { tile = null; schedule("select", "map"); };
+  const other = () => { tile = null; schedule("select", "map"); queueMicrotask(ask); }; // layer and head change together
   listen.push(["change:layer", other], ["change:head", other], ["change:compare", other], ["change:other_layer", other], ["change:other_head", other]);
   listen.push(["change:zoom", () => schedule("map", "select")], ["change:sink", () => schedule("map", "select")]);
   listen.push(["change:scale", () => schedule("scale", "select")], ["change:blocks", () => schedule("map", "select")]);

@@ -248,7 +248,7 @@ class AttentionView(View):
             return content, [*_packed(query, key), log_totals(query, key).tobytes()]
         size = block_size(tokens, BLOCKS)
         strongest, mean, log_total = aggregated(query, key, size, sink)
-        cells = np.tril_indices(len(mean))
+        cells = np.tri(len(mean), dtype=bool)
         maps = [strongest[cells].tobytes(), mean[cells].tobytes()]
         return {**content, "size": size, "sink": sink}, [
             *_packed(query, key),
