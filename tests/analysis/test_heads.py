@@ -167,6 +167,7 @@ def test_a_tag_needs_its_threshold_and_enough_query_tokens():
     assert head_scores(trace)["tags"].item() == "previous_token, local"
     assert head_scores(trace, threshold={"local": 1.5})["tags"].item() == "previous_token"
     assert head_scores(trace, threshold=1.01)["tags"].item() == ""
+    assert head_scores(trace, threshold=np.float32(1.01))["tags"].item() == ""
     short = attending_to([lambda query, key: key == query - 1], IDS[:10])
     assert head_scores(short)["tags"].item() == ""  # 9 query tokens
     assert head_scores(short)["previous_token"].item() == pytest.approx(1)
@@ -196,6 +197,8 @@ def test_what_a_text_does_not_hold_is_not_scored():
         ({"patterns": {"mine": np.ones((3, 3), dtype=bool)}}, r"\[query, key\] of shape \(17, 17\)"),
         ({"patterns": {"mine": lambda query, key: key - query}}, "int64 of shape"),
         ({"patterns": {"mine": lambda query, key: np.ones(4, dtype=bool)}}, "expected booleans"),
+        ({"patterns": {"near, far": lambda query, key: key == 0}}, "called 'near, far'; expected a name without"),
+        ({"patterns": {"": lambda query, key: key == 0}}, "called ''"),
         ({"window": 0}, "window is 0"),
         ({"threshold": {"inductoin": 0.3}}, "threshold names 'inductoin'"),
         ({"where": "answer"}, "leaves no query token"),

@@ -112,15 +112,14 @@ def made_up_trace(seed: int = 0) -> Trace:
     )
 
 
-def page_of(view: RoutingView) -> str:
-    """The static page with the harness in place of its own start."""
+def harnessed(html: str, more: str = "") -> str:
+    """A static page with the harness, and more, in place of its own start."""
     start = 'widget.render({ model, el: document.getElementById("view") });'
     made = "const { model, listeners } = standIn("
     kept = "const { model, listeners, answers } = ((values, answers) => ({ ...standIn(values, answers), answers }))("  # fmt: skip
-    html = view.to_html()
     if html.count(start) != 1 or html.count(made) != 1:
         raise RuntimeError("the static page does not start its widget as expected")
-    return html.replace(made, kept).replace(start, HARNESS)
+    return html.replace(made, kept).replace(start, HARNESS + more)
 
 
 def line(what: str, value: str, budget: str, good: bool | None = None) -> None:
@@ -187,7 +186,7 @@ def main() -> None:
     line("sent at first", f"{sent / 1e6:.2f} MB", "2 MB", sent <= 2e6)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         file = Path(folder) / "page.html"
-        file.write_text(page_of(view), encoding="utf-8")
+        file.write_text(harnessed(view.to_html()), encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1100, "height": 900})
         errors: list[str] = []

@@ -35,9 +35,11 @@ def folder(tmp_path_factory):
     attended_trace(tokens=40).save(folder / "made-up.trace")
     tall = [cell("markdown", "\n\n".join(["a line"] * 40)) for _ in range(12)]
     cells = [cell("code", CODE[0]), *tall, cell("code", CODE[1]), cell("code", "print('all ran')")]
+    both = [CODE[0], "wb.HeadScoresView(trace)", "print('all ran')"]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    book = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
-    (folder / "views.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    for name, content in (("views", cells), ("keys", [cell("code", code) for code in both])):
+        book = {"cells": content, "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
+        (folder / f"{name}.ipynb").write_text(json.dumps(book), encoding="utf-8")
     return folder
 
 
@@ -107,3 +109,29 @@ def test_a_notebook_of_two_views_scrolls_darkens_and_is_saved(folder, browser, t
         page.wait_for_function(f"({INK})(document.querySelector(\".pw-attention[data-shown='1/2']\")) > 10000")  # fmt: skip
         page.close()
     assert errors == []
+
+
+def test_no_key_in_a_view_is_a_command_of_the_notebook(folder, browser, tmp_path):
+    notebook = """() => {
+      const { content } = window.jupyterapp.shell.currentWidget;
+      return JSON.stringify([content.activeCellIndex, content.mode, content.widgets.map((cell) => cell.model.type)]);
+    }"""
+    with jupyterlab(tmp_path / "home", folder) as url:
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        open_and_run(page, url, "keys.ipynb", "all ran")
+        for kind, controls in ((".pw-attention", 20), (".pw-heads", 12)):
+            view = page.locator(f"{kind}[data-ready=true]")
+            view.scroll_into_view_if_needed(timeout=60_000)
+            view.locator("canvas").first.click()
+            before = page.evaluate(notebook)
+            assert "command" in before
+            focusable = view.locator("select:visible, button:visible, input:visible, [tabindex]:visible")  # fmt: skip
+            count = focusable.count()
+            assert count >= controls
+            for place in range(count):
+                focusable.nth(place).focus()
+                for key in ("a", "b", "m", "j", "d", "d", "ArrowDown", "ArrowUp"):
+                    page.keyboard.press(key)
+                told = focusable.nth(place).evaluate("(node) => node.outerHTML.slice(0, 90)")
+                assert page.evaluate(notebook) == before, told
+        page.close()

@@ -2,12 +2,13 @@
 
 import base64
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from tests.made_up import attended_trace
-from workbench.views import AttentionView
+from workbench.views import AttentionView, attention_view
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,9 @@ def page_of(view: AttentionView, **chosen) -> str:
     start = "widget.render("
     html = view.to_html(**chosen)
     assert html.count(start) == 1
-    return html.replace(start, "Object.assign(window, { model, listeners, decode }); " + start)
+    return html.replace(
+        start, "Object.assign(window, { model, listeners, decode, widget }); " + start
+    )
 
 
 def settle(page) -> None:
@@ -151,6 +154,27 @@ def test_hovering_shades_the_text_before_and_after_and_a_click_keeps(trace, watc
     assert page.locator(".token[aria-selected=true]").all_text_contents() == [trace.pieces[20]]
 
 
+def test_the_column_apart_tells_what_all_its_tokens_get(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, layer=1, head=2, sink=3)), tmp_path)
+    strip = {"x": geometry(page)["label"] + 5}
+    for row, tokens in ((20, 3), (1, 2)):
+        page.locator("canvas.map").hover(position=spot(page, row, 3) | strip)
+        settle(page)
+        text = page.locator(".reading").text_content()
+        assert f"→ the first {tokens} tokens: " in text
+        weight = trace.attention(1, 2)[row, :tokens].sum()
+        assert share(text.split(": ")[1].split(";")[0]) == pytest.approx(weight, abs=1e-3)
+
+
+def test_a_pointer_on_a_small_map_names_no_token_while_none_is_selected(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=-1)), tmp_path)
+    page.locator("canvas.heads").hover(position=head_place(page, 1, 3))
+    settle(page)
+    assert "Layer 1, head 3" in page.locator(".reading").text_content()
+    assert "undefined" not in page.locator(".pw-attention").inner_text()
+    assert page.locator(".pw-attention").get_attribute("data-focus") == "-1"
+
+
 def test_several_tokens_are_pinned_and_let_go(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace, token=5)), tmp_path)
     page.get_by_role("button", name="pin token 5").click()
@@ -215,6 +239,31 @@ def test_everything_can_be_done_with_the_keyboard(trace, watched, tmp_path):
     assert page.evaluate("[model.get('token'), model.get('zoom')]") == [-1, []]
 
 
+def test_a_button_that_was_used_keeps_the_focus(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=20, pins=[4, 9])), tmp_path)
+
+    def used(locator) -> None:
+        locator.focus()
+        page.keyboard.press("Enter")
+        settle(page)
+
+    for table in (0, 1):
+        line = ".two > :nth-child({}) button >> nth=2"
+        used(page.locator(line.format(table + 1)))
+        assert page.evaluate("model.get('token')") != 20
+        focused = page.evaluate("document.activeElement.textContent")
+        assert page.locator(line.format(table + 1)).text_content() == focused
+        page.evaluate("model.set('token', 20)")
+        settle(page)
+    used(page.locator(".pin button:not(.drop)").first)
+    assert page.evaluate("[model.get('token'), document.activeElement.textContent]") == [4, f"4 {trace.pieces[4].replace(' ', '␣')}"]  # fmt: skip
+    used(page.get_by_label("unpin token 4"))
+    assert page.evaluate("document.activeElement.ariaLabel") == "unpin token 9"
+    page.keyboard.press("Enter")
+    settle(page)
+    assert page.evaluate("[model.get('pins'), document.activeElement.className]") == [[], "map"]
+
+
 def test_a_click_on_a_small_map_shows_its_head_large(trace, watched, tmp_path):
     view = AttentionView(trace)
     page = watched.open(page_of(view), tmp_path)
@@ -242,6 +291,26 @@ def test_small_maps_are_painted_from_the_weights(trace, watched, tmp_path):
     weak, strong = weights[20:, 1:20] < 0.01, weights[20:, 1:20] > 0.3
     assert strong.sum() > 3
     assert dark[20:, 1:20][strong].min() > dark[20:, 1:20][weak].max()
+
+
+def test_two_displays_of_a_view_ask_for_every_small_map_once_each(trace, watched, tmp_path, monkeypatch):  # fmt: skip
+    monkeypatch.setattr(attention_view, "WORK", 2 * 33 * 33)  # two heads a message
+    html = page_of(AttentionView(trace)).replace(
+        "widget.render({ model, el:",
+        """window.sent = [];
+        const { send } = model;
+        model.send = (question) => { sent.push(question); send(question); };
+        widget.render({ model, el: document.body.appendChild(document.createElement("div")) });
+        widget.render({ model, el:""",
+    )
+    page = watched.open(html, tmp_path)
+    for display in page.locator(".pw-attention").all():
+        display.locator("xpath=self::*[@data-thumbnails='18'][@data-complete='true']").wait_for()
+    page.wait_for_timeout(200)
+    asked = page.evaluate("sent.filter((question) => question.kind === 'thumbnails')")
+    places = Counter((question["layer"], question["head"]) for question in asked)
+    assert set(places) == {(layer, head) for layer in range(3) for head in (0, 2, 4)}
+    assert max(places.values()) <= 2
 
 
 def test_two_heads_are_compared_as_a_signed_difference(trace, watched, tmp_path):
@@ -279,6 +348,22 @@ def test_two_precisions_are_compared_as_far_as_their_tokens_agree(trace, watched
 
 
 @pytest.mark.parametrize("blocks", ["max", "mean"])
+def test_a_block_of_rows_with_and_without_a_difference_shows_those_with(blocks, watched, tmp_path):
+    sizes = {"layers": 1, "tokens": 1100, "heads": 1, "key_heads": 1}
+    trace, other = attended_trace(**sizes), attended_trace(**sizes, noise=0.2)
+    other.arrays["token_ids"][1001:] += 100  # within the block of rows 999 to 1,001
+    page = watched.open(page_of(AttentionView(trace, other, blocks=blocks)), tmp_path)
+    page.wait_for_selector(".pw-attention[data-tile=done]")
+    settle(page)
+    assert geometry(page)["size"] == 3
+    left = geometry(page)["label"] + 5
+    for row, there in ((998, True), (1000, True), (1004, False)):
+        shown = spot(page, row, 400)
+        for place in (shown, shown | {"x": left}):
+            assert (pixel(page, place)[3] > 100) == there
+
+
+@pytest.mark.parametrize("blocks", ["max", "mean"])
 def test_a_long_text_is_drawn_in_blocks_and_exactly_when_zoomed(blocks, watched, tmp_path):
     trace = attended_trace(layers=1, tokens=1100, heads=2, key_heads=1)
     view = AttentionView(trace, head=1, blocks=blocks, scale="log", token=700)
@@ -306,6 +391,38 @@ def test_a_long_text_is_drawn_in_blocks_and_exactly_when_zoomed(blocks, watched,
     settle(page)
     if blocks == "max":
         assert geometry(page)["top"] == pytest.approx(trace.attention(0, 1).max(), abs=1e-4)
+
+
+def test_what_was_shown_stands_in_while_a_zoomed_map_is_worked_out(watched, tmp_path):
+    trace = attended_trace(layers=1, tokens=1100, heads=1, key_heads=1)
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)
+    place = geometry(page)
+    middle = {"x": place["x"] + place["side"] / 2, "y": place["y"] + place["side"] * 0.9}
+    script = """async () => {
+      let time = performance.now();
+      performance.now = () => (time += 5); // a slow machine: one row at a time
+      model.set("zoom", [600, 800, 100, 300]);
+      await new Promise(requestAnimationFrame);
+      return document.querySelector(".pw-attention").dataset.tile;
+    }"""
+    assert page.evaluate(script) == "working"
+    assert pixel(page, middle)[3] == 255
+    page.wait_for_selector(".pw-attention[data-tile=done]")
+    settle(page)
+    assert geometry(page)["top"] == pytest.approx(trace.attention(0, 0)[600:800, 100:300].max(), abs=1e-4)  # fmt: skip
+
+
+def test_the_map_of_the_last_head_stays_while_the_next_one_comes(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, layer=1, head=2)), tmp_path)
+    page.wait_for_selector(".pw-attention[data-complete=true]")
+    ink = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.join()"
+    page.evaluate("model.send = (question) => { window.asked = question; }; true")
+    before = page.locator("canvas.map").evaluate(ink)
+    asked = page.evaluate("async () => { model.set('layer', 2); model.set('head', 4); await null; return asked; }")  # fmt: skip
+    assert asked == {"kind": "head", "trace": 0, "layer": 2, "head": 4}  # at once, and once
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert page.locator("canvas.map").evaluate(ink) == before
+    page.wait_for_selector(".pw-attention[data-shown='']")  # not for long
 
 
 def test_a_view_grows_while_the_model_generates(moe, watched, tmp_path, monkeypatch):
@@ -337,6 +454,20 @@ def test_a_view_grows_while_the_model_generates(moe, watched, tmp_path, monkeypa
     np.testing.assert_allclose(empty.recorded.rows(1, 3, np.arange(size)), trace.attention(1, 3), atol=1e-6)  # fmt: skip
 
 
+def test_a_page_takes_no_tokens_twice_and_asks_when_it_missed_some(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)
+    page.wait_for_selector(".pw-attention[data-complete=true]")
+    page.evaluate("window.sent = []; model.send = (question) => { sent.push(question); }; true")
+    more = {"kind": "more", "pieces": [" x"], "span": "answer", "turns": [], "layer": 0, "head": 0, "half": True}  # fmt: skip
+    script = "(content) => listeners['msg:custom'].forEach((call) => call(content, [4, 4, 4].map((n) => new DataView(new ArrayBuffer(n)))))"
+    page.evaluate(script, more | {"start": 32})  # the page knows it already
+    assert page.locator(".token").count() == 33
+    assert page.evaluate("sent") == []
+    page.evaluate(script, more | {"start": 34})  # one is missing
+    assert page.locator(".token").count() == 33
+    assert page.evaluate("sent") == [{"kind": "want"}]
+
+
 def test_a_running_view_can_be_stopped(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace)), tmp_path)
     stop = page.get_by_role("button", name="Stop")
@@ -362,6 +493,36 @@ def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watch
     page.get_by_label("head", exact=True).select_option("5")
     page.locator(".absent", has_text="does not hold layer 1, head 5").wait_for()
     assert page.locator(".pw-attention").get_attribute("data-thumbnails") == "18"
+    note = page.locator(".left > .small")
+    assert "saved" not in note.text_content()
+    page.get_by_label("blocks show").select_option("mean")
+    note.and_(page.locator(".problem")).wait_for()
+    assert "holds no small maps for these settings" in note.text_content()
+    assert "without the first token" in note.text_content()  # of those that are still shown
+    page.get_by_label("blocks show").select_option("max")
+    note.and_(page.locator(":not(.problem)")).wait_for()
+
+
+@pytest.mark.parametrize("tokens", [33, 1100])
+def test_a_saved_page_shows_its_heads_with_and_without_the_first_token(tokens, watched, tmp_path):
+    trace = attended_trace(layers=1, tokens=tokens, heads=2, key_heads=1)
+    page = watched.open(page_of(AttentionView(trace), heads="all"), tmp_path)
+    page.get_by_label("first token apart").uncheck()
+    page.get_by_label("head", exact=True).select_option("1")
+    page.wait_for_selector(".pw-attention[data-shown='0/1'][data-tile=done]")
+    settle(page)
+    assert geometry(page)["top"] == pytest.approx(trace.attention(0, 1).max(), abs=1e-4)
+
+
+def test_a_saved_page_opens_on_a_head_that_it_holds(trace, watched, tmp_path):
+    view = AttentionView(trace, layer=1, head=2, compare="head", other_layer=0, other_head=1)
+    page = watched.open(page_of(view, layers=[0, 1], heads=[4, 5]), tmp_path)
+    page.wait_for_selector(".pw-attention[data-shown='1/4']")  # of the same layer
+    difference = trace.attention(1, 4) - trace.attention(0, 1)
+    assert geometry(page)["top"] == pytest.approx(np.abs(difference[:, 1:]).max(), abs=1e-4)
+    assert (view.layer, view.head) == (1, 2)
+    page.get_by_label("subtracted head", exact=True).select_option("3")
+    page.locator(".absent", has_text="does not hold layer 0, head 3").wait_for()
 
 
 def test_heads_in_memory_are_bounded(watched, tmp_path):

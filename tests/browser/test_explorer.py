@@ -88,3 +88,26 @@ def test_the_page_follows_light_and_dark(moe, scheme, dark, watched, tmp_path):
         paper = f"(getComputedStyle(document.querySelector('{place}')).backgroundColor.match(/[0-9]+/g)).map(Number)"
         ink = paper.replace("backgroundColor", "color")
         assert (sum(page.evaluate(paper)) < sum(page.evaluate(ink))) == dark
+
+
+def test_a_page_of_chosen_heads_is_small_and_opens_on_one_of_them(moe, watched, tmp_path):
+    explorer = wb.Explorer(moe.trace(TEXT), layer=1, head=3)
+    small = explorer.to_html(layers=[2], heads=[3, 4])
+    assert len(small) < len(explorer.to_html())
+    assert small.count('"asked": {"kind": "head"') == 2
+    page = opened(watched, small, tmp_path)
+    assert selected(page, "layer") == [2, 2, 2]
+    assert selected(page, "head") == [3, 3, None]
+    assert (explorer.layer, explorer.head) == (1, 3)
+    page.locator(".pw-attention[data-shown='2/3']").wait_for()
+    page.evaluate("parts[0].model.set('head', 5)")
+    page.locator(".absent", has_text="does not hold layer 2, head 5").wait_for()
+
+
+def test_titles_are_shown_as_text(moe, watched, tmp_path):
+    trace = moe.trace("To be")
+    routing, attention = wb.RoutingView(trace), wb.AttentionView(trace)
+    titles = {"a </title><img src=x onerror=alert(1)>": routing, "x & y": attention}
+    page = opened(watched, wb.link(routing, attention).to_html(titles=titles), tmp_path)
+    assert page.title() == " · ".join(titles)
+    assert page.locator("nav button").all_text_contents() == list(titles)

@@ -96,6 +96,28 @@ def test_click_and_keys_select_a_head(watched, tmp_path):
     assert row.locator("button").text_content() == spot
 
 
+def test_a_button_that_was_used_keeps_the_focus(trace, watched, tmp_path):
+    page = watched.open(page_of(HeadScoresView(trace)), tmp_path)
+    page.get_by_role("button", name="table", exact=True).click()
+    for selector in (".ranking button", ".numbers td button", ".numbers th button"):
+        page.locator(selector).nth(2).focus()
+        page.keyboard.press("Enter")
+        assert page.locator(selector).nth(2).evaluate("(node) => node === document.activeElement")
+    page.locator(".ranking button").nth(2).focus()
+    page.evaluate("model.set('score', 'same_token'); model.set('tagged_only', true)")
+    assert page.locator(".ranking button").count() == 0
+    assert page.evaluate("document.activeElement.tagName") == "CANVAS"
+
+
+def test_another_display_leaves_the_controls_in_place(trace, watched, tmp_path):
+    html = page_of(HeadScoresView(trace)).replace(EXPOSE, "window.widget = widget; " + EXPOSE)
+    page = watched.open(html, tmp_path)
+    page.locator("select").first.focus()
+    page.evaluate("widget.render({ model, el: document.body.appendChild(document.createElement('div')) }); true")  # fmt: skip
+    page.wait_for_function("document.querySelectorAll('[data-ready=true]').length === 2")
+    assert page.locator("select").first.evaluate("(node) => node === document.activeElement")
+
+
 def test_sorted_rows_and_columns_put_the_best_first(watched, tmp_path):
     trace = random_trace(7, 30, layers=3, heads=6, attention_layers=[0, 2, 5])
     trace.meta["config"]["num_hidden_layers"] = 6

@@ -63,7 +63,7 @@ def test_small_maps_are_rounded_roots(how):
 
 def test_what_the_page_gets_makes_the_weights(trace):
     view = AttentionView(trace)
-    content, buffers = view.answer({"kind": "head", "trace": 0, "layer": 2, "head": 5, "sink": 1})
+    content, buffers = view.answer({"kind": "head", "trace": 0, "layer": 2, "head": 5})
     query, key = (np.frombuffer(b, np.float16).astype(float).reshape(23, 8) for b in buffers[:2])
     totals = np.frombuffer(buffers[2], np.float32)
     weights = np.tril(np.exp(query @ key.T / np.sqrt(8) - totals[:, None]))
@@ -71,7 +71,9 @@ def test_what_the_page_gets_makes_the_weights(trace):
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
     assert content["half"]
     wide = attended_trace(dtype=np.float32)
-    content, buffers = AttentionView(wide).answer({"kind": "head", "trace": 0, "layer": 0, "head": 0, "sink": 1})  # fmt: skip
+    content, buffers = AttentionView(wide).answer(
+        {"kind": "head", "trace": 0, "layer": 0, "head": 0}
+    )
     assert not content["half"]
     assert len(buffers[0]) == 4 * 23 * 8
 
@@ -171,6 +173,27 @@ def test_the_figure_shows_what_is_on_screen(trace):
     assert "3 × 3 tokens" in long.get_suptitle()
 
 
+def test_blocks_of_a_figure_stand_at_their_tokens():
+    trace = attended_trace(layers=1, tokens=1100, heads=1, key_heads=1)
+    figure = AttentionView(trace, zoom=[20, 1049, 3, 1027]).figure()
+    first, axes = figure.axes[:2]
+    size = 3  # 1,029 rows, 1,024 columns: neither is whole blocks
+    image = axes.images[0].get_array()
+    assert image.shape == (343, 342)
+    assert axes.images[0].get_extent() == [3, 3 + 342 * size, 20 + 343 * size, 20]
+    assert first.images[0].get_extent() == [0, 1, 20 + 343 * size, 20]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((3, 1027), (1049, 20))
+
+
+def test_a_figure_shows_nothing_where_the_other_trace_has_other_tokens(trace):
+    other = attended_trace(tokens=23, noise=0.2)
+    other.arrays["token_ids"][20:] += 50
+    first = AttentionView(trace, other, layer=1, head=3).figure().axes[0].images[0].get_array()
+    expected = trace.attention(1, 3)[:, 0] - other.attention(1, 3)[:, 0]
+    np.testing.assert_allclose(first[:20, 0], expected[:20], atol=1e-6)
+    assert first.mask[:, 0].tolist() == [False] * 20 + [True] * 3
+
+
 def test_a_live_view_fills_and_stops(moe):
     told, three = [], threading.Event()
     view = AttentionView.live(moe, "To be", max_new_tokens=5, attention=[0, 2])
@@ -195,3 +218,48 @@ def test_a_live_view_fills_and_stops(moe):
     view.stop()
     trace = view.wait(60)
     assert trace.num_tokens < 400
+
+
+def test_a_page_that_asks_while_the_text_grows_is_told_in_order(monkeypatch):
+    trace = attended_trace()
+    answering, more, sent = threading.Event(), threading.Event(), []
+
+    class Slow(AttentionView):
+        def _everything(self):
+            told = super()._everything()
+            answering.set()
+            more.wait(0.3)  # time enough for a token to come in between
+            return told
+
+    view = Slow(trace)
+    monkeypatch.setattr(view, "send", lambda content, buffers: sent.append(content))
+    asking = threading.Thread(target=view._on_message, args=(view, {"kind": "want"}, []))
+    asking.start()
+    assert answering.wait(60)
+    part = {name: trace.arrays[name][:, :1] for name in ("query", "key")}
+    view.append(["x"], part)
+    more.set()
+    asking.join(60)
+    assert [content["kind"] for content in sent] == ["attention", "more"]
+    assert sent[1]["start"] == len(sent[0]["pieces"]) == 23
+
+
+def test_a_head_is_whole_though_tokens_come_while_it_is_read(trace):
+    recorded = Recorded.of(trace)
+    part = {name: trace.arrays[name][:, :1] for name in ("query", "key")}
+
+    class Growing(dict):
+        def __getitem__(self, name):
+            recorded._parts.append(part)
+            return super().__getitem__(name)
+
+    recorded._parts = [Growing(recorded._parts[0])]
+    query, key = recorded.head(1, 3)
+    assert len(query) == len(key) == 23
+
+
+def test_a_page_saved_while_the_model_generates_does_not_wait_for_more(trace):
+    view = AttentionView(trace)
+    view.running = True
+    assert '"running": false' in view.to_html()
+    assert view.running

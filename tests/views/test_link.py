@@ -58,6 +58,11 @@ def test_views_of_the_same_text_and_model_can_be_linked_and_others_cannot(moe, d
     for other in (dense.trace(TEXT), moe.trace("Another text")):
         with pytest.raises(TraceError, match=r"tokens of .* and HeadScoresView shows .* one trace"):
             wb.link(view, wb.HeadScoresView(other))
+    another = moe.trace("Another text", attention=[1, 2])
+    both = wb.HeadScoresView([trace, another])
+    wb.link(both, view)
+    with pytest.raises(TraceError, match=r"AttentionView shows .* and AttentionView shows"):
+        wb.link(both, view, wb.AttentionView(another))
 
 
 def test_what_cannot_be_linked_is_refused(moe, trace):
@@ -124,6 +129,18 @@ def test_the_explorer_brings_a_picture_for_readers_without_kernel(moe):
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert data["image/png"].startswith("iVBOR")
     assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_chosen_heads_need_an_attention_view(moe, trace):
+    linked = wb.link(wb.HeadScoresView(trace), wb.RoutingView(trace))
+    with pytest.raises(TraceError, match="an AttentionView of the page holds; there is none"):
+        linked.to_html(layers=[1])
+    with pytest.raises(TraceError, match="layer 7 is not recorded"):
+        wb.Explorer(trace, layer=1).to_html(layers=[7])
+    apart = wb.link(wb.RoutingView(trace, layer=1), wb.AttentionView(trace, layer=1))
+    apart.unlink()
+    values = [part.split("})")[0] for part in apart.to_html(layers=[2]).split("standIn({")[1:]]
+    assert ['"layer": 1' in part.split("}")[0] for part in values] == [True, False]
 
 
 # -- the head scores view ---------------------------------------------------------------------------

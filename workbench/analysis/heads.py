@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -110,7 +111,7 @@ def head_scores(
     ------
     TraceError
         Without attention; for traces of different models or recorded layers; for a pattern that
-        gives no booleans, or a name that is taken.
+        gives no booleans, or a name that is taken or holds ", ".
 
     Notes
     -----
@@ -251,7 +252,7 @@ def _tags(
 
 
 def _least(name: str, threshold: float | Mapping[str, float] | None) -> float:
-    if isinstance(threshold, int | float):
+    if isinstance(threshold, Real):
         return float(threshold)
     return float((threshold or {}).get(name, THRESHOLDS.get(name, 0.5)))
 
@@ -301,6 +302,11 @@ def _require(traces: Trace | Sequence[Trace], patterns: Mapping[str, Pattern]) -
             raise TraceError("a text of one token has nothing to attend to but itself.")
     taken = [*PATTERNS, *MEASURES, "layer", "head", "kv_head", "tags"]
     for name, pattern in patterns.items():
+        if not isinstance(name, str) or not name or ", " in name:
+            raise TraceError(
+                f'a pattern cannot be called {name!r}; expected a name without ", ", which parts '
+                "the tags of a head."
+            )
         if name in taken or name.endswith("_chance"):
             raise TraceError(f"the name {name!r} is taken; call the pattern something else.")
         if not callable(pattern) and len(found) > 1:

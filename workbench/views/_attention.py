@@ -106,8 +106,9 @@ class Recorded:
     def head(self, layer: int, head: int, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Query [token, head_dim] from token `start` on, and key [token, head_dim] of all tokens."""
         index, key_head = self.layers.index(layer), head // self.group_size
-        query = [part["query"][index, :, head] for part in self._parts]
-        key = [part["key"][index, :, key_head] for part in self._parts]
+        parts = list(self._parts)  # another thread may append
+        query = [part["query"][index, :, head] for part in parts]
+        key = [part["key"][index, :, key_head] for part in parts]
         return np.concatenate(query)[start:], np.concatenate(key)
 
     def rows(self, layer: int, head: int, rows: np.ndarray) -> np.ndarray:
@@ -260,7 +261,7 @@ def thumbnails(
     """
     tokens = recorded.num_tokens if shared is None else shared
     size, every = thumbnail_block(tokens)
-    cells = np.tril_indices(-(-tokens // size))
+    cells = np.tri(-(-tokens // size), dtype=bool)
     maps = []
     for head in heads:
         query, key = recorded.head(layer, head)

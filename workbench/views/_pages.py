@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 
 from workbench.views._widget import STAND_IN, Static, for_script
@@ -76,7 +77,7 @@ def linked_page(
         for title, part in zip(titles, parts, strict=True)
     ]
     return PAGE.format(
-        title=" · ".join(titles),
+        title=html.escape(" · ".join(titles)),
         style=STYLE,
         widgets=",\n".join(
             f"(() => {{\n{script.replace('export default', 'return')}\n}})()" for script in scripts

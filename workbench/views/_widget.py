@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,13 @@ class View(anywidget.AnyWidget):
         """One self-contained page without kernel or network, also written to `path` if given."""
         return self._page(self.questions(), path)
 
-    def _page(self, questions: Sequence[dict[str, Any]], path: str | Path | None) -> str:
-        part = self.static(questions)
+    def _page(
+        self,
+        questions: Sequence[dict[str, Any]],
+        path: str | Path | None,
+        opening: Mapping[str, Any] | None = None,
+    ) -> str:
+        part = self.static(questions, opening)
         page = PAGE.format(
             title=type(self).__name__,
             script=part.script.replace("export default", "const widget ="),
@@ -108,9 +113,19 @@ class View(anywidget.AnyWidget):
             Path(path).write_text(page, encoding="utf-8")
         return page
 
-    def static(self, questions: Sequence[dict[str, Any]] | None = None) -> Static:
-        """What a page without a kernel needs of this widget, by default all of `questions()`."""
+    def static(
+        self,
+        questions: Sequence[dict[str, Any]] | None = None,
+        opening: Mapping[str, Any] | None = None,
+    ) -> Static:
+        """What a page without a kernel needs of this widget, by default all of `questions()`.
+
+        `opening` holds traits that the page begins with instead of their values now.
+        """
         values = {name: getattr(self, name) for name in self.traits(sync=True) if name in self.keys}
+        values |= opening or {}
+        if "running" in values:
+            values["running"] = False  # nothing runs behind a page without kernel
         values = {name: value for name, value in values.items() if _is_plain(value, name)}
         answers = []
         for question in self.questions() if questions is None else questions:

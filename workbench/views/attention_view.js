@@ -19,13 +19,14 @@
  * @property {boolean} running     whether a generation fills the view
  *
  * Messages to Python: {kind: "want"}, {kind: "stop"},
- * {kind: "head", trace, layer, head, sink}; trace 1 is the other one;
+ * {kind: "head", trace, layer, head}; trace 1 is the other one;
  * {kind: "thumbnails", layer, head, blocks, sink, difference}: from that head on.
  * Messages from Python:
  * {kind: "attention", model, other, shared, pieces, spans, turns, layers, heads, key_heads, error};
- * {kind: "head", trace, layer, head, sink, tokens, half, size} with query and key [token, head_dim]
+ * {kind: "head", trace, layer, head, tokens, half, size, sink} with query and key [token, head_dim]
  * (float16 if half, else float32), log totals [token] float32 and, of a long text, the strongest and
- * the mean weights of blocks of size × size tokens, lower triangle row by row, float32;
+ * the mean weights of blocks of size × size tokens without the first `sink`, lower triangle row by
+ * row, float32;
  * {kind: "more", pieces, span, turns, layer, head, start, half}: new tokens, and their query, key, log
  * totals in the head that is shown;
  * {kind: "thumbnails", layer, head, heads, tokens, size, every, …} with [head, cell] of the lower
@@ -82,6 +83,7 @@ const CSS = `
 .pw-attention td button:hover { text-decoration: underline; }
 .pw-attention .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
+const PATIENCE = 150; // milliseconds that the map of the last head stays while the next one comes
 const KEPT = 48e6; // bytes of heads in memory
 const CELLS = 512; // blocks along a side of the large map, at most
 const THUMBNAIL = 48; // blocks along a side of a small one, at most
@@ -101,6 +103,14 @@ const element = (tag, className, ...content) => {
   node.append(...content.filter((part) => part !== undefined));
   return node;
 };
+/** Put something else into a node. If one of its buttons had the keyboard's focus, the one in its place gets it. */
+function refill(node, otherwise, ...content) {
+  const at = [...node.querySelectorAll("button")].indexOf(node.getRootNode().activeElement);
+  node.replaceChildren(...content);
+  if (at < 0) return;
+  const buttons = node.querySelectorAll("button");
+  (buttons[Math.min(at, buttons.length - 1)] ?? otherwise).focus({ preventScroll: true });
+}
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 const percent = (share) => {
   if (!Number.isFinite(share)) return "–";
@@ -172,12 +182,13 @@ class Head {
 
 function render({ model, el }) {
   const root = element("div", "pw-attention");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the controls
+  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   root.append(element("style", "", CSS));
   el.append(root);
 
   let data = null; // the text, as Python told it
-  let hover = null; // {row, column}: tokens under the pointer, or {token}
+  let hover = null; // under the pointer: {row, column}, {row, apart: true}, {token} or {grid: [layer, head]}
   let theme = null;
   let tile = null; // the part of the map that is drawn
   let place = null; // geometry of the large map
@@ -185,7 +196,7 @@ function render({ model, el }) {
   const heads = new Map(); // key → Head, the last used at the end
   const absent = new Set(); // what a saved page does not hold
   let thumbs = new Map(); // layer * heads + head → values
-  let thumbInfo = null; // {tokens, size, every, difference}
+  let thumbInfo = null; // what Python said of the maps that came last
 
   // -- the page ---------------------------------------------------------------------------------------
 
@@ -224,7 +235,7 @@ function render({ model, el }) {
   const mapTitle = element("h4"), mapNote = element("span", "soft small"), whole = element("button", "plain", "whole map"), pinButton = element("button", "plain", "pin");
   whole.addEventListener("click", () => keep({ zoom: [] }));
   pinButton.addEventListener("click", () => pin(selected()));
-  const strip = element("div", "strip"), stripNote = element("span", "soft small"), tables = element("div", "two");
+  const strip = element("div", "strip"), stripNote = element("span", "soft small"), before = element("div"), after = element("div"), tables = element("div", "two", before, after);
   grid.tabIndex = map.tabIndex = strip.tabIndex = 0;
   grid.setAttribute("role", "img");
   grid.setAttribute("aria-label", "all heads, a row per layer; arrow keys choose a head");
@@ -245,7 +256,8 @@ function render({ model, el }) {
   // -- what is shown ----------------------------------------------------------------------------------
 
   const selected = () => limit(model.get("token"), -1, data.count - 1);
-  const focus = () => (hover ? (hover.token ?? hover.row) : selected());
+  const pointed = () => hover?.token ?? hover?.row ?? -1;
+  const focus = () => (pointed() >= 0 ? pointed() : selected());
   const comparing = () => model.get("compare") !== "none";
   const sink = () => Math.min(model.get("sink"), data.count);
   const key = (trace, layer, head) => `${trace}/${layer}/${head}`;
@@ -272,25 +284,30 @@ function render({ model, el }) {
 
   // -- asking -----------------------------------------------------------------------------------------
 
-  let asked = null; // the head that Python works at
-  let askedThumbs = null;
+  let asked = null, patience = 0; // the head that Python works at, and until when it is waited for
+  let askedThumbs = null; // the small maps that Python works at, as `named` calls them
   function ask() {
     if (!data?.count) return;
     for (const name of comparing() ? [mine(), theirs()] : [mine()]) {
       if (found(name) || absent.has(name) || asked) continue;
       const [trace, layer, head] = name.split("/").map(Number);
       asked = name;
-      model.send({ kind: "head", trace, layer, head, sink: model.get("sink") });
+      patience = performance.now() + PATIENCE;
+      setTimeout(() => schedule("map"), PATIENCE);
+      model.send({ kind: "head", trace, layer, head });
     }
     askForThumbs();
   }
-  let missingThumbs = new Set(), thumbsWanted = "";
+  const settingsOf = ({ blocks, sink, difference }) => `${blocks} ${sink} ${difference}`;
+  const named = (maps) => `${maps.layer}/${maps.head} ${settingsOf(maps)}`;
+  const noRound = { wanted: "", count: 0, absent: false };
+  let round = noRound; // of small maps: their settings, the length of the text at its last answer, whether this page has none
+  let missingThumbs = new Set(); // "layer/head" to ask from
   function askForThumbs() {
-    const difference = model.get("compare") === "trace", wanted = `${model.get("blocks")} ${model.get("sink")} ${difference}`;
-    const old = thumbInfo && (data.count >= 1.25 * thumbInfo.count || (!model.get("running") && data.count > thumbInfo.count));
-    if (wanted !== thumbsWanted || (old && !askedThumbs)) {
-      thumbsWanted = wanted;
-      thumbInfo = null;
+    const settings = { blocks: model.get("blocks"), sink: model.get("sink"), difference: model.get("compare") === "trace" }, wanted = settingsOf(settings);
+    const grown = round.count && (data.count >= 1.25 * round.count || (!model.get("running") && data.count > round.count));
+    if (wanted !== round.wanted || (grown && !askedThumbs)) {
+      round = { ...noRound, wanted };
       missingThumbs = new Set(data.layers.map((layer) => `${layer}/0`));
     }
     if (askedThumbs || asked || !missingThumbs.size) return;
@@ -298,8 +315,8 @@ function render({ model, el }) {
     const next = [...missingThumbs].reduce((best, name) => (near(name) < near(best) ? name : best));
     const [layer, head] = next.split("/").map(Number);
     missingThumbs.delete(next);
-    askedThumbs = next;
-    model.send({ kind: "thumbnails", layer, head, blocks: model.get("blocks"), sink: model.get("sink"), difference });
+    askedThumbs = named({ layer, head, ...settings });
+    model.send({ kind: "thumbnails", layer, head, ...settings });
   }
   function store(name, head) {
     heads.delete(name);
@@ -424,33 +441,33 @@ function render({ model, el }) {
     if (model.get("compare") === "head") frame(model.get("other_layer"), model.get("other_head"), [4, 3], theme.ink);
     frame(model.get("layer"), model.get("head"), [], theme.mark);
     const words = [];
+    if (round.absent) words.push(thumbInfo ? "this saved page holds no small maps for these settings; those here are as it was saved" : "this saved page holds no small maps");
     if (thumbInfo) {
-      if (thumbInfo.size > 1) words.push(`a point is the ${model.get("blocks") === "max" ? "strongest" : "mean"} weight of ${thumbInfo.size} × ${thumbInfo.size} tokens`);
+      if (thumbInfo.size > 1) words.push(`a point is the ${thumbInfo.blocks === "max" ? "strongest" : "mean"} weight of ${thumbInfo.size} × ${thumbInfo.size} tokens`);
       if (thumbInfo.every > 1) words.push(`one query token in ${thumbInfo.every} is looked at`);
       if (thumbInfo.sink) words.push(thumbInfo.sink === 1 ? "without the first token" : `without the first ${thumbInfo.sink} tokens`);
       words.push("each map has colours of its own");
       if (thumbInfo.difference) words.push("minus the same head of the other trace");
-      if (thumbsAbsent) words.push("maps as they were when the page was saved");
     }
     gridNote.textContent = words.join("; ");
-    gridNote.style.maxWidth = `${Math.max(220, Math.min(width, left.clientWidth || width))}px`;
+    gridNote.classList.toggle("problem", round.absent);
+    gridNote.style.maxWidth = `${Math.max(220, Math.min(width, room.left || width))}px`;
     grid.dataset.geometry = JSON.stringify({ ...boxes, group });
     root.dataset.thumbnails = thumbs.size;
   }
-  let thumbsAbsent = false;
 
   // -- the large map ----------------------------------------------------------------------------------
 
   function measureMap() {
     const [r0, r1, c0, c1] = region(), rows = r1 - r0, columns = c1 - c0;
-    const room = Math.floor(right.clientWidth) || 520;
+    const width = room.right || 520;
     const context = map.getContext("2d");
     context.font = "11px monospace";
     const widest = (from, to) => { let most = 0; for (let t = from; t < to; t++) most = Math.max(most, context.measureText(shownPiece(t)).width); return Math.ceil(Math.min(110, most)); };
     const band = 7, profile = 46, strip = sink() ? 15 : 0, gap = sink() ? 5 : 0;
-    const guess = limit(room - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
+    const guess = limit(width - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
     const label = Math.max(56, (rowWords ? widest(r0, r1) : 30) + 8 + band), below = columnWords ? widest(c0, c1) + 8 : 18;
-    const side = limit(Math.min(room - label - strip - gap - profile - 14, Math.max(300, 26 * Math.max(rows, columns))), 160, 600);
+    const side = limit(Math.min(width - label - strip - gap - profile - 14, Math.max(300, 26 * Math.max(rows, columns))), 160, 600);
     place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 12, height: 28 + band + side + below + profile + 4 };
   }
   const shownPiece = (token) => (data.pieces[token] === "<0x0A>" ? "⏎" : data.pieces[token].replaceAll(" ", "␣").replaceAll("\n", "⏎"));
@@ -466,9 +483,9 @@ function render({ model, el }) {
     const name = [mine(), comparing() ? theirs() : "", r0, r1, c0, c1, skip, data.count].join(" ");
     if (tile?.name === name) return;
     const nr = Math.ceil((r1 - r0) / size), nc = Math.ceil((c1 - c0) / size);
-    const entire = r1 - r0 === data.count && c1 - c0 === data.count, base = [mine(), comparing() ? theirs() : "", skip, size].join(" ");
-    const before = tile;
-    tile = { name, base, entire, pair, r0, r1, c0, c1, size, nr, nc, skip, max: new Float32Array(nr * nc), mean: new Float32Array(nr * nc), apart: new Float32Array(nr), done: 0, tops: {} };
+    const entire = r1 - r0 === data.count && c1 - c0 === data.count, shown = [mine(), comparing() ? theirs() : "", skip].join(" "), base = `${shown} ${size}`;
+    const before = tile, under = before?.shown === shown ? (before.done === before.nr ? before : before.under) : null;
+    tile = { name, shown, base, entire, under, picture: null, pair, r0, r1, c0, c1, size, nr, nc, skip, max: new Float32Array(nr * nc), mean: new Float32Array(nr * nc), apart: new Float32Array(nr), done: 0, tops: {} };
     if (entire && before?.entire && before.base === base && before.r1 <= r1) {
       // The text has grown: what its earlier tokens attend to stays.
       tile.done = Math.min(before.done, Math.floor(before.r1 / size));
@@ -485,20 +502,20 @@ function render({ model, el }) {
       for (let row = 0; row < nr; row++) apartOf(row);
       tile.done = nr;
     }
-    work(tile, 45);
+    work(tile, under ? 8 : 45);
   }
   function apartOf(block) {
     const { pair, r0, r1, size, skip } = tile;
     let sum = 0, count = 0;
-    for (let row = r0 + block * size; row < Math.min(r1, r0 + (block + 1) * size); row++, count++) for (let column = 0; column < Math.min(skip, row + 1); column++) sum += value(pair, row, column);
-    tile.apart[block] = sum / count;
+    for (let row = r0 + block * size; row < Math.min(r1, pair.rows, r0 + (block + 1) * size); row++, count++) for (let column = 0; column < Math.min(skip, row + 1); column++) sum += value(pair, row, column);
+    tile.apart[block] = count ? sum / count : NaN; // the other trace has no such rows
   }
   function work(current, budget) {
     if (tile !== current) return;
     const { pair, r0, r1, c0, c1, size, nc, skip, max, mean } = current, began = performance.now();
     while (current.done < current.nr && performance.now() - began < budget) {
       const block = current.done, counts = new Uint32Array(nc);
-      for (let row = r0 + block * size; row < Math.min(r1, r0 + (block + 1) * size); row++) {
+      for (let row = r0 + block * size; row < Math.min(r1, pair.rows, r0 + (block + 1) * size); row++) {
         for (let column = Math.max(c0, skip); column < Math.min(c1, row + 1); column++) {
           const weight = value(pair, row, column), cell = Math.floor((column - c0) / size), at = block * nc + cell;
           if (!counts[cell] || Math.abs(weight) > Math.abs(max[at])) max[at] = weight;
@@ -506,13 +523,17 @@ function render({ model, el }) {
           counts[cell]++;
         }
       }
-      for (let cell = 0; cell < nc; cell++) if (counts[cell]) mean[block * nc + cell] /= counts[cell];
+      for (let cell = 0, at = block * nc; cell < nc; cell++, at++) {
+        if (counts[cell]) mean[at] /= counts[cell];
+        else max[at] = mean[at] = NaN;
+      }
       apartOf(block);
       current.done++;
     }
     if (current.done < current.nr) {
       setTimeout(() => { work(current, 8); if (tile === current && (current.done === current.nr || performance.now() - drawn > 120)) drawMap(); });
     }
+    else current.under = null;
     root.dataset.tile = current.done === current.nr ? "done" : "working";
   }
   /** Strongest value of the tile, and of each of its rows. */
@@ -534,8 +555,9 @@ function render({ model, el }) {
     drawn = performance.now();
     const [r0, r1, c0, c1] = region(), difference = comparing(), how = model.get("scale"), kind = model.get("blocks");
     const here = tile !== null;
-    missing.hidden = here || !(absent.has(mine()) || (difference && absent.has(theirs())));
-    missing.textContent = missing.hidden ? "" : `This saved page does not hold layer ${model.get("layer")}, head ${model.get("head")}. Its maker chose what it holds: to_html(layers=…, heads=…).`;
+    const [trace, layer, head] = [mine(), ...(difference ? [theirs()] : [])].find((name) => absent.has(name))?.split("/") ?? [];
+    missing.hidden = here || !trace;
+    missing.textContent = missing.hidden ? "" : `This saved page does not hold layer ${layer}, head ${head}${trace === "1" ? " of the other trace" : ""}. Its maker chose what it holds: to_html(layers=…, heads=…).`;
     let top = 0;
     if (here) {
       const tops = topsOf(kind), { nr, nc, size } = tile, values = tile[kind];
@@ -543,21 +565,27 @@ function render({ model, el }) {
       const image = new ImageData(nc, nr), words = new Uint32Array(image.data.buffer), table = (difference ? theme.difference : theme.row).words;
       for (let row = 0; row < tile.done; row++) {
         const last = Math.min(r1, r0 + (row + 1) * size) - 1, most = how === "row" ? tops.rows[row] : top;
-        for (let column = 0; column < nc; column++) {
-          const from = c0 + column * size, to = Math.min(c1, from + size);
-          if (from > last || to <= tile.skip || Number.isNaN(values[row * nc + column])) continue;
-          words[row * nc + column] = table[step(values[row * nc + column], most, difference, how)];
+        const plain = most > 0 && !difference && how !== "log" ? 255 / most : 0; // as `step`, without its questions for every point
+        for (let column = Math.max(0, Math.floor((tile.skip - c0) / size)), end = Math.min(nc, Math.floor((last - c0) / size) + 1); column < end; column++) {
+          const value = values[row * nc + column];
+          if (!Number.isNaN(value)) words[row * nc + column] = table[plain ? (value * plain + 0.5) | 0 : step(value, most, difference, how)];
         }
       }
-      const buffer = new OffscreenCanvas(nc, nr);
-      buffer.getContext("2d").putImageData(image, 0, 0);
+      tile.picture = new OffscreenCanvas(nc, nr);
+      tile.picture.getContext("2d").putImageData(image, 0, 0);
       context.imageSmoothingEnabled = Math.max(nr, nc) > side * (window.devicePixelRatio || 1);
-      context.drawImage(buffer, x, y, (side * nc * size) / (c1 - c0), (side * nr * size) / (r1 - r0));
-      context.clearRect(x + side, 0, place.width, place.height);
-      context.clearRect(0, y + side, place.width, place.height);
+      context.save();
+      context.beginPath();
+      context.rect(x, y, side, side);
+      context.clip();
+      for (const part of [tile.under, tile]) { // what was shown before stands in for rows that are still to come
+        if (part) context.drawImage(part.picture, X(part.c0), Y(part.r0), X(part.c0 + part.nc * part.size) - X(part.c0), Y(part.r0 + part.nr * part.size) - Y(part.r0));
+      }
+      context.restore();
       if (place.strip) {
         const shades = difference ? theme.difference : theme.column;
         for (let row = 0; row < tile.done; row++) {
+          if (Number.isNaN(tile.apart[row])) continue;
           context.fillStyle = shades.css[difference ? step(tile.apart[row], 1, true, "linear") : Math.round(255 * limit(tile.apart[row], 0, 1))];
           const from = Y(r0 + row * size), to = Math.min(y + side, Y(r0 + (row + 1) * size));
           context.fillRect(place.label, from, place.strip, Math.max(to - from, 0.6));
@@ -716,10 +744,8 @@ function render({ model, el }) {
       context.fill();
     }
     if (selected() >= 0) edge(selected(), true, false, theme.mark, 1.5);
-    if (hover) {
-      if (hover.token !== undefined) edge(hover.token, true, true, theme.ink, 1);
-      else { edge(hover.row, true, false, theme.ink, 1); edge(hover.column, false, true, theme.ink, 1); }
-    }
+    if (pointed() >= 0) edge(pointed(), true, false, theme.ink, 1);
+    edge(hover?.token ?? hover?.column ?? -1, false, true, theme.ink, 1);
     if (drag?.to) {
       context.strokeStyle = theme.ink;
       context.lineWidth = 1.5;
@@ -732,7 +758,7 @@ function render({ model, el }) {
   }
   function drawPins() {
     const pair = both(), list = model.get("pins").filter((pin) => pin < data.count), [, , c0, c1] = region();
-    pins.replaceChildren(...list.map((token) => {
+    refill(pins, map, ...list.map((token) => {
       const drop = element("button", "drop", "×"), name = element("button", "", `${token} ${shownPiece(token)}`), canvas = element("canvas");
       drop.setAttribute("aria-label", `unpin token ${token}`);
       drop.addEventListener("click", () => pin(token));
@@ -753,7 +779,7 @@ function render({ model, el }) {
 
   // -- the text -----------------------------------------------------------------------------------------
 
-  let nodes = [], tops = null, stripHeight = 0;
+  let nodes = [], tops = null, stripHeight = 0, scrolled = 0;
   function nodeOf(token) {
     const piece = data.pieces[token], node = element("span", `token ${data.kinds[token]}`, piece);
     if (/^(<.+>|\[unused\d+\])$/.test(piece)) node.classList.add("special");
@@ -779,7 +805,7 @@ function render({ model, el }) {
   function onScreen() {
     if (!tops) tops = Float32Array.from(nodes, (node) => node.offsetTop);
     const search = (height) => { let a = 0, b = tops.length; while (a < b) { const m = (a + b) >> 1; if (tops[m] < height) a = m + 1; else b = m; } return a; };
-    return [search(strip.scrollTop - 26), search(strip.scrollTop + (stripHeight ||= strip.clientHeight))];
+    return [search(scrolled - 26), search(scrolled + (stripHeight ||= strip.clientHeight))];
   }
   function shadeStrip() {
     profiles();
@@ -808,7 +834,7 @@ function render({ model, el }) {
   }
   let wasHover = null, wasSelected = null, wasPins = [];
   function markStrip() {
-    const now = hover ? focus() : -1, chosen = selected(), pinned = model.get("pins"), skip = sink();
+    const now = pointed(), chosen = selected(), pinned = model.get("pins"), skip = sink();
     if (wasHover !== null && wasHover !== now) nodes[wasHover]?.classList.remove("hover");
     if (now >= 0) nodes[now]?.classList.add("hover");
     wasHover = now;
@@ -826,7 +852,11 @@ function render({ model, el }) {
   }
   function lists() {
     const pair = both(), token = selected();
-    if (!pair || token < 0) { tables.replaceChildren(element("p", "soft", token < 0 ? "No token is selected." : "")); return; }
+    if (!pair || token < 0) {
+      refill(before, strip, element("p", "soft", token < 0 ? "No token is selected." : ""));
+      refill(after, strip);
+      return;
+    }
     const row = rowOf(pair, token), column = columnOf(pair, token), difference = comparing();
     const best = (values, from, to) => {
       const order = [];
@@ -852,10 +882,8 @@ function render({ model, el }) {
       });
       return element("table", "", element("caption", "", caption), element("thead", "", element("tr", "", ...head.map((text, n) => cell("th", text, n)))), element("tbody", "", ...body));
     };
-    tables.replaceChildren(
-      table(`Token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)),
-      table(`Token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)),
-    );
+    refill(before, strip, table(`Token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)));
+    refill(after, strip, table(`Token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)));
   }
   function read() {
     const layer = model.get("layer"), head = model.get("head"), group = data.heads / data.key_heads, pair = both();
@@ -863,8 +891,11 @@ function render({ model, el }) {
     let words = `Layer ${layer}, head ${head}${shares}`;
     if (hover?.grid) words = `Layer ${hover.grid[0]}, head ${hover.grid[1]}${group > 1 ? ` (key–value head ${Math.floor(hover.grid[1] / group)})` : ""}: click to see it large`;
     else if (hover?.row !== undefined && pair) {
-      const { row, column } = hover, named = (token) => `${quoted(data.pieces[token])} (token ${token})`;
-      words = column > row ? `${named(row)} cannot attend to ${named(column)}, which comes later` : `${named(row)} → ${named(column)}: ${comparing() ? `${percent(pair.one.weight(row, column))} minus ${percent(pair.other.weight(row, column))} = ${signed(value(pair, row, column))}` : percent(value(pair, row, column))}; spread evenly it would be ${percent(1 / (row + 1))}`;
+      const { row, apart } = hover, from = apart ? 0 : hover.column, to = apart ? Math.min(sink(), row + 1) : from + 1;
+      const name = (token) => `${quoted(data.pieces[token])} (token ${token})`, target = to - from > 1 ? `the first ${to} tokens` : name(from);
+      const sum = (weight) => { let all = 0; for (let column = from; column < to; column++) all += weight(column); return all; };
+      const share = sum((column) => value(pair, row, column)), whole = sum((column) => pair.one.weight(row, column));
+      words = from > row ? `${name(row)} cannot attend to ${target}, which comes later` : `${name(row)} → ${target}: ${comparing() ? `${percent(whole)} minus ${percent(whole - share)} = ${signed(share)}` : percent(share)}; spread evenly it would be ${percent((to - from) / (row + 1))}`;
     } else if (focus() >= 0) words += ` · token ${focus()}, ${quoted(data.pieces[focus()])}`;
     reading.textContent = words;
   }
@@ -896,7 +927,7 @@ function render({ model, el }) {
     for (const name of what) dirty.add(name);
     frame ||= requestAnimationFrame(flush);
   }
-  let lastWidth = 0;
+  let lastWidth = 0, room = { left: 0, right: 0 }; // measured when the width changes: to ask for a size costs a layout
   function flush() {
     cancelAnimationFrame(frame);
     frame = 0;
@@ -906,22 +937,26 @@ function render({ model, el }) {
     if (all || dirty.has("select")) controlsFollow();
     if (!data.count) { dirty.clear(); return; }
     ask();
-    const width = Math.floor(root.clientWidth) - 12;
     if (all) {
-      lastWidth = width;
-      const column = measureGrid(width);
+      const width = (lastWidth = Math.floor(root.clientWidth) - 12), column = measureGrid(width);
       left.style.width = width < 760 ? "" : `${column}px`;
+      room = { left: left.clientWidth, right: Math.floor(right.clientWidth) };
       paintThumbs();
     } else if (dirty.has("scale")) paintThumbs();
     if (all || dirty.has("grid") || dirty.has("scale") || dirty.has("select")) drawGrid();
-    if (all || dirty.has("map") || dirty.has("scale")) { makeTile(); measureMap(); drawMap(); lists(); }
+    const pair = both();
+    if (!pair && asked && performance.now() < patience) {
+      root.dataset.ready = "false";
+      dirty.clear();
+      return;
+    }
+    if (all || dirty.has("map") || dirty.has("scale") || !place) { makeTile(); measureMap(); drawMap(); lists(); }
     else if (dirty.has("select")) { drawOver(); drawPins(); lists(); }
     else if (dirty.has("hover")) drawOver();
     markStrip();
     shadeStrip();
     read();
     dirty.clear();
-    const pair = both();
     root.dataset.ready = String(Boolean(pair) || !missing.hidden);
     root.dataset.token = selected();
   }
@@ -941,7 +976,8 @@ function render({ model, el }) {
     const u = (px - place.x) / place.side, v = (py - place.y) / place.side;
     if (!clamp && (v < 0 || v >= 1 || u >= 1 || px < place.label)) return null;
     const row = place.r0 + Math.floor(limit(v, 0, 0.999999) * place.rows);
-    const column = u < 0 && !clamp ? 0 : place.c0 + Math.floor(limit(u, 0, 0.999999) * place.columns);
+    if (u < 0 && !clamp) return { row, apart: true };
+    const column = place.c0 + Math.floor(limit(u, 0, 0.999999) * place.columns);
     return { row, column };
   };
   map.addEventListener("pointermove", (event) => {
@@ -952,7 +988,7 @@ function render({ model, el }) {
       return schedule("hover");
     }
     const next = cellAt(at);
-    if (next?.row !== hover?.row || next?.column !== hover?.column) point(next);
+    if (next?.row !== hover?.row || next?.column !== hover?.column || next?.apart !== hover?.apart) point(next);
   });
   map.addEventListener("pointerdown", (event) => { if (event.button || !data?.count || !cellAt(spot(map, event))) return; drag = { from: spot(map, event), to: null }; map.setPointerCapture(event.pointerId); });
   map.addEventListener("pointerup", (event) => {
@@ -971,14 +1007,14 @@ function render({ model, el }) {
   const tokenOf = (event) => event.target.closest?.(".token")?.number ?? -1;
   strip.addEventListener("pointermove", (event) => { const token = tokenOf(event); if (token !== (hover?.token ?? -1)) point(token < 0 ? null : { token }); });
   strip.addEventListener("click", (event) => { const token = tokenOf(event); if (token < 0) return; if (event.shiftKey) pin(token); else choose(token); });
-  strip.addEventListener("scroll", () => { if (data?.count) schedule("scroll"); });
+  strip.addEventListener("scroll", () => { scrolled = strip.scrollTop; if (data?.count) schedule("scroll"); });
   const headAt = ([px, py]) => {
     const row = Math.floor((py - boxes.top) / boxes.cell);
     if (row < 0 || row >= data.layers.length) return null;
     for (let head = 0; head < data.heads; head++) if (px >= headLeft(head) && px < headLeft(head) + boxes.cell) return [data.layers[row], head];
     return null;
   };
-  grid.addEventListener("pointermove", (event) => { if (!data?.count) return; const at = headAt(spot(grid, event)); point(at && { grid: at, token: selected() < 0 ? undefined : selected() }); });
+  grid.addEventListener("pointermove", (event) => { if (!data?.count) return; const at = headAt(spot(grid, event)); point(at && { grid: at }); });
   grid.addEventListener("click", (event) => { const at = data?.count && headAt(spot(grid, event)); if (at) keep({ layer: at[0], head: at[1] }); });
   for (const [button, factor] of [[smaller, 1 / 1.4], [larger, 1.4]]) button.addEventListener("click", () => { zoomed = limit(zoomed * factor, 0.5, 4); schedule("all"); });
   grid.addEventListener("keydown", (event) => {
@@ -1029,7 +1065,7 @@ function render({ model, el }) {
       data = content;
       describe();
       const same = before && before.count === data.count && before.model === data.model;
-      if (!same) { heads.clear(); absent.clear(); thumbs = new Map(); thumbsWanted = ""; tile = null; asked = askedThumbs = null; }
+      if (!same) { heads.clear(); absent.clear(); thumbs = new Map(); thumbInfo = null; round = noRound; tile = null; asked = askedThumbs = null; }
       hover = null;
       const numbers = (all) => all.map((n) => [n, n]), every = Array.from({ length: data.heads }, (_, n) => n);
       for (const name of ["layer", "other_layer"]) controls[name].fill(numbers(data.layers));
@@ -1043,7 +1079,9 @@ function render({ model, el }) {
       flush();
       if (!data.count) root.dataset.ready = "true";
     } else if (content.kind === "more" && data) {
-      const start = data.count;
+      const { start } = content;
+      if (start > data.count) model.send({ kind: "want" }); // something was missed
+      if (start !== data.count) return;
       data.pieces.push(...content.pieces);
       data.turns = content.turns;
       const last = data.spans.at(-1), end = start + content.pieces.length;
@@ -1064,20 +1102,23 @@ function render({ model, el }) {
       if (name === mine() || (comparing() && name === theirs())) dirty.add("map");
       flush();
     } else if (content.kind === "thumbnails") {
-      askedThumbs = null;
-      const difference = content.difference, current = `${content.blocks} ${content.sink} ${difference}` === thumbsWanted;
-      if (current) {
+      // Of several displays of one widget each hears what the others asked for.
+      if (askedThumbs === named(content)) askedThumbs = null;
+      if (settingsOf(content) === round.wanted) {
+        const { difference } = content;
         const bytes = copied(buffers[0], difference ? Int8Array : Uint8Array), side = Math.ceil(content.tokens / content.size), cells = (side * (side + 1)) / 2;
-        thumbInfo = { tokens: content.tokens, count: data.count, size: content.size, every: content.every, sink: content.sink, difference };
+        thumbInfo = content;
+        round.count = data.count;
+        missingThumbs.delete(`${content.layer}/${content.head}`);
         for (let n = 0; n < content.heads; n++) {
           const values = bytes.subarray(n * cells, (n + 1) * cells), index = content.layer * data.heads + content.head + n;
           values.side = side;
+          values.round = round;
           thumbs.set(index, values);
           if (theme && atlas) paintThumb(index);
         }
         const next = content.head + content.heads;
-        if (next < data.heads) missingThumbs.add(`${content.layer}/${next}`);
-        thumbsAbsent = false;
+        if (next < data.heads && thumbs.get(content.layer * data.heads + next)?.round !== round) missingThumbs.add(`${content.layer}/${next}`);
         root.dataset.complete = String(!missingThumbs.size);
         schedule("grid");
       }
@@ -1089,16 +1130,15 @@ function render({ model, el }) {
         dirty.add("map");
         flush();
       } else if (content.asked.kind === "thumbnails") {
-        askedThumbs = null;
-        missingThumbs.clear();
-        thumbsAbsent = true;
+        if (askedThumbs === named(content.asked)) askedThumbs = null;
+        if (settingsOf(content.asked) === round.wanted) { missingThumbs.clear(); round.absent = true; }
         schedule("grid");
       }
     }
   };
   const listen = [["msg:custom", onMessage]];
   listen.push(["change:token", () => schedule("select")], ["change:pins", () => schedule("select")]);
-  const other = () => { tile = null; schedule("select", "map"); };
+  const other = () => { tile = null; schedule("select", "map"); queueMicrotask(ask); }; // layer and head change together
   listen.push(["change:layer", other], ["change:head", other], ["change:compare", other], ["change:other_layer", other], ["change:other_head", other]);
   listen.push(["change:zoom", () => schedule("map", "select")], ["change:sink", () => schedule("map", "select")]);
   listen.push(["change:scale", () => schedule("scale", "select")], ["change:blocks", () => schedule("map", "select")]);

@@ -109,6 +109,9 @@ class AttentionView(View):
         self.other = None if other is None else _recorded(other)
         self.shared = self.other and same_beginning(self.recorded, self.other)
         self._stop = threading.Event()
+        self._turn = (
+            threading.Lock()
+        )  # what the page is told comes in the order in which it happened
         self._thread: threading.Thread | None = None
         self._error = ""
         first = self.recorded.layers[0]
@@ -171,20 +174,21 @@ class AttentionView(View):
         span
             "prompt", "thinking" or "answer".
         """
-        start = self.recorded.num_tokens
-        self.recorded.append(pieces, arrays, span)
-        query, key = self.recorded.head(self.layer, self.head, start)
-        content = {
-            "kind": "more",
-            "pieces": list(pieces),
-            "span": span,
-            "turns": self.recorded.turns,
-            "layer": self.layer,
-            "head": self.head,
-            "start": start,
-            "half": query.dtype == key.dtype == np.float16,
-        }
-        self.send(content, [*_packed(query, key[start:]), log_totals(query, key).tobytes()])
+        with self._turn:
+            start, layer, head = self.recorded.num_tokens, self.layer, self.head
+            self.recorded.append(pieces, arrays, span)
+            query, key = self.recorded.head(layer, head, start)
+            content = {
+                "kind": "more",
+                "pieces": list(pieces),
+                "span": span,
+                "turns": self.recorded.turns,
+                "layer": layer,
+                "head": head,
+                "start": start,
+                "half": query.dtype == key.dtype == np.float16,
+            }
+            self.send(content, [*_packed(query, key[start:]), log_totals(query, key).tobytes()])
 
     def stop(self) -> None:
         """End the generation before its next token."""
@@ -211,6 +215,10 @@ class AttentionView(View):
             self.stop()
         return None
 
+    def _on_message(self, *message: Any) -> None:
+        with self._turn:
+            super()._on_message(*message)
+
     def _everything(self) -> dict[str, Any]:
         recorded = self.recorded
         return {
@@ -228,7 +236,7 @@ class AttentionView(View):
         }
 
     def _head(self, question: dict[str, Any]) -> Answer:
-        layer, head, sink = (int(question[name]) for name in ("layer", "head", "sink"))
+        layer, head, sink = int(question["layer"]), int(question["head"]), self.sink
         recorded = self.other if question["trace"] else self.recorded
         assert recorded is not None  # the page knows whether there is another
         query, key = recorded.head(layer, head)
@@ -240,17 +248,21 @@ class AttentionView(View):
             return content, [*_packed(query, key), log_totals(query, key).tobytes()]
         size = block_size(tokens, BLOCKS)
         strongest, mean, log_total = aggregated(query, key, size, sink)
-        cells = np.tril_indices(len(mean))
+        cells = np.tri(len(mean), dtype=bool)
         maps = [strongest[cells].tobytes(), mean[cells].tobytes()]
-        return {**content, "size": size}, [*_packed(query, key), log_total.tobytes(), *maps]
+        return {**content, "size": size, "sink": sink}, [
+            *_packed(query, key),
+            log_total.tobytes(),
+            *maps,
+        ]
 
     def _thumbnails(self, question: dict[str, Any]) -> Answer:
         layer, head, sink = (int(question[name]) for name in ("layer", "head", "sink"))
-        other = self.other if question["difference"] else None
-        tokens = self.recorded.num_tokens if other is None else self.shared
+        recorded, other = self.recorded, self.other if question["difference"] else None
+        tokens = recorded.num_tokens if other is None else self.shared
         size, every = thumbnail_block(tokens)
-        heads = range(head, min(head + self._heads_of_a_message, self.recorded.heads))
-        maps = thumbnails(self.recorded, layer, heads, question["blocks"], sink, other, tokens)
+        heads = range(head, min(head + self._heads_of_a_message, recorded.heads))
+        maps = thumbnails(recorded, layer, heads, question["blocks"], sink, other, tokens)
         content = {**question, "heads": len(heads), "tokens": tokens, "size": size, "every": every}
         return content, [maps.tobytes()]
 
@@ -273,20 +285,35 @@ class AttentionView(View):
         ----------
         layers, heads
             Of these every head can be looked at in the page: lists of numbers, or "all". By
-            default all, the selected ones first, as far as 8 MB go. Small maps of all heads are
-            there in any case.
+            default all, the selected ones first, as far as 8 MB go. Small maps of all heads and
+            the subtracted head are there in any case. If the selected head is not among them, the
+            page opens on one that is.
 
         Raises
         ------
         TraceError
             For a layer or head that was not recorded.
         """
+        questions, opening = self.chosen(layers, heads)
+        return self._page(questions, path, opening)
+
+    def chosen(
+        self, layers: str | Iterable[int] | None, heads: str | Iterable[int] | None
+    ) -> tuple[Sequence[dict[str, Any]], dict[str, int]]:
+        """For a page as in `to_html`: its questions, and {layer, head} if it opens on another head."""
         recorded = self.recorded
         if layers is None and heads is None:
-            return self._page(self.questions(), path)
+            return self.questions(), {}
         layers = _wanted("layer", "all" if layers is None else layers, recorded.layers)
         heads = _wanted("head", "all" if heads is None else heads, range(recorded.heads))
-        return self._page(self._questions([(layer, h) for layer in layers for h in heads]), path)
+        held, opening = [(layer, head) for layer in layers for head in heads], {}
+        if held and (self.layer, self.head) not in held:
+            near = min(held, key=lambda place: (place[0] != self.layer, place[1] != self.head))
+            opening = dict(zip(("layer", "head"), near, strict=True))
+        subtracted = (self.other_layer, self.other_head)
+        if self.compare == "head" and subtracted not in held:
+            held.append(subtracted)
+        return self._questions(held), opening
 
     def questions(self) -> Sequence[dict[str, Any]]:
         """All that the page could ask; the selected head first, as far as PAGE_BYTES goes."""
@@ -311,7 +338,7 @@ class AttentionView(View):
         questions: list[dict[str, Any]] = [{"kind": "want"}]
         for layer, head in held:
             for side in sides:
-                place = {"trace": side, "layer": layer, "head": head, "sink": self.sink}
+                place = {"trace": side, "layer": layer, "head": head}
                 questions.append({"kind": "head", **place})
         if recorded.num_tokens:
             for layer in recorded.layers:
@@ -435,7 +462,8 @@ class AttentionView(View):
             trace = pangu.trace(
                 ids, max_new_tokens, layers, sampling=sampling, stop=self._stop, on_step=on_step
             )
-            self.recorded, self.trace = Recorded.of(trace), trace
+            with self._turn:
+                self.recorded, self.trace = Recorded.of(trace), trace
         except WorkbenchError as error:
             self._error = str(error)
         except Exception as error:  # a thread's error would be lost: show it, then let it be seen
@@ -443,7 +471,8 @@ class AttentionView(View):
             raise
         finally:
             self.running = False
-            self.send(self._everything(), [])
+            with self._turn:
+                self.send(self._everything(), [])
 
 
 def _recorded(trace: Trace) -> Recorded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,27 @@ class Explorer(ipywidgets.VBox):
         """The first panel for print."""
         return next(iter(self.panels.values())).figure()
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """One self-contained page, linked, without kernel or network; also written to `path`."""
-        return self.link.to_html(path, self.panels, [self._title(), *self.missing])
+    def to_html(
+        self,
+        path: str | Path | None = None,
+        layers: str | Iterable[int] | None = None,
+        heads: str | Iterable[int] | None = None,
+    ) -> str:
+        """One self-contained page, linked, without kernel or network; also written to `path`.
+
+        Parameters
+        ----------
+        layers, heads
+            Of these the page holds the attention, as in `AttentionView.to_html`; few make a small
+            page.
+
+        Raises
+        ------
+        TraceError
+            For a layer or head that was not recorded, or without attention.
+        """
+        notes = [self._title(), *self.missing]
+        return self.link.to_html(path, layers, heads, titles=self.panels, notes=notes)
 
     # -- inside -----------------------------------------------------------------------------------
 

@@ -133,13 +133,17 @@ def attention_figure(view: AttentionView) -> Figure:
     compared, parts, apart = view.compare != "none", [], []
     for start in range(top, bottom, size):  # few rows of a long text at a time
         weights, other = view.weights(rows[start - top : start - top + size])
-        values = weights if other is None else weights - other
+        values = weights if other is None else weights - other  # NaN where the other has no row
+        first = values[:, : view.sink].sum(1)
+        first = first[np.isfinite(first)]
+        apart.append(first.mean() if first.size else np.nan)
         values[np.arange(tokens) > rows[start - top : start - top + size, None]] = np.nan
-        apart.append(np.nansum(values[:, : view.sink], 1).mean())
         values[:, : view.sink] = np.nan
         parts.append(_in_columns(values[:, left:right], size, view.blocks))
     image, apart = np.stack(parts), np.array(apart)[:, None]
-    rows_drawn, extent = len(image), (left, right, bottom, top)
+    # The last blocks may reach beyond what is shown.
+    rows_drawn, end = len(image), top + size * len(image)
+    extent = (left, left + size * image.shape[1], end, top)
     side = min(9, 3.5 + 0.12 * (bottom - top))
     figure = Figure(figsize=(side + 1.4, side), layout="constrained")
     ratios = [max(1, 0.03 * rows_drawn), max(1, rows_drawn)] if view.sink else [1]
@@ -167,9 +171,10 @@ def attention_figure(view: AttentionView) -> Figure:
         first = drawn[0]
         low = -1 if compared else 0
         colours = "PuOr_r" if compared else "Oranges"
-        first.imshow(apart, cmap=colours, vmin=low, vmax=1, extent=(0, 1, bottom, top), aspect="auto", interpolation="nearest")  # fmt: skip
+        first.imshow(apart, cmap=colours, vmin=low, vmax=1, extent=(0, 1, end, top), aspect="auto", interpolation="nearest")  # fmt: skip
         words = "first\ntoken" if view.sink == 1 else f"first\n{view.sink} tokens"
         first.set_xticks([0.5], [words], fontsize=7)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
     for border in [span["start"] for span in recorded.spans[1:]]:
         if top < border < bottom:
             axes.axhline(border, color="black", linewidth=0.7)

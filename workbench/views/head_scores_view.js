@@ -62,6 +62,14 @@ const element = (tag, className, ...content) => {
   node.append(...content.filter((part) => part !== undefined));
   return node;
 };
+/** Put something else into a node. If one of its buttons had the keyboard's focus, the one in its place gets it. */
+function refill(node, otherwise, ...content) {
+  const at = [...node.querySelectorAll("button")].indexOf(node.getRootNode().activeElement);
+  node.replaceChildren(...content);
+  if (at < 0) return;
+  const buttons = node.querySelectorAll("button");
+  (buttons[Math.min(at, buttons.length - 1)] ?? otherwise).focus({ preventScroll: true });
+}
 const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const plain = (name) => name.replaceAll("_", " ");
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
@@ -69,7 +77,8 @@ const bright = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 
 
 function render({ model, el }) {
   const root = element("div", "pw-heads");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   root.append(element("style", "", CSS));
   el.append(root);
   let data = null, grid = null, hover = null, sorted = { column: "", up: false };
@@ -293,7 +302,7 @@ function render({ model, el }) {
     }));
     const count = all().filter(({ row, head }) => tagged(measure, row, head)).length;
     const said = pattern ? ` · ${count} of ${all().length} tagged` : "";
-    ranking.replaceChildren(element("h4", "", `Highest ${plain(data.measures[measure].name)}${said}`),
+    refill(ranking, canvas, element("h4", "", `Highest ${plain(data.measures[measure].name)}${said}`),
       lines.length ? element("div", "list", tableOf(["", "layer.head", "score", ...(pattern ? ["chance"] : []), "tags"], lines, [pattern ? 4 : 3])) : element("p", "soft", "No head passes the threshold."));
   }
   function showCard() {
@@ -325,11 +334,10 @@ function render({ model, el }) {
       node.addEventListener("click", () => {
         sorted = { column: name, up: name === sorted.column ? !sorted.up : false };
         showTable();
-        [...numbers.querySelectorAll("th button")][names.indexOf(name)].focus();
       });
       return node;
     });
-    numbers.replaceChildren(tableOf(header, lines.map(({ spot, keys }) => ({ spot, cells: keys.map((key, n) => (n === 0 ? button(spot, String(key)) : n > 2 && n < names.length - 1 ? digits(n - 3, key) : key || (n < 3 ? "0" : "–"))) })), [names.length - 1]));
+    refill(numbers, canvas, tableOf(header, lines.map(({ spot, keys }) => ({ spot, cells: keys.map((key, n) => (n === 0 ? button(spot, String(key)) : n > 2 && n < names.length - 1 ? digits(n - 3, key) : key || (n < 3 ? "0" : "–"))) })), [names.length - 1]));
   }
   function show() {
     if (!data) return;
@@ -383,7 +391,7 @@ function render({ model, el }) {
   // -- the model ----------------------------------------------------------------------------------------
 
   const onMessage = (content, buffers) => {
-    if (content.kind !== "heads") return;
+    if (content.kind !== "heads" || data) return; // another display of this widget asked
     data = { ...content, values: floats(buffers[0]), chances: floats(buffers[1]), tags: new Uint8Array(buffers[2].buffer.slice(buffers[2].byteOffset, buffers[2].byteOffset + buffers[2].byteLength)) };
     build();
     show();

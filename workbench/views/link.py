@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import traitlets
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._pages import linked_page
+from workbench.views.attention_view import AttentionView
 from workbench.views.routing_view import RoutingView
 
 LINKED = ("token", "layer", "head")
@@ -72,6 +74,9 @@ class Link:
     def to_html(
         self,
         path: str | Path | None = None,
+        layers: str | Iterable[int] | None = None,
+        heads: str | Iterable[int] | None = None,
+        *,
         titles: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
     ) -> str:
@@ -81,10 +86,18 @@ class Link:
         ----------
         path
             Where to write it as well.
+        layers, heads
+            Of these every head can be looked at in each AttentionView, as in its `to_html`; few
+            make a small page.
         titles
             {title: view} in the order of the page; by default every view by its class.
         notes
             Lines of text above them.
+
+        Raises
+        ------
+        TraceError
+            For a layer or head that was not recorded, or if there is no AttentionView to hold it.
         """
         if titles is None:
             titles = {}
@@ -98,7 +111,26 @@ class Link:
             ]
             for name, members in self._names.items()
         }
-        page = linked_page(list(titles), [view.static() for view in shown], sharing, notes)
+        chosen = {
+            place: view.chosen(layers, heads)
+            for place, view in enumerate(shown)
+            if isinstance(view, AttentionView)
+        }
+        if not chosen and (layers is not None or heads is not None):
+            raise TraceError(
+                "layers and heads are those that an AttentionView of the page holds; there is none."
+            )
+        opening = next((opens for _, opens in chosen.values() if opens), {})
+        parts = []
+        for place, view in enumerate(shown):
+            questions, own = chosen.get(place, (None, {}))
+            follows = {
+                name: value
+                for name, value in opening.items()
+                if name in sharing and value in (sharing[name][place] or [])
+            }
+            parts.append(view.static(questions, follows | own))
+        page = linked_page(list(titles), parts, sharing, notes)
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page
@@ -148,15 +180,16 @@ def _require_one_trace(views: tuple[Any, ...]) -> None:
                 f"this {type(view).__name__} shows {len(view.routing.documents)} texts; a link "
                 "goes with one: make a view of one trace."
             )
-    first = views[0].trace
-    for view in views[1:]:
-        others = getattr(view, "traces", [view.trace])
-        mine = getattr(views[0], "traces", [first])
-        if not any(_same(a, b) for a in mine for b in others):
+    for one, other in combinations(views, 2):  # two may each share another trace with a third
+        if not any(_same(a, b) for a in _traces(one) for b in _traces(other)):
             raise TraceError(
-                f"{type(views[0]).__name__} shows {_said(first)} and {type(view).__name__} shows "
-                f"{_said(view.trace)}; only views of one trace can be linked."
+                f"{type(one).__name__} shows {_said(one.trace)} and {type(other).__name__} shows "
+                f"{_said(other.trace)}; only views of one trace can be linked."
             )
+
+
+def _traces(view: Any) -> list[Trace]:
+    return getattr(view, "traces", [view.trace])
 
 
 def _same(a: Trace, b: Trace) -> bool:
