@@ -70,6 +70,19 @@ def test_uniform_routing_meets_its_chance_levels(independent):
         assert balance.loc[(0, measure), "value"] > 0.5 * balance.loc[(0, measure), "chance"]
 
 
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_loads_by_chance_are_as_uneven_as_those_of_tokens_drawn_one_by_one(groups):
+    experts, slots, tokens, draws = 64, 8, 256, 400
+    claimed = statistics.variation(statistics.uniform_loads(experts, groups, slots, tokens, draws))
+    size = experts // groups
+    chosen = statistics.uniform_choices(size, slots // groups, (draws, tokens, groups), seed=1)
+    chosen = chosen + size * np.arange(groups)[:, None]
+    loads = np.stack([np.bincount(part.ravel(), minlength=experts) for part in chosen])
+    drawn = statistics.variation(loads)
+    assert claimed.mean() == pytest.approx(drawn.mean(), rel=0.02)
+    assert np.quantile(claimed, 0.95) == pytest.approx(np.quantile(drawn, 0.95), rel=0.03)
+
+
 def test_the_global_choice_of_unordered_experts_overlaps_by_its_chance_level():
     traces = random_traces(0, [400, 300], layers=1, experts=64, groups=8)
     tax = wb.grouping_tax(traces)
@@ -96,6 +109,14 @@ def test_intervals_of_shares_hold_the_truth_about_as_often_as_they_say():
     assert 0.85 < inside.mean() < 0.99
     around = (frame["lift_low"] <= 0) & (frame["lift_high"] >= 0)
     assert 0.85 < around.mean() < 0.99
+
+
+def test_a_domain_of_few_documents_has_no_interval_and_takes_none_from_another(independent):
+    frame = wb.domain_specialisation(independent, list("aaaaaaaaaabb"))
+    few = frame["domain"] == "b"
+    assert frame.loc[few, "share_low"].isna().all()
+    assert (frame.loc[~few, "share_low"] < frame.loc[~few, "share_high"]).all()
+    assert frame["lift_low"].isna().all()  # a lift compares with every domain
 
 
 def test_experts_that_know_no_tokens_are_not_specialised(independent):

@@ -63,6 +63,15 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     assert run_in_new_cell(page, code) == f"{shown} stopped"
     assert 20 < shown < 1900
 
+    # No key in it is a command of the notebook.
+    cells = "() => { const { content } = window.jupyterapp.shell.currentWidget; return [content.mode, content.widgets.length]; }"
+    before = page.evaluate(cells)
+    assert before[0] == "command"
+    play.get_by_role("button", name="Generate").focus()
+    for key in ("d", "d", "b"):
+        page.keyboard.press(key)
+    assert page.evaluate(cells) == before
+
     # The kernel's interrupt stops it while no cell runs, and leaves the kernel alive.
     play.scroll_into_view_if_needed()
     play.get_by_role("button", name="Generate").click()

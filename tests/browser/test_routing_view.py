@@ -374,12 +374,20 @@ def test_a_view_without_tokens_fills_as_they_come(trace, moe, watched, tmp_path,
     for start, end in [(0, prompt), *((t, t + 1) for t in range(prompt, trace.num_tokens))]:
         part = {name: trace.arrays[name][:, start:end] for name in names}
         empty.append(trace.pieces[start:end], part, "answer" if start else "prompt")
-    for number, (content, buffers) in enumerate(sent):
+
+    def tell(content, buffers):
         encoded = [base64.b64encode(buffer).decode() for buffer in buffers]
         page.evaluate(
             "([content, buffers]) => listeners['msg:custom'].forEach((call) => call(content, buffers.map((b) => new DataView(decode(b).buffer))))",
             [content, encoded],
         )
+
+    page.evaluate("window.asked = []; const answer = model.send; model.send = (question) => { asked.push(question.kind); answer(question); }")  # fmt: skip
+    tell(*sent[1])  # the prompt was missed
+    assert page.evaluate("asked") == ["want"]
+    for number, (content, buffers) in enumerate(sent):
+        tell(content, buffers)
+        tell(content, buffers)  # what is here already is not doubled
         page.wait_for_selector(f".pw-routing[data-tokens='{prompt + number}']")
     settle(page)
     assert page.locator(".token").all_text_contents() == trace.pieces

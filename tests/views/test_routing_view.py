@@ -1,6 +1,7 @@
 """The routing view in Python: its numbers against plain loops, its messages, and its live thread."""
 
 import re
+import threading
 from fractions import Fraction
 from math import comb
 
@@ -13,6 +14,7 @@ from tests.made_up import made_up_trace, only_choices
 from workbench.analysis.exact_tests import LEVEL, beyond_others, uniform_band
 from workbench.errors import GenerationError, TraceError
 from workbench.views import RoutingView
+from workbench.views._routing import Routing
 from workbench.views.routing_view import BLOCK
 
 
@@ -266,11 +268,44 @@ def test_tokens_can_be_appended(trace, monkeypatch):
     assert view.table("tokens")["span"].tolist()[-3:] == ["answer"] * 3
     np.testing.assert_array_equal(view.routing.chosen[-2:], new.selected_experts.swapaxes(0, 1))
     assert sent[0][0]["pieces"] == ["a", "b"]
+    assert sent[0][0]["start"] == len(trace.pieces)
     assert len(sent[0][1][0]) == 3 * 2 * 4 // 2
     with pytest.raises(
         TraceError, match=r"selected_experts is \[3, 2, 4\]; expected .*\[3, 1, 4\]"
     ):
         view.append(["a"], new.arrays)
+
+
+def test_a_view_that_grows_is_not_read_half_grown(trace, monkeypatch):
+    view, new = RoutingView(trace), made_up_trace(tokens=2, seed=9)
+    view.expert, readers, told = 1, [], []
+    questions = [
+        lambda: view.answer({"kind": "want"}),
+        lambda: view.answer({"kind": "layer", "layer": 0}),
+        lambda: view.table("expert"),
+        view.figure,
+        lambda: view.kept,
+    ]
+
+    def meanwhile(routing, plain=Routing.append):
+        def append(*arguments):
+            for question in questions:
+                reader = threading.Thread(target=lambda ask=question: told.append(ask()))
+                readers.append(reader)
+                reader.start()
+            for reader in readers:
+                reader.join(0.2)
+            assert not told
+            plain(routing, *arguments)
+
+        return append
+
+    monkeypatch.setattr(view, "send", lambda content, buffers: None)
+    monkeypatch.setattr(view.routing, "append", meanwhile(view.routing))
+    view.append(["a", "b"], new.arrays)
+    for reader in readers:
+        reader.join(60)
+    assert len(told) == len(questions)
 
 
 def test_a_live_view_fills_token_by_token_and_keeps_the_trace(moe, monkeypatch):

@@ -34,7 +34,7 @@ def domain_specialisation(
     interval over the domain's documents share_low and share_high (NaN for fewer than 5); chance
     k / E; lift log2 [P(e|D) / P(e)], where P(e) is the mean over domains, each weighing the same,
     and every count has +0.5 (so has its complement: P(e|D) = (N(e,D) + 0.5) / (N(D) + 1)); 0 is no
-    preference; with its interval lift_low and lift_high; enough, whether uniform routing would give
+    preference; with its interval lift_low and lift_high (NaN if any domain has fewer than 5); enough, whether uniform routing would give
     the expert at least 5 tokens of this domain.
 
     Source: Muennighoff et al., OLMoE (arXiv 2409.02060), section 5.3, for the share; figure 7 of
@@ -59,15 +59,12 @@ def domain_specialisation(
             """[draw, domain, expert]"""
             return _lift(np.stack(sums[: len(names)], 1), np.stack(sums[len(names) :], 1))
 
-        def share(*sums: np.ndarray) -> np.ndarray:
-            return np.stack(sums[: len(names)], 1) / np.maximum(
-                1, np.stack(sums[len(names) :], 1)[..., None]
-            )
-
         low, high = bootstrap(lift, *parts, *sizes, strata=label, confidence=confidence)
-        share_low, share_high = bootstrap(
-            share, *parts, *sizes, strata=label, confidence=confidence
-        )
+        shares = [  # a domain's share needs no other domain
+            bootstrap(_share, count[mask, layer], tokens[mask], confidence=confidence)
+            for mask in inside
+        ]
+        share_low, share_high = np.stack(shares, 1)  # [domain, expert]
         experts = found.num_experts
         frames.append(
             pd.DataFrame(
@@ -90,6 +87,11 @@ def domain_specialisation(
             )
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def _share(count: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """[draw, expert]; count of that shape, tokens [draw]."""
+    return count / np.maximum(1, tokens)[:, None]
 
 
 def _lift(count: np.ndarray, tokens: np.ndarray) -> np.ndarray:

@@ -153,14 +153,18 @@ def uniform_loads(
 ) -> np.ndarray:
     """[draw, expert]: loads under uniform routing of T independent tokens.
 
-    One expert of each group for every token, a multinomial draw per group. With several slots in
-    a group the draw is with replacement: a little more uneven than the real thing.
+    A multinomial draw per group, which is exact for one expert of each group a token. Several of
+    a group are never the same one, which makes loads more even than drawing with replacement: the
+    deviations are narrowed by √((n - s) / (n - 1)) for s of n experts, so that means, variances and
+    covariances are exact; such loads are no whole numbers.
     """
     size, slots = num_experts // num_groups, num_experts_per_tok // num_groups
     random = np.random.default_rng(seed)
     even = np.full(size, 1 / size)
     loads = random.multinomial(tokens * slots, even, size=(draws, num_groups))
-    return loads.reshape(draws, num_experts).astype(float)
+    mean = tokens * slots / size
+    narrowed = mean + (loads - mean) * np.sqrt((size - slots) / max(1, size - 1))
+    return narrowed.reshape(draws, num_experts)
 
 
 def uniform_choices(

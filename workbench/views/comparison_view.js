@@ -73,7 +73,8 @@ const field = (text, control, label = text, className = "") => {
 
 function render({ model, el }) {
   const root = element("div", "pw-compare");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   root.append(element("style", "", CSS));
   el.append(root);
   const undo = [];

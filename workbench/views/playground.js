@@ -192,7 +192,8 @@ const unescaped = (text) => text.replace(/\\(\\|n|t)/g, (_, c) => ({ "\\": "\\",
 
 function render({ model, el, host, signal }) {
   const root = element("div", "pw-play");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   root.append(element("style", "", CSS));
   el.append(root);
   const undo = [];

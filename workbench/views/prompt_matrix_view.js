@@ -89,7 +89,8 @@ const shade = (logprob) => (logprob === null || logprob === undefined ? 0 : LIMI
 
 function render({ model, el }) {
   const root = element("div", "pw-matrix");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys stay out of the inputs
+  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
+  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   root.append(element("style", "", CSS));
   el.append(root);
   const undo = [];

@@ -22,7 +22,7 @@
  * {kind: "routing", layers, slots, experts, groups, grouped, obeyed_groups, block, documents, missing, error} with
  * choices (4 bits each within their group, low half first, or uint16 ids where not grouped),
  * surprisal [token] float32, colours [expert, 3] uint8, router_scale [document, layer, expert] float32;
- * {kind: "more", pieces, span, missing} with choices and surprisal of new tokens;
+ * {kind: "more", start, pieces, span, missing} with choices and surprisal of new tokens;
  * {kind: "layer", layer} with weights [token, slot], entropy [token], margins [token, slot] float32;
  * {kind: "block", layer, block} with probabilities [token, expert] float32; what is not known is empty.
  */
@@ -1190,6 +1190,8 @@ function render({ model, el }) {
       root.dataset.ready = "true";
       root.dataset.tokens = data.count;
     } else if (content.kind === "more" && data) {
+      if (content.start < data.count) return; // came with everything
+      if (content.start > data.count) return model.send({ kind: "want" });
       const first = !data.count;
       data.append(content, buffers);
       root.dataset.tokens = data.count;

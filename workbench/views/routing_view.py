@@ -94,6 +94,7 @@ class RoutingView(View):
         self.trace, self.routing = _join(traces, labels)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._turn = threading.RLock()  # a text that grows is not read half grown
         self._error = ""
         super().__init__(**settings)
         self.observe(self._clear_token, "document")
@@ -160,25 +161,27 @@ class RoutingView(View):
                 f"selected_experts is {list(np.shape(arrays['selected_experts']))}; expected "
                 f"[moe_layer, new token, slot] = {list(expected)}."
             )
-        start = len(document.pieces)
-        known = np.full(start, np.nan) if document.surprisal_bits is None else document.surprisal_bits  # fmt: skip
-        bits = np.full(new, np.nan) if surprisal_bits is None else np.asarray(surprisal_bits)
-        document.surprisal_bits = np.concatenate([known, bits])
-        if document.spans and document.spans[-1]["kind"] == span:
-            document.spans[-1]["end"] = start + new
-        else:
-            document.spans.append({"kind": span, "start": start, "end": start + new})
-        if span == "prompt":
-            document.prompt_length = start + new
-        routing.append(pieces, arrays)
-        chosen = np.asarray(arrays["selected_experts"]).swapaxes(0, 1)
-        content = {
-            "kind": "more",
-            "pieces": list(pieces),
-            "span": span,
-            "missing": routing.missing(),
-        }
-        self.send(content, [self._packed(chosen), bits.astype(np.float32).tobytes()])
+        with self._turn:
+            start, first = len(document.pieces), routing.num_tokens
+            known = np.full(start, np.nan) if document.surprisal_bits is None else document.surprisal_bits  # fmt: skip
+            bits = np.full(new, np.nan) if surprisal_bits is None else np.asarray(surprisal_bits)
+            document.surprisal_bits = np.concatenate([known, bits])
+            if document.spans and document.spans[-1]["kind"] == span:
+                document.spans[-1]["end"] = start + new
+            else:
+                document.spans.append({"kind": span, "start": start, "end": start + new})
+            if span == "prompt":
+                document.prompt_length = start + new
+            routing.append(pieces, arrays)
+            chosen = np.asarray(arrays["selected_experts"]).swapaxes(0, 1)
+            content = {
+                "kind": "more",
+                "start": first,
+                "pieces": list(pieces),
+                "span": span,
+                "missing": routing.missing(),
+            }
+            self.send(content, [self._packed(chosen), bits.astype(np.float32).tobytes()])
 
     def stop(self) -> None:
         """End the generation before its next token."""
@@ -194,6 +197,10 @@ class RoutingView(View):
 
     def answer(self, question: dict[str, Any]) -> Answer | None:
         """Choices of everything; weights, entropies and margins of a layer; a block's probabilities."""
+        with self._turn:
+            return self._answer(question)
+
+    def _answer(self, question: dict[str, Any]) -> Answer | None:
         routing, kind = self.routing, question.get("kind")
         if kind == "want":
             return self._everything()
@@ -247,8 +254,8 @@ class RoutingView(View):
                 {
                     "label": document.label,
                     "model": document.model_name,
-                    "pieces": document.pieces,
-                    "spans": document.spans,
+                    "pieces": list(document.pieces),
+                    "spans": [dict(span) for span in document.spans],
                     "prompt": document.prompt_length,
                 }
                 for document in routing.documents
@@ -297,16 +304,19 @@ class RoutingView(View):
             raise TraceError(f"table {panel!r} needs an expert; set view.expert, or click one.")
         if panel == "router" and self.token < 0:
             raise TraceError("table 'router' needs a token; set view.token, or click one.")
-        return tables.PANELS[panel](self)
+        with self._turn:
+            return tables.PANELS[panel](self)
 
     @property
     def kept(self) -> np.ndarray:
         """Which tokens pass the filters, [token] bool over all documents."""
-        return self.routing.mask(self.domain, self.span, self.phase, self.search)
+        with self._turn:
+            return self.routing.mask(self.domain, self.span, self.phase, self.search)
 
     def figure(self) -> Figure:
         """The map and the loads for print, filtered as on screen."""
-        return routing_figure(self.routing, self.kept)
+        with self._turn:
+            return routing_figure(self.routing, self.kept)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -368,7 +378,8 @@ class RoutingView(View):
 
         try:
             trace = pangu.trace(ids, max_new_tokens, None, sampling=sampling, stop=self._stop, on_step=on_step)  # fmt: skip
-            self.routing, self.trace = Routing.of([trace], [pangu.name]), trace
+            with self._turn:
+                self.routing, self.trace = Routing.of([trace], [pangu.name]), trace
         except WorkbenchError as error:
             self._error = str(error)
         except Exception as error:  # a thread's error would be lost: show it, then let it be seen
