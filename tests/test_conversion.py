@@ -127,6 +127,28 @@ def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(mo
     assert contents(folder) == contents(whole)
 
 
+def test_a_second_run_into_the_same_folder_is_refused_and_spoils_nothing(
+    moe_source, tmp_path, monkeypatch
+):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
+    fill, filled, folder = Filler.fill, [], tmp_path / "out"
+
+    def beside_another(self, module):
+        filled.append(module)
+        if len(filled) == 20:  # within the first shard
+            with pytest.raises(QuantizationError, match="another run is writing to"):
+                quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+        fill(self, module)
+
+    monkeypatch.setattr(Filler, "fill", beside_another)
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert len(filled) > 20
+    assert contents(folder) == contents(whole)
+    with pytest.raises(QuantizationError, match="is not empty"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert contents(folder) == contents(whole)  # not even a lock is left
+
+
 def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monkeypatch):
     fill, filled = Filler.fill, []
     file = moe_source / "model-00002-of-00002.safetensors"

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -26,12 +26,14 @@ from tqdm.auto import tqdm
 from workbench.ascend import added_biases
 from workbench.checkpoint import JOURNAL, Checkpoint, open_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
+from workbench.journal import take_lock
 from workbench.loading import Filler
 from workbench.models import PanguTokenizer
 from workbench.plan import is_quantizable, model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.shards import INDEX, SINGLE, read_json
 
+LOCK = JOURNAL + ".lock"  # held by the one process that writes
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
 STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
 
@@ -80,8 +82,8 @@ def quantize_checkpoint(
     CheckpointError
         For a source that cannot be read, or changed since the conversion began.
     QuantizationError
-        For a source that is quantized to other bits, a folder that holds something else, or a
-        disk that is full; what was finished is kept.
+        For a source that is quantized to other bits, a folder that holds something else or that
+        another run is writing to, or a disk that is full; what was finished is kept.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = Path(destination).expanduser()
@@ -108,10 +110,11 @@ def quantize_checkpoint(
         "quant_type": quant_type if bits == 4 else None,
         "shards": [shard.file_name for shard in shards],
     }
-    journal = _Journal(folder, job)
-    left = [shard for shard in shards if shard.file_name not in journal.finished]
-    needed = sum(sizes[module] for shard in left for module in shard.modules)
-    with _explained(folder):
+    with _explained(folder), _alone(folder):
+        _require_usable(folder)  # another run may have finished meanwhile
+        journal = _Journal(folder, job)
+        left = [shard for shard in shards if shard.file_name not in journal.finished]
+        needed = sum(sizes[module] for shard in left for module in shard.modules)
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise QuantizationError(
@@ -164,7 +167,6 @@ class _Journal:
                 if (folder / name).is_file()
             }
         else:
-            folder.mkdir(parents=True, exist_ok=True)
             self._write()
 
     def finish(self, file_name: str, entries: dict[str, int]) -> None:
@@ -179,7 +181,8 @@ class _Journal:
 def _require_usable(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise QuantizationError(f"{folder} is a file; pass a folder that is new or empty.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / JOURNAL).is_file():
+    names = {file.name for file in folder.iterdir()} - {LOCK} if folder.is_dir() else set()
+    if names and JOURNAL not in names:
         raise QuantizationError(
             f"{folder} is not empty and nothing in it is overwritten; pass a folder that is new "
             "or empty."
@@ -340,6 +343,25 @@ def _write_whole(file: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep every other run out of the folder, which is made if it is not there.
+
+    The system lets go of the lock when the process ends, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("ab") as file:
+        if not take_lock(file.fileno()):
+            raise QuantizationError(
+                f"another run is writing to {folder}; wait until it has ended, or choose another "
+                "folder."
+            )
+        yield
+    if not (folder / JOURNAL).exists():
+        with suppress(OSError):  # Windows keeps a file that a waiting run has open
+            (folder / LOCK).unlink()
 
 
 @contextmanager
