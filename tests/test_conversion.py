@@ -127,6 +127,33 @@ def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(mo
     assert contents(folder) == contents(whole)
 
 
+def stopped(source: Path, folder: Path, monkeypatch, modules: int = 70) -> Path:
+    """A conversion to 4 bit that was interrupted after so many modules."""
+    fill, filled = Filler.fill, []
+
+    def interrupted(self, module):
+        if len(filled) == modules:
+            raise KeyboardInterrupt
+        filled.append(module)
+        fill(self, module)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Filler, "fill", interrupted)
+        quantize_checkpoint(source, folder, 4, shard_bytes=300_000)
+    return folder
+
+
+def test_a_finished_shard_that_was_damaged_since_is_written_again(
+    moe_source, tmp_path, monkeypatch
+):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    first = min(folder.glob("model-*.safetensors"))
+    first.write_bytes(first.read_bytes()[:-100])
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert contents(folder) == contents(whole)
+
+
 def test_a_second_run_into_the_same_folder_is_refused_and_spoils_nothing(
     moe_source, tmp_path, monkeypatch
 ):

@@ -31,7 +31,7 @@ from workbench.loading import Filler
 from workbench.models import PanguTokenizer
 from workbench.plan import is_quantizable, model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
-from workbench.shards import INDEX, SINGLE, read_json
+from workbench.shards import INDEX, SINGLE, read_header
 
 LOCK = JOURNAL + ".lock"  # held by the one process that writes
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
@@ -153,21 +153,33 @@ class _Journal:
         self.finished: dict[str, dict[str, int]] = {}  # file → tensor → bytes
         self.job = job
         if self.file.exists():
-            told = read_json(self.file)
-            if told.get("job") != job:
-                before, now = told.get("job") or {}, job
-                differing = [key for key in now if before.get(key) != now[key]]
+            before, finished = self._read()
+            if before != job:
+                differing = [key for key in job if before.get(key) != job[key]]
                 raise QuantizationError(
                     f"{folder} holds an unfinished conversion whose {', '.join(differing)} "
                     "differed. Run it as before, or remove the folder and begin again."
                 )
             self.finished = {
                 name: entries
-                for name, entries in told["finished"].items()
-                if (folder / name).is_file()
+                for name, entries in finished.items()
+                if _holds(folder / name, entries)
             }
         else:
             self._write()
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+        try:
+            told = json.loads(self.file.read_bytes())
+            job, finished = told["job"], told["finished"]
+            if not all(isinstance(part, dict) for part in (job, finished, *finished.values())):
+                raise ValueError("another shape was expected")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise QuantizationError(
+                f"{self.file} is damaged ({type(error).__name__}: {error}); without it nobody "
+                f"knows what is finished. Remove {self.file.parent} and begin again."
+            ) from error
+        return job, finished
 
     def finish(self, file_name: str, entries: dict[str, int]) -> None:
         self.finished[file_name] = entries
@@ -176,6 +188,14 @@ class _Journal:
     def _write(self) -> None:
         text = json.dumps({"job": self.job, "finished": self.finished})
         _write_whole(self.file, text.encode())
+
+
+def _holds(file: Path, entries: dict[str, int]) -> bool:
+    """Whether a finished shard is still there, whole, with these tensors and bytes."""
+    try:
+        return {name: info.nbytes for name, info in read_header(file).items()} == entries
+    except (OSError, CheckpointError):
+        return False
 
 
 def _require_usable(folder: Path) -> None:
@@ -317,11 +337,12 @@ def _finish(
     config.architectures = [type(filler.model).__name__]
     config.dtype = filler.dtype
     if len(journal.finished) > 1:
-        sizes = [size for entries in journal.finished.values() for size in entries.values()]
+        finished = {name: journal.finished[name] for name in journal.job["shards"]}
+        sizes = [size for entries in finished.values() for size in entries.values()]
         index = {
             "metadata": {"total_size": sum(sizes)},
             "weight_map": {
-                name: file for file, entries in journal.finished.items() for name in sorted(entries)
+                name: file for file, entries in finished.items() for name in sorted(entries)
             },
         }
         _write_whole(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
