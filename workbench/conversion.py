@@ -29,11 +29,12 @@ from workbench.errors import CheckpointError, QuantizationError
 from workbench.journal import take_lock
 from workbench.loading import Filler
 from workbench.models import PanguTokenizer
-from workbench.plan import is_quantizable, model_shapes
+from workbench.plan import model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.shards import INDEX, SINGLE, read_header
 
 LOCK = JOURNAL + ".lock"  # held by the one process that writes
+PART, TEMPORARY = ".part", "unfinished_files_"  # endings and beginnings of what is not whole yet
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
 STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
 
@@ -110,11 +111,15 @@ def quantize_checkpoint(
         "quant_type": quant_type if bits == 4 else None,
         "shards": [shard.file_name for shard in shards],
     }
-    with _explained(folder), _alone(folder):
+    with _explained(folder, checkpoint.path), _alone(folder):
         _require_usable(folder)  # another run may have finished meanwhile
         journal = _Journal(folder, job)
         left = [shard for shard in shards if shard.file_name not in journal.finished]
-        needed = sum(sizes[module] for shard in left for module in shard.modules)
+        _remove_leftovers(folder)
+        needed = sum(
+            _header_room(filler, shard) + sum(sizes[module] for module in shard.modules)
+            for shard in left
+        )
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise QuantizationError(
@@ -209,6 +214,14 @@ def _require_usable(folder: Path) -> None:
         )
 
 
+def _remove_leftovers(folder: Path) -> None:
+    """What a killed run left half written."""
+    for file in folder.glob(f"*{PART}"):
+        file.unlink()
+    for left in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(left)
+
+
 def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
     """Leave the biases out that an Ascend file adds to the model; they must all be 0."""
     if not checkpoint.linear_types:
@@ -239,21 +252,25 @@ def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _output_bytes(filler: Filler, module: str, bits: int) -> int:
-    total = 0
-    for part, info in zip(filler.parts(module), filler.infos([module]), strict=True):
-        count = torch.Size(info.shape).numel()
-        if part == "weight" and module in filler.checkpoint.linear_types:  # perhaps two in a byte
-            linear = filler.model.get_submodule(module)
-            count = linear.out_features * linear.in_features
-        if filler.checkpoint.is_bitsandbytes:
-            total += info.nbytes
-        elif bits == 4 and is_quantizable(f"{module}.{part}"):
-            total += count // 2 + count // 64 + count // 4096 + STATE_BYTES
-        elif bits == 8 and is_quantizable(f"{module}.{part}"):
-            total += count + 4 * info.shape[0] + 1
-        else:
-            total += count * 4  # at most
-    return total
+    """What a module's tensors will take in the output; at 4 bits at most so much."""
+    in_float = filler.float_parts(module)
+    total = sum(count * kind.itemsize for count, kind in in_float.values())
+    linear = filler.quantized.get(module)
+    if linear is None:
+        return total
+    if filler.checkpoint.is_bitsandbytes:
+        stored = zip(filler.parts(module), filler.infos([module]), strict=True)
+        return total + sum(info.nbytes for part, info in stored if part not in in_float)
+    count = linear.out_features * linear.in_features
+    if bits == 8:
+        return total + count + 4 * linear.out_features + 1
+    return total + count // 2 + count // 64 + count // 4096 + STATE_BYTES
+
+
+def _header_room(filler: Filler, shard: Shard) -> int:
+    """Bytes kept free for a file's header, before its tensors are known."""
+    names = [name for module in shard.modules for name in filler.names(module)]
+    return sum(2 * len(name) + 8 * ENTRY_BYTES for name in names) + 1024  # a weight has 6 parts
 
 
 def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
@@ -276,9 +293,8 @@ def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
 def _write_shard(filler: Filler, shard: Shard, folder: Path, bar: tqdm) -> dict[str, int]:
     """Write one file under another name, then give it its own; returns bytes by tensor."""
     final = folder / shard.file_name
-    temporary = final.with_name(final.name + ".part")
-    names = [name for module in shard.modules for name in filler.names(module)]
-    room = sum(2 * len(name) + 8 * ENTRY_BYTES for name in names) + 1024  # a weight has 6 parts
+    temporary = final.with_name(final.name + PART)
+    room = _header_room(filler, shard)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     try:
@@ -346,7 +362,7 @@ def _finish(
             },
         }
         _write_whole(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
-    with TemporaryDirectory(dir=folder) as temporary:
+    with TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
         tokenizer.save_pretrained(temporary)
         filler.model.generation_config.save_pretrained(temporary)
         config.save_pretrained(temporary)
@@ -358,7 +374,7 @@ def _finish(
 
 def _write_whole(file: Path, content: bytes) -> None:
     """Replace a file in one step."""
-    temporary = file.with_name(file.name + ".part")
+    temporary = file.with_name(file.name + PART)
     with temporary.open("wb") as stream:
         stream.write(content)
         stream.flush()
@@ -386,11 +402,17 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _explained(folder: Path, source: Path) -> Iterator[None]:
     """Say in plain words what the system's errors mean here."""
     try:
         yield
     except OSError as error:
+        named = Path(os.fsdecode(error.filename or ""))
+        if source in named.parents:
+            raise CheckpointError(
+                f"{named} of the source could not be read ({error.strerror}); what is finished is "
+                "kept: bring it back as it was and run the same again."
+            ) from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = "free some space and run the same again" if full else "then run the same again"
         raise QuantizationError(
