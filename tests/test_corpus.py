@@ -203,6 +203,28 @@ def test_another_model_other_texts_and_other_settings_are_noticed(corpus, moe, t
         scale.data.copy_(kept)
 
 
+def test_a_model_that_stays_on_disk_records_the_same_and_goes_on_with_what_another_began(
+    moe, tiny_moe, corpus, tmp_path
+):
+    on_disk = wb.load(tiny_moe, bits=16, device="cpu", memory="1MB")
+    assert on_disk.streaming is not None
+    passes = []
+
+    def interrupt(*_):
+        passes.append(1)
+        if len(passes) == 4:
+            raise KeyboardInterrupt
+
+    handle = on_disk.model.model.norm.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        wb.trace_corpus(on_disk, texts(6), tmp_path / "c")
+    handle.remove()
+    part = wb.trace_corpus(on_disk, texts(6), tmp_path / "c")  # other weights are at hand now
+    np.testing.assert_array_equal(part.coactivation(None), corpus.coactivation(None))
+    assert part.settings["fingerprints"] == corpus.settings["fingerprints"]
+    assert wb.trace_corpus(moe, texts(6), tmp_path / "c").complete
+
+
 def test_long_documents_are_cut_into_windows_and_it_says_so(moe, tmp_path):
     long = {"a": [[1, *range(60, 109)], [1, 70, 71]]}  # 50 and 3 tokens
     with pytest.warns(UserWarning, match="1 of 2 documents are longer than 20 tokens"):

@@ -408,7 +408,7 @@ def _explained(folder: Path, source: Path) -> Iterator[None]:
         yield
     except OSError as error:
         named = Path(os.fsdecode(error.filename or ""))
-        if source in named.parents:
+        if source in named.parents and folder not in named.parents:
             raise CheckpointError(
                 f"{named} of the source could not be read ({error.strerror}); what is finished is "
                 "kept: bring it back as it was and run the same again."

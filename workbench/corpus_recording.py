@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 import time
@@ -31,7 +32,9 @@ from workbench.corpus import (
     read_totals,
 )
 from workbench.errors import TraceError
+from workbench.reading import DTYPES
 from workbench.recording import recording
+from workbench.shards import TensorInfo
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -300,23 +303,32 @@ def _add_window(row: dict[str, np.ndarray], trace: Trace, mask: np.ndarray) -> N
 
 
 def _model_fingerprint(pangu: Pangu) -> str:
-    """Of the configuration, the precision, some bytes of the checkpoint's files, and some numbers
-    of each weight that is not quantized: quantized ones change their layout when a model runs."""
-    digest = hashlib.sha256(repr((pangu.bits, pangu.quant_type)).encode())
+    """Of the checkpoint's files, the configuration, the precision, and weights changed since loading.
+
+    The same for a model in memory and for one that stays on disk. Quantized weights are not looked
+    at: they change their layout when a model runs.
+    """
+    digest = hashlib.sha256(repr((pangu.fingerprint, pangu.bits, pangu.quant_type)).encode())
     digest.update(json.dumps(pangu.config.to_dict(), sort_keys=True, default=str).encode())
-    for file in sorted(pangu.checkpoint.path.glob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as opened:
-            for start in range(0, size, max(1, size // 64)):
-                opened.seek(start)
-                digest.update(opened.read(1024))
-    for name, weight in pangu.model.named_parameters():
-        if weight.is_floating_point():
-            flat = weight.detach().flatten()
-            some = flat[:: max(1, len(flat) // 256)].float().cpu().contiguous()
-            digest.update(name.encode() + some.view(torch.uint8).numpy().tobytes())
+    if pangu.streaming is None:
+        for name, weight in pangu.model.named_parameters():
+            info = pangu.checkpoint.tensors.get(name)
+            if weight.is_floating_point() and info is not None:
+                some = _some(weight.detach().flatten(), weight.numel()).cpu()
+                if not torch.equal(some, _some_stored(info).to(some.dtype)):
+                    digest.update(name.encode() + some.float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _some(values: Any, count: int) -> Any:
+    """About 256 of so many values, at equal distances."""
+    return values[:: max(1, count // 256)]
+
+
+def _some_stored(info: TensorInfo) -> torch.Tensor:
+    count = math.prod(info.shape)
+    content = np.memmap(info.file, np.uint8, "r", info.offset, (count, info.nbytes // count))
+    return torch.from_numpy(np.array(_some(content, count))).view(DTYPES[info.dtype]).flatten()
 
 
 def _text_fingerprint(domains: list[str], ids: list[np.ndarray]) -> str:
