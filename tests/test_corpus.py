@@ -13,6 +13,7 @@ import pytest
 
 import workbench as wb
 from tests.tiny import make_tiny_checkpoint
+from workbench import corpus_recording
 from workbench.errors import TraceError
 
 ROOT = Path(__file__).parents[1]
@@ -180,6 +181,22 @@ def test_an_interruption_within_a_document_keeps_nothing_of_it(moe, tmp_path):
     with pytest.warns(UserWarning, match="longer than 30"):
         whole = wb.trace_corpus(moe, long, tmp_path / "c", window=30)
     np.testing.assert_array_equal(whole.coactivation(None), 3 * part.coactivation(None))
+
+
+def test_the_bar_moves_within_a_document(moe, tmp_path, monkeypatch):
+    seen = []
+
+    class Bar(corpus_recording.tqdm):
+        def update(self, n=1):
+            super().update(n)
+            seen.append(self.n)
+
+    monkeypatch.setattr(corpus_recording, "tqdm", Bar)
+    with pytest.warns(UserWarning, match="longer than 20"):
+        wb.trace_corpus(moe, {"a": [[1, *range(60, 109)], [1, 70]]}, tmp_path / "c", window=20)
+    assert len(set(seen)) >= 4  # three windows, and the second document
+    assert seen == sorted(seen)
+    assert seen[-1] == 52
 
 
 def test_another_model_other_texts_and_other_settings_are_noticed(corpus, moe, tmp_path):

@@ -10,7 +10,7 @@ import struct
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +59,9 @@ def trace_corpus(
 
     No query, key or single token is kept: memory and disk grow with the number of documents (16
     bytes per expert and layer each) and not with the number of tokens. Call it again with the same
-    arguments to go on after an interruption of any kind; what was finished is kept, but for the
-    last `save_seconds`.
+    arguments to go on after an interruption of any kind: documents that were finished are kept,
+    but for those of the last `save_seconds` where the process was killed. The document that was
+    being read is read again from its beginning, however long it is.
 
     Parameters
     ----------
@@ -135,8 +136,8 @@ def trace_corpus(
     try:
         bar.update(sum(map(len, ids[: recorder.done])))
         for document, mask in zip(ids[recorder.done :], masks[recorder.done :], strict=True):
-            recorder.add(_read(pangu, *part) for part in _windows(document, mask, window, config))
-            bar.update(len(document))
+            windows = _windows(document, mask, window, config)
+            recorder.add(_read(pangu, *part) for part in _followed(windows, len(document), bar))
     finally:
         bar.close()
         recorder.save()
@@ -180,6 +181,15 @@ def _windows(
         parts.append((part, np.concatenate([uncounted, mask[start:end]])))
         start = end
     return parts
+
+
+def _followed(
+    windows: list[tuple[np.ndarray, np.ndarray]], tokens: int, bar: tqdm
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The windows of a document of so many tokens; the bar moves as each has been read."""
+    for number, window in enumerate(windows, 1):
+        yield window
+        bar.update(tokens * number // len(windows) - tokens * (number - 1) // len(windows))
 
 
 def _read(pangu: Pangu, ids: np.ndarray, mask: np.ndarray) -> tuple[Trace, np.ndarray]:
