@@ -1,6 +1,8 @@
 """A corpus is the sum of its documents' traces, survives being killed, and stays small."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import SafetensorError
 
 import workbench as wb
 from tests.tiny import make_tiny_checkpoint
@@ -290,6 +293,39 @@ def test_memory_does_not_grow_with_the_number_of_tokens(moe, tmp_path):
     assert (long - short) / (3 * 341 * 14) < 35
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take room")
+def test_the_room_for_all_documents_is_taken_before_the_first_is_read(moe, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        patched.setattr(corpus_recording, "_read", None)
+        with pytest.raises(TraceError, match=r"cannot be written .*No space left.*make room"):
+            wb.trace_corpus(moe, texts(1), tmp_path / "c")
+    corpus = wb.trace_corpus(moe, texts(1), tmp_path / "c")  # there is room now
+    assert corpus.complete
+    rows = (corpus.folder / "documents.safetensors").stat()
+    assert rows.st_blocks * 512 >= rows.st_size
+
+
+def test_a_disk_that_fills_meanwhile_keeps_what_was_saved(moe, tmp_path, monkeypatch):
+    save_file, saved = corpus_recording.save_file, []
+
+    def filling(*arguments):
+        saved.append(arguments)
+        if len(saved) > 1:
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save_file(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(corpus_recording, "save_file", filling)
+        with pytest.raises(TraceError, match=r"cannot be written .*No space left.*make room"):
+            wb.trace_corpus(moe, texts(2), tmp_path / "c", save_seconds=0)
+    assert wb.RoutingCorpus.load(tmp_path / "c").done == 1
+    assert wb.trace_corpus(moe, texts(2), tmp_path / "c").complete
+
+
 def test_what_a_corpus_cannot_give_is_said(corpus, moe, dense, tmp_path):
     with pytest.raises(TraceError, match="keeps sums, not single tokens"):
         wb.router_entropy(corpus)
@@ -303,11 +339,22 @@ def test_what_a_corpus_cannot_give_is_said(corpus, moe, dense, tmp_path):
         wb.trace_corpus(dense, texts(1), tmp_path / "a")
     with pytest.raises(TraceError, match="no documents"):
         wb.trace_corpus(moe, {"a": []}, tmp_path / "b")
+    with pytest.raises(TraceError, match="documents of 'a' are one text; expected a list"):
+        wb.trace_corpus(moe, {"a": "hello"}, tmp_path / "b")
     with pytest.raises(TraceError, match="expected 2 to 512"):
         wb.trace_corpus(moe, texts(1), tmp_path / "c", window=513)
     with pytest.raises(TraceError, match="holds no corpus"):
         wb.RoutingCorpus.load(tmp_path)
     shutil.copytree(corpus.folder, tmp_path / "copy")
+    totals = (tmp_path / "copy" / "totals-12.safetensors").read_bytes()
+    rows = (tmp_path / "copy" / "documents.safetensors").read_bytes()
     (tmp_path / "copy" / "totals-12.safetensors").write_bytes(b"cut off")
     with pytest.raises(TraceError, match=r"missing or damaged.*record again"):
         wb.RoutingCorpus.load(tmp_path / "copy")
+    (tmp_path / "copy" / "totals-12.safetensors").write_bytes(totals)
+    for content in (b"", rows[:200], rows[:-100]):
+        (tmp_path / "copy" / "documents.safetensors").write_bytes(content)
+        with pytest.raises(TraceError, match=r"documents.* is missing or damaged.*record again"):
+            wb.RoutingCorpus.load(tmp_path / "copy")
+        with pytest.raises(TraceError, match=r"documents.* is missing or damaged.*record again"):
+            wb.trace_corpus(moe, texts(6), tmp_path / "copy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -11,11 +12,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
@@ -81,8 +84,9 @@ def trace_corpus(
     Raises
     ------
     TraceError
-        For a dense model, no documents, a window longer than the context, or a folder that was made
-        with another model, other texts or other settings.
+        For a dense model, no documents, a window longer than the context, a folder that was made
+        with another model, other texts or other settings, or a disk that is full: the room for all
+        documents' rows is taken at the beginning, where the system can.
     """
     config = pangu.config
     context = config.max_position_embeddings
@@ -91,6 +95,12 @@ def trace_corpus(
         raise TraceError(f"{pangu.name} is a dense model without experts; nothing to count.")
     if not 2 <= window <= context:
         raise TraceError(f"window is {window}; expected 2 to {context}, the model's context.")
+    for name, texts in texts_by_domain.items():
+        if isinstance(texts, str | bytes):
+            raise TraceError(
+                f"the documents of {name!r} are one text; expected a list of texts: "
+                f'{{{name!r}: ["text", …], …}}.'
+            )
     domains = [name for name, texts in texts_by_domain.items() for _ in texts]
     if not domains or not all(isinstance(name, str) for name in domains):
         raise TraceError(
@@ -216,12 +226,13 @@ class _Recorder:
         self.folder, self.settings, self.save_seconds = folder, settings, save_seconds
         self.names = list(dict.fromkeys(settings["domains"]))
         self.types = np.array(settings["vocabulary"], dtype=np.int64)
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "settings.json").exists():
-            _require_same(read_json(folder / "settings.json"), settings, folder)
-        else:
-            _allocate(folder / "documents.safetensors", self._row_shapes())
-            _write_json(folder / "settings.json", settings)
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if (folder / "settings.json").exists():
+                _require_same(read_json(folder / "settings.json"), settings, folder)
+            else:
+                _allocate(folder / "documents.safetensors", self._row_shapes())
+                _write_json(folder / "settings.json", settings)
         self.rows = map_arrays(folder / "documents.safetensors", "r+")
         progress = read_json(folder / "progress.json")
         self.done = self.saved = progress.get("done", 0)
@@ -282,16 +293,17 @@ class _Recorder:
         """Rows first, then totals, then the number that makes both count."""
         if self.done == self.saved or not self.whole:
             return
-        for array in self.rows.values():
-            array.flush()
-        name = f"totals-{self.done}.safetensors"
-        part = self.folder / (name + ".part")
-        save_file(self.totals, part)
-        os.replace(part, self.folder / name)
-        _write_json(self.folder / "progress.json", {"done": self.done, "totals": name})
-        for old in self.folder.glob("totals-*"):
-            if old.name != name:
-                old.unlink()
+        with _explained(self.folder):
+            for array in self.rows.values():
+                array.flush()
+            name = f"totals-{self.done}.safetensors"
+            part = self.folder / (name + ".part")
+            save_file(self.totals, part)
+            os.replace(part, self.folder / name)
+            _write_json(self.folder / "progress.json", {"done": self.done, "totals": name})
+            for old in self.folder.glob("totals-*"):
+                if old.name != name:
+                    old.unlink()
         self.saved, self.last_save = self.done, time.monotonic()
 
 
@@ -366,7 +378,11 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -
 
 
 def _allocate(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]]) -> None:
-    """A safetensors file of zeros, to be filled through `map_arrays`."""
+    """A safetensors file of zeros, to be filled through `map_arrays`.
+
+    Its room is taken at once, where the system can: a disk that is full when a page of a mapped
+    file is written ends the process.
+    """
     entries, offset = {}, 0
     for name, (kind, shape) in arrays.items():
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
@@ -378,9 +394,29 @@ def _allocate(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]]) -> Non
         offset += size
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
+    size = 8 + len(header) + offset
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + offset)
+        file.flush()
+        try:
+            if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot
+                raise
+        file.truncate(size)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say in plain words that a file could not be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TraceError(
+            f"{folder} cannot be written ({error}); what was saved is kept: make room, or see to "
+            "it that the folder can be written, and run the same again."
+        ) from error
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
