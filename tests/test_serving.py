@@ -143,6 +143,14 @@ def test_an_imported_trace_is_saved_and_loaded(rows, config, tmp_path):
         _ = again.router_logits
 
 
+def test_three_keys_of_a_config_are_enough_to_save_and_load(rows, config, tmp_path):
+    names = ("num_experts", "num_experts_per_tok", "num_hidden_layers")
+    imported = wb.import_routed_experts(rows, IDS, {name: config[name] for name in names})
+    again = wb.Trace.load(imported.save(tmp_path / "served.trace"))
+    np.testing.assert_array_equal(again.selected_experts, imported.selected_experts)
+    pd.testing.assert_frame_equal(wb.expert_load(again), wb.expert_load(imported))
+
+
 def test_rows_that_begin_later_and_layers_without_experts(rows, trace, config, tiny_moe):
     read, output = as_sglang(rows[2:], routed_experts_start_len=2)
     imported = read(output, tiny_moe)  # a folder does as well
