@@ -385,5 +385,5 @@ def test_a_tensor_is_converted_piece_by_piece_as_it_would_be_whole(
         save_file({"numbers": numbers}, tmp_path / "damaged.safetensors")
         info = read_header(tmp_path / "damaged.safetensors")["numbers"]
         for wanted in (None, torch.float32, torch.bfloat16):
-            with pytest.raises(CheckpointError, match="numbers in damaged.* NaN or infinity"):
+            with pytest.raises(CheckpointError, match=r"numbers in damaged.* NaN or infinity"):
                 reading.read_tensor("numbers", info, wanted)
