@@ -276,6 +276,16 @@ def test_what_a_killed_run_left_half_written_is_removed_first(moe_source, tmp_pa
     assert contents(folder) == contents(whole)
 
 
+def test_a_kill_before_the_journal_was_written_locks_nobody_out(moe_source, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / conversion.LOCK).touch()
+    (folder / (JOURNAL + ".part")).write_text("{")
+    quantize_checkpoint(moe_source, folder, 4)
+    assert open_checkpoint(folder).stored == "nf4"
+    assert not {conversion.LOCK, JOURNAL + ".part"} & contents(folder).keys()
+
+
 def test_a_source_that_vanishes_is_named(moe_source, tmp_path, monkeypatch):
     fill, filled = Filler.fill, []
     file = moe_source / "model-00002-of-00002.safetensors"

@@ -206,8 +206,8 @@ def _holds(file: Path, entries: dict[str, int]) -> bool:
 def _require_usable(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise QuantizationError(f"{folder} is a file; pass a folder that is new or empty.")
-    names = {file.name for file in folder.iterdir()} - {LOCK} if folder.is_dir() else set()
-    if names and JOURNAL not in names:
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if names - {LOCK, JOURNAL + PART} and JOURNAL not in names:
         raise QuantizationError(
             f"{folder} is not empty and nothing in it is overwritten; pass a folder that is new "
             "or empty."
