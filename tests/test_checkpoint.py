@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import make_tiny_checkpoint
-from workbench import load
+from workbench import load, reading
 from workbench.checkpoint import open_checkpoint
 from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, TokenizerError, WorkbenchError
+from workbench.shards import read_header
 
 
 def config_of(folder: Path) -> dict:
@@ -364,3 +365,25 @@ def test_what_is_loaded_shares_no_memory_with_the_file(tmp_path):
     with file.open("r+b") as stream:
         stream.write(bytes(file.stat().st_size))
     assert torch.equal(pangu.model.model.norm.weight, before)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(7, 30), (1, 1), (), (0, 5)])
+def test_a_tensor_is_converted_piece_by_piece_as_it_would_be_whole(
+    stored, shape, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(reading, "PIECE", 32)
+    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(stored)
+    save_file({"other": torch.zeros(3), "numbers": numbers}, tmp_path / "model.safetensors")
+    info = read_header(tmp_path / "model.safetensors")["numbers"]
+    for wanted in (None, torch.float32, torch.float16, torch.bfloat16):
+        read = reading.read_tensor("numbers", info, wanted)
+        assert read.dtype == (wanted or stored)
+        assert torch.equal(read, numbers.to(read.dtype))
+    if numbers.numel() > 32:  # in the last piece
+        numbers[-1, -1] = torch.nan
+        save_file({"numbers": numbers}, tmp_path / "damaged.safetensors")
+        info = read_header(tmp_path / "damaged.safetensors")["numbers"]
+        for wanted in (None, torch.float32, torch.bfloat16):
+            with pytest.raises(CheckpointError, match=r"numbers in damaged.* NaN or infinity"):
+                reading.read_tensor("numbers", info, wanted)

@@ -45,6 +45,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
+def stopped(source: Path, folder: Path, monkeypatch, modules: int = 70) -> Path:
+    """A conversion to 4 bit that was interrupted after so many modules."""
+    fill, filled = Filler.fill, []
+
+    def interrupted(self, module):
+        if len(filled) == modules:
+            raise KeyboardInterrupt
+        filled.append(module)
+        fill(self, module)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Filler, "fill", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_checkpoint(source, folder, 4, shard_bytes=300_000)
+    return folder
+
+
 @pytest.mark.parametrize(("bits", "quant_type"), [(4, "nf4"), (4, "fp4"), (8, "nf4")])
 def test_what_is_converted_is_bit_for_bit_what_is_quantized_on_load(
     bits, quant_type, source, tmp_path
@@ -73,24 +90,12 @@ def test_an_interrupted_conversion_goes_on_behind_its_last_finished_shard(
     moe_source, tmp_path, monkeypatch
 ):
     whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
-    fill, filled = Filler.fill, []
-
-    def interrupted(self, module):
-        if len(filled) == 70:
-            raise KeyboardInterrupt
-        filled.append(module)
-        fill(self, module)
-
-    monkeypatch.setattr(Filler, "fill", interrupted)
-    folder = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
     finished = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.safetensors")}
     assert 0 < len(finished) < len(list(whole.glob("*.safetensors")))
     assert not list(folder.glob("*.part"))
     with pytest.raises(CheckpointError, match="conversion that was not finished"):
         open_checkpoint(folder)
-    monkeypatch.setattr(Filler, "fill", fill)
     quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert {name: (folder / name).stat().st_mtime_ns for name in finished} == finished
     assert contents(folder) == contents(whole)
@@ -125,6 +130,39 @@ def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(mo
     if not (folder / "config.json").exists():
         quantize_checkpoint(moe_source, folder, 8, shard_bytes=200_000)
     assert contents(folder) == contents(whole)
+
+
+def test_a_finished_shard_that_was_damaged_since_is_written_again(
+    moe_source, tmp_path, monkeypatch
+):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    first = min(folder.glob("model-*.safetensors"))
+    first.write_bytes(first.read_bytes()[:-100])
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert contents(folder) == contents(whole)
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_spoils_nothing(
+    moe_source, tmp_path, monkeypatch
+):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
+    fill, filled, folder = Filler.fill, [], tmp_path / "out"
+
+    def beside_another(self, module):
+        filled.append(module)
+        if len(filled) == 20:  # within the first shard
+            with pytest.raises(QuantizationError, match="another run is writing to"):
+                quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+        fill(self, module)
+
+    monkeypatch.setattr(Filler, "fill", beside_another)
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert len(filled) > 20
+    assert contents(folder) == contents(whole)
+    with pytest.raises(QuantizationError, match="is not empty"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert contents(folder) == contents(whole)  # not even a lock is left
 
 
 def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monkeypatch):
@@ -194,6 +232,81 @@ def test_a_disk_without_room_is_noticed_before_anything_is_read(moe_source, tmp_
     monkeypatch.setattr(Filler, "fill", None)
     with pytest.raises(QuantizationError, match=r"disk has 0\.00 GB free"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_the_room_that_is_asked_for_is_what_the_files_take(bits, moe_source, tmp_path, monkeypatch):
+    asked = []
+    usage = shutil.disk_usage(tmp_path)
+
+    def told(folder):
+        asked.append(folder)
+        return usage._replace(free=limit)
+
+    monkeypatch.setattr(conversion.shutil, "disk_usage", told)
+    out, limit = tmp_path / "out", usage.free
+    quantize_checkpoint(moe_source, out, bits)
+    taken = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    slack = 2100 * len(open_checkpoint(out).tensors) / 6 if bits == 4 else 0  # its tables, at most
+    limit = int(taken + slack)
+    quantize_checkpoint(moe_source, tmp_path / "again", bits)
+    limit = taken - 5000 - int(slack)
+    with pytest.raises(QuantizationError, match="GB more"):
+        quantize_checkpoint(moe_source, tmp_path / "without", bits)
+    assert len(asked) == 3
+
+
+def test_what_a_killed_run_left_half_written_is_removed_first(moe_source, tmp_path, monkeypatch):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    (folder / "model-00003-of-00007.safetensors.part").write_bytes(b"0" * 200_000)
+    (folder / (JOURNAL + ".part")).write_text("{")
+
+    def killed(_, temporary):
+        shutil.copytree(temporary, f"{temporary}left")  # as a kill leaves it
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(conversion.PanguTokenizer, "save_pretrained", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert any(file.is_dir() for file in folder.iterdir())
+    assert not list(folder.glob("*.part"))
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert contents(folder) == contents(whole)
+
+
+def test_a_kill_before_the_journal_was_written_locks_nobody_out(moe_source, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / conversion.LOCK).touch()
+    (folder / (JOURNAL + ".part")).write_text("{")
+    quantize_checkpoint(moe_source, folder, 4)
+    assert open_checkpoint(folder).stored == "nf4"
+    assert not {conversion.LOCK, JOURNAL + ".part"} & contents(folder).keys()
+
+
+def test_a_source_that_vanishes_is_named(moe_source, tmp_path, monkeypatch):
+    fill, filled = Filler.fill, []
+    file = moe_source / "model-00002-of-00002.safetensors"
+
+    def vanishing(self, module):
+        filled.append(module)
+        if len(filled) == 40:
+            file.rename(tmp_path / "elsewhere")
+        fill(self, module)
+
+    monkeypatch.setattr(Filler, "fill", vanishing)
+    with pytest.raises(CheckpointError, match=f"{file.name} of the source could not be read"):
+        quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"job": 5}', '{"job": {}, "finished": {"a": 1}}'])
+def test_a_damaged_journal_is_named(text, moe_source, tmp_path, monkeypatch):
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch, modules=1)
+    (folder / JOURNAL).write_text(text)
+    with pytest.raises(QuantizationError, match=rf"{JOURNAL} is damaged .* Remove .*begin again"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
 
 
 def test_a_quantized_source_is_not_quantized_to_other_bits(moe_source, tmp_path):

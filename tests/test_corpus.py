@@ -1,6 +1,8 @@
 """A corpus is the sum of its documents' traces, survives being killed, and stays small."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import SafetensorError
 
 import workbench as wb
 from tests.tiny import make_tiny_checkpoint
+from workbench import corpus_recording
 from workbench.errors import TraceError
 
 ROOT = Path(__file__).parents[1]
@@ -182,6 +186,22 @@ def test_an_interruption_within_a_document_keeps_nothing_of_it(moe, tmp_path):
     np.testing.assert_array_equal(whole.coactivation(None), 3 * part.coactivation(None))
 
 
+def test_the_bar_moves_within_a_document(moe, tmp_path, monkeypatch):
+    seen = []
+
+    class Bar(corpus_recording.tqdm):
+        def update(self, n=1):
+            super().update(n)
+            seen.append(self.n)
+
+    monkeypatch.setattr(corpus_recording, "tqdm", Bar)
+    with pytest.warns(UserWarning, match="longer than 20"):
+        wb.trace_corpus(moe, {"a": [[1, *range(60, 109)], [1, 70]]}, tmp_path / "c", window=20)
+    assert len(set(seen)) >= 4  # three windows, and the second document
+    assert seen == sorted(seen)
+    assert seen[-1] == 52
+
+
 def test_another_model_other_texts_and_other_settings_are_noticed(corpus, moe, tmp_path):
     folder = corpus.folder
     with pytest.raises(TraceError, match="with other texts"):
@@ -201,6 +221,28 @@ def test_another_model_other_texts_and_other_settings_are_noticed(corpus, moe, t
             wb.trace_corpus(moe, texts(6), folder)
     finally:
         scale.data.copy_(kept)
+
+
+def test_a_model_that_stays_on_disk_records_the_same_and_goes_on_with_what_another_began(
+    moe, tiny_moe, corpus, tmp_path
+):
+    on_disk = wb.load(tiny_moe, bits=16, device="cpu", memory="1MB")
+    assert on_disk.streaming is not None
+    passes = []
+
+    def interrupt(*_):
+        passes.append(1)
+        if len(passes) == 4:
+            raise KeyboardInterrupt
+
+    handle = on_disk.model.model.norm.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        wb.trace_corpus(on_disk, texts(6), tmp_path / "c")
+    handle.remove()
+    part = wb.trace_corpus(on_disk, texts(6), tmp_path / "c")  # other weights are at hand now
+    np.testing.assert_array_equal(part.coactivation(None), corpus.coactivation(None))
+    assert part.settings["fingerprints"] == corpus.settings["fingerprints"]
+    assert wb.trace_corpus(moe, texts(6), tmp_path / "c").complete
 
 
 def test_long_documents_are_cut_into_windows_and_it_says_so(moe, tmp_path):
@@ -251,6 +293,39 @@ def test_memory_does_not_grow_with_the_number_of_tokens(moe, tmp_path):
     assert (long - short) / (3 * 341 * 14) < 35
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take room")
+def test_the_room_for_all_documents_is_taken_before_the_first_is_read(moe, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        patched.setattr(corpus_recording, "_read", None)
+        with pytest.raises(TraceError, match=r"cannot be written .*No space left.*make room"):
+            wb.trace_corpus(moe, texts(1), tmp_path / "c")
+    corpus = wb.trace_corpus(moe, texts(1), tmp_path / "c")  # there is room now
+    assert corpus.complete
+    rows = (corpus.folder / "documents.safetensors").stat()
+    assert rows.st_blocks * 512 >= rows.st_size
+
+
+def test_a_disk_that_fills_meanwhile_keeps_what_was_saved(moe, tmp_path, monkeypatch):
+    save_file, saved = corpus_recording.save_file, []
+
+    def filling(*arguments):
+        saved.append(arguments)
+        if len(saved) > 1:
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save_file(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(corpus_recording, "save_file", filling)
+        with pytest.raises(TraceError, match=r"cannot be written .*No space left.*make room"):
+            wb.trace_corpus(moe, texts(2), tmp_path / "c", save_seconds=0)
+    assert wb.RoutingCorpus.load(tmp_path / "c").done == 1
+    assert wb.trace_corpus(moe, texts(2), tmp_path / "c").complete
+
+
 def test_what_a_corpus_cannot_give_is_said(corpus, moe, dense, tmp_path):
     with pytest.raises(TraceError, match="keeps sums, not single tokens"):
         wb.router_entropy(corpus)
@@ -264,11 +339,22 @@ def test_what_a_corpus_cannot_give_is_said(corpus, moe, dense, tmp_path):
         wb.trace_corpus(dense, texts(1), tmp_path / "a")
     with pytest.raises(TraceError, match="no documents"):
         wb.trace_corpus(moe, {"a": []}, tmp_path / "b")
+    with pytest.raises(TraceError, match="documents of 'a' are one text; expected a list"):
+        wb.trace_corpus(moe, {"a": "hello"}, tmp_path / "b")
     with pytest.raises(TraceError, match="expected 2 to 512"):
         wb.trace_corpus(moe, texts(1), tmp_path / "c", window=513)
     with pytest.raises(TraceError, match="holds no corpus"):
         wb.RoutingCorpus.load(tmp_path)
     shutil.copytree(corpus.folder, tmp_path / "copy")
+    totals = (tmp_path / "copy" / "totals-12.safetensors").read_bytes()
+    rows = (tmp_path / "copy" / "documents.safetensors").read_bytes()
     (tmp_path / "copy" / "totals-12.safetensors").write_bytes(b"cut off")
     with pytest.raises(TraceError, match=r"missing or damaged.*record again"):
         wb.RoutingCorpus.load(tmp_path / "copy")
+    (tmp_path / "copy" / "totals-12.safetensors").write_bytes(totals)
+    for content in (b"", rows[:200], rows[:-100]):
+        (tmp_path / "copy" / "documents.safetensors").write_bytes(content)
+        with pytest.raises(TraceError, match=r"documents.* is missing or damaged.*record again"):
+            wb.RoutingCorpus.load(tmp_path / "copy")
+        with pytest.raises(TraceError, match=r"documents.* is missing or damaged.*record again"):
+            wb.trace_corpus(moe, texts(6), tmp_path / "copy")

@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from tests.synthetic import SHAPES, write_checkpoint
+from tests.tiny import make_tiny_checkpoint
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of a part"
@@ -85,3 +88,20 @@ def test_converting_takes_little_memory_however_large_the_checkpoint(written, ti
     folder = written("bf16")
     assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) > 8e8
     assert told_by(folder, tiny_moe, "convert", str(tmp_path / "4"))["peak"] <= 2.5 * BUFFERS
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_is_converted_to_another_type_never_stands_beside_itself(dtype, tiny_moe, tmp_path):
+    folder, rows = make_tiny_checkpoint(tmp_path / "source", dtype=dtype), 300_000
+    file, config = folder / "model.safetensors", json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": rows}))
+    tensors = load_file(file)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        columns = tensors[name].shape[1]
+        tensors[name] = torch.ones(rows, columns, dtype=tensors[name].dtype)
+    save_file(tensors, file)
+    del tensors
+    in_bf16 = 2 * rows * columns
+    assert in_bf16 > 110e6
+    told = told_by(folder, tiny_moe, "convert", str(tmp_path / "4"))
+    assert told["peak"] < 1.3 * in_bf16 + 30e6

@@ -69,6 +69,13 @@ def as_vllm_in_two_parts(rows, **_):
     return wb.import_vllm, output | {"prompt_routed_experts": rows[:PROMPT].tolist()}
 
 
+def as_vllm_object_in_two_parts(rows, **_):
+    answer = SimpleNamespace(token_ids=IDS[PROMPT:], routed_experts=rows[PROMPT:])
+    return wb.import_vllm, SimpleNamespace(
+        prompt_token_ids=IDS[:PROMPT], prompt_routed_experts=rows[:PROMPT], outputs=[answer]
+    )
+
+
 def as_sglang(rows, **more):
     info = {
         "prompt_tokens": PROMPT,
@@ -80,7 +87,14 @@ def as_sglang(rows, **more):
     return wb.import_sglang, {"text": "…", "meta_info": info | more}
 
 
-FORMS = [as_vllm_object, as_vllm_completion, as_vllm_chat, as_vllm_in_two_parts, as_sglang]
+FORMS = [
+    as_vllm_object,
+    as_vllm_object_in_two_parts,
+    as_vllm_completion,
+    as_vllm_chat,
+    as_vllm_in_two_parts,
+    as_sglang,
+]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -143,6 +157,32 @@ def test_an_imported_trace_is_saved_and_loaded(rows, config, tmp_path):
         _ = again.router_logits
 
 
+def test_three_keys_of_a_config_are_enough_to_save_and_load(rows, config, tmp_path):
+    names = ("num_experts", "num_experts_per_tok", "num_hidden_layers")
+    imported = wb.import_routed_experts(rows, IDS, {name: config[name] for name in names})
+    again = wb.Trace.load(imported.save(tmp_path / "served.trace"))
+    np.testing.assert_array_equal(again.selected_experts, imported.selected_experts)
+    pd.testing.assert_frame_equal(wb.expert_load(again), wb.expert_load(imported))
+
+
+def test_numpy_arrays_do_in_the_place_of_lists(rows, trace, config):
+    answer = SimpleNamespace(token_ids=np.array(IDS[PROMPT:]), routed_experts=rows)
+    output = SimpleNamespace(prompt_token_ids=None, outputs=[answer])
+    mine = wb.import_vllm(output, config, prompt_ids=np.array(IDS[:PROMPT]))
+    as_json = {"choices": [vars(answer) | {"prompt_token_ids": np.array(IDS[:PROMPT])}]}
+    info = {"routed_experts": rows, "prompt_tokens": PROMPT}
+    theirs = wb.import_sglang({"meta_info": info}, config, token_ids=np.array(IDS))
+    for imported in (mine, wb.import_vllm(as_json, config), theirs):
+        np.testing.assert_array_equal(imported.selected_experts, trace.selected_experts[:, :-1])
+        assert (imported.token_ids.tolist(), imported.prompt_length) == (IDS[:-1], PROMPT)
+
+
+def test_another_name_for_the_number_of_experts(rows, config):
+    other = config | {"n_routed_experts": config["num_experts"]}
+    del other["num_experts"]
+    assert wb.import_routed_experts(rows, IDS, other).num_experts == 12
+
+
 def test_rows_that_begin_later_and_layers_without_experts(rows, trace, config, tiny_moe):
     read, output = as_sglang(rows[2:], routed_experts_start_len=2)
     imported = read(output, tiny_moe)  # a folder does as well
@@ -192,6 +232,9 @@ def test_what_does_not_fit_is_refused(rows, config):
         read(base64.b64encode(b"123456").decode())
     with pytest.raises(TraceError, match=r"damaged \.npy"):
         read(base64.b64encode(b"\x93NUMPY\x01\x00").decode())
+    for layers in ([0, 3], [-1], [0.5]):
+        with pytest.raises(TraceError, match=r"moe_layers.* a layer of the recording, 0 to 2"):
+            read(rows, moe_layers=layers)
     with pytest.raises(TraceError, match="no num_experts"):
         read(rows, values={"num_experts_per_tok": 4, "num_hidden_layers": 3})
     with pytest.raises(TraceError, match="cannot be read as a config"):
@@ -214,6 +257,8 @@ def test_outputs_without_experts_or_ids_say_how_to_ask_for_them(rows, config):
         wb.import_vllm({"choices": [{}]}, config, choice=1)
     with pytest.raises(TraceError, match="return_routed_experts=True"):
         wb.import_sglang({"meta_info": {}}, config)
+    with pytest.raises(TraceError, match="no prompt_tokens in its meta_info"):
+        wb.import_sglang({"meta_info": {"routed_experts": int32(rows)}}, config, token_ids=IDS)
     read, output = as_sglang(rows, input_token_logprobs=None)
     with pytest.raises(TraceError, match="ids of 3 of its 8 tokens"):
         read(output, config)

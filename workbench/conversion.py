@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -26,12 +26,15 @@ from tqdm.auto import tqdm
 from workbench.ascend import added_biases
 from workbench.checkpoint import JOURNAL, Checkpoint, open_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
+from workbench.journal import take_lock
 from workbench.loading import Filler
 from workbench.models import PanguTokenizer
-from workbench.plan import is_quantizable, model_shapes
+from workbench.plan import model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
-from workbench.shards import INDEX, SINGLE, read_json
+from workbench.shards import INDEX, SINGLE, read_header
 
+LOCK = JOURNAL + ".lock"  # held by the one process that writes
+PART, TEMPORARY = ".part", "unfinished_files_"  # endings and beginnings of what is not whole yet
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
 STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
 
@@ -80,8 +83,8 @@ def quantize_checkpoint(
     CheckpointError
         For a source that cannot be read, or changed since the conversion began.
     QuantizationError
-        For a source that is quantized to other bits, a folder that holds something else, or a
-        disk that is full; what was finished is kept.
+        For a source that is quantized to other bits, a folder that holds something else or that
+        another run is writing to, or a disk that is full; what was finished is kept.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = Path(destination).expanduser()
@@ -108,10 +111,15 @@ def quantize_checkpoint(
         "quant_type": quant_type if bits == 4 else None,
         "shards": [shard.file_name for shard in shards],
     }
-    journal = _Journal(folder, job)
-    left = [shard for shard in shards if shard.file_name not in journal.finished]
-    needed = sum(sizes[module] for shard in left for module in shard.modules)
-    with _explained(folder):
+    with _explained(folder, checkpoint.path), _alone(folder):
+        _require_usable(folder)  # another run may have finished meanwhile
+        journal = _Journal(folder, job)
+        left = [shard for shard in shards if shard.file_name not in journal.finished]
+        _remove_leftovers(folder)
+        needed = sum(
+            _header_room(filler, shard) + sum(sizes[module] for module in shard.modules)
+            for shard in left
+        )
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise QuantizationError(
@@ -150,22 +158,33 @@ class _Journal:
         self.finished: dict[str, dict[str, int]] = {}  # file → tensor → bytes
         self.job = job
         if self.file.exists():
-            told = read_json(self.file)
-            if told.get("job") != job:
-                before, now = told.get("job") or {}, job
-                differing = [key for key in now if before.get(key) != now[key]]
+            before, finished = self._read()
+            if before != job:
+                differing = [key for key in job if before.get(key) != job[key]]
                 raise QuantizationError(
                     f"{folder} holds an unfinished conversion whose {', '.join(differing)} "
                     "differed. Run it as before, or remove the folder and begin again."
                 )
             self.finished = {
                 name: entries
-                for name, entries in told["finished"].items()
-                if (folder / name).is_file()
+                for name, entries in finished.items()
+                if _holds(folder / name, entries)
             }
         else:
-            folder.mkdir(parents=True, exist_ok=True)
             self._write()
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+        try:
+            told = json.loads(self.file.read_bytes())
+            job, finished = told["job"], told["finished"]
+            if not all(isinstance(part, dict) for part in (job, finished, *finished.values())):
+                raise ValueError("another shape was expected")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise QuantizationError(
+                f"{self.file} is damaged ({type(error).__name__}: {error}); without it nobody "
+                f"knows what is finished. Remove {self.file.parent} and begin again."
+            ) from error
+        return job, finished
 
     def finish(self, file_name: str, entries: dict[str, int]) -> None:
         self.finished[file_name] = entries
@@ -176,14 +195,31 @@ class _Journal:
         _write_whole(self.file, text.encode())
 
 
+def _holds(file: Path, entries: dict[str, int]) -> bool:
+    """Whether a finished shard is still there, whole, with these tensors and bytes."""
+    try:
+        return {name: info.nbytes for name, info in read_header(file).items()} == entries
+    except (OSError, CheckpointError):
+        return False
+
+
 def _require_usable(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise QuantizationError(f"{folder} is a file; pass a folder that is new or empty.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / JOURNAL).is_file():
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if names - {LOCK, JOURNAL + PART} and JOURNAL not in names:
         raise QuantizationError(
             f"{folder} is not empty and nothing in it is overwritten; pass a folder that is new "
             "or empty."
         )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What a killed run left half written."""
+    for file in folder.glob(f"*{PART}"):
+        file.unlink()
+    for left in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(left)
 
 
 def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
@@ -216,21 +252,25 @@ def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _output_bytes(filler: Filler, module: str, bits: int) -> int:
-    total = 0
-    for part, info in zip(filler.parts(module), filler.infos([module]), strict=True):
-        count = torch.Size(info.shape).numel()
-        if part == "weight" and module in filler.checkpoint.linear_types:  # perhaps two in a byte
-            linear = filler.model.get_submodule(module)
-            count = linear.out_features * linear.in_features
-        if filler.checkpoint.is_bitsandbytes:
-            total += info.nbytes
-        elif bits == 4 and is_quantizable(f"{module}.{part}"):
-            total += count // 2 + count // 64 + count // 4096 + STATE_BYTES
-        elif bits == 8 and is_quantizable(f"{module}.{part}"):
-            total += count + 4 * info.shape[0] + 1
-        else:
-            total += count * 4  # at most
-    return total
+    """What a module's tensors will take in the output; at 4 bits at most so much."""
+    in_float = filler.float_parts(module)
+    total = sum(count * kind.itemsize for count, kind in in_float.values())
+    linear = filler.quantized.get(module)
+    if linear is None:
+        return total
+    if filler.checkpoint.is_bitsandbytes:
+        stored = zip(filler.parts(module), filler.infos([module]), strict=True)
+        return total + sum(info.nbytes for part, info in stored if part not in in_float)
+    count = linear.out_features * linear.in_features
+    if bits == 8:
+        return total + count + 4 * linear.out_features + 1
+    return total + count // 2 + count // 64 + count // 4096 + STATE_BYTES
+
+
+def _header_room(filler: Filler, shard: Shard) -> int:
+    """Bytes kept free for a file's header, before its tensors are known."""
+    names = [name for module in shard.modules for name in filler.names(module)]
+    return sum(2 * len(name) + 8 * ENTRY_BYTES for name in names) + 1024  # a weight has 6 parts
 
 
 def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
@@ -253,9 +293,8 @@ def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
 def _write_shard(filler: Filler, shard: Shard, folder: Path, bar: tqdm) -> dict[str, int]:
     """Write one file under another name, then give it its own; returns bytes by tensor."""
     final = folder / shard.file_name
-    temporary = final.with_name(final.name + ".part")
-    names = [name for module in shard.modules for name in filler.names(module)]
-    room = sum(2 * len(name) + 8 * ENTRY_BYTES for name in names) + 1024  # a weight has 6 parts
+    temporary = final.with_name(final.name + PART)
+    room = _header_room(filler, shard)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     try:
@@ -314,15 +353,16 @@ def _finish(
     config.architectures = [type(filler.model).__name__]
     config.dtype = filler.dtype
     if len(journal.finished) > 1:
-        sizes = [size for entries in journal.finished.values() for size in entries.values()]
+        finished = {name: journal.finished[name] for name in journal.job["shards"]}
+        sizes = [size for entries in finished.values() for size in entries.values()]
         index = {
             "metadata": {"total_size": sum(sizes)},
             "weight_map": {
-                name: file for file, entries in journal.finished.items() for name in sorted(entries)
+                name: file for file, entries in finished.items() for name in sorted(entries)
             },
         }
         _write_whole(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
-    with TemporaryDirectory(dir=folder) as temporary:
+    with TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
         tokenizer.save_pretrained(temporary)
         filler.model.generation_config.save_pretrained(temporary)
         config.save_pretrained(temporary)
@@ -334,7 +374,7 @@ def _finish(
 
 def _write_whole(file: Path, content: bytes) -> None:
     """Replace a file in one step."""
-    temporary = file.with_name(file.name + ".part")
+    temporary = file.with_name(file.name + PART)
     with temporary.open("wb") as stream:
         stream.write(content)
         stream.flush()
@@ -343,11 +383,36 @@ def _write_whole(file: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep every other run out of the folder, which is made if it is not there.
+
+    The system lets go of the lock when the process ends, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("ab") as file:
+        if not take_lock(file.fileno()):
+            raise QuantizationError(
+                f"another run is writing to {folder}; wait until it has ended, or choose another "
+                "folder."
+            )
+        yield
+    if not (folder / JOURNAL).exists():
+        with suppress(OSError):  # Windows keeps a file that a waiting run has open
+            (folder / LOCK).unlink()
+
+
+@contextmanager
+def _explained(folder: Path, source: Path) -> Iterator[None]:
     """Say in plain words what the system's errors mean here."""
     try:
         yield
     except OSError as error:
+        named = Path(os.fsdecode(error.filename or ""))
+        if source in named.parents and folder not in named.parents:
+            raise CheckpointError(
+                f"{named} of the source could not be read ({error.strerror}); what is finished is "
+                "kept: bring it back as it was and run the same again."
+            ) from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = "free some space and run the same again" if full else "then run the same again"
         raise QuantizationError(

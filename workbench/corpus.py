@@ -137,21 +137,35 @@ class RoutingCorpus(Documents):
 
 
 def map_arrays(path: Path, mode: str) -> dict[str, np.memmap]:
-    """The arrays of a safetensors file, mapped."""
+    """The arrays of a safetensors file, mapped.
+
+    Raises
+    ------
+    TraceError
+        If it is missing or damaged.
+    """
     kinds = {word: kind for kind, word in TYPES.items()}
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        entries = json.loads(file.read(length))
-    return {
-        name: np.memmap(
-            path,
-            kinds[entry["dtype"]],
-            mode,
-            offset=8 + length + entry["data_offsets"][0],
-            shape=tuple(entry["shape"]),
-        )
-        for name, entry in entries.items()
-    }
+    try:
+        with path.open("rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            entries = json.loads(file.read(length))
+        end = 8 + length + max(entry["data_offsets"][1] for entry in entries.values())
+        if path.stat().st_size < end:  # mapped to be written, it would grow by zeros
+            raise ValueError("it ends early")
+        return {
+            name: np.memmap(
+                path,
+                kinds[entry["dtype"]],
+                mode,
+                offset=8 + length + entry["data_offsets"][0],
+                shape=tuple(entry["shape"]),
+            )
+            for name, entry in entries.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise TraceError(
+            f"{path} is missing or damaged ({error}); delete its folder and record again."
+        ) from error
 
 
 def read_totals(folder: Path, progress: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
 import struct
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
@@ -31,7 +35,9 @@ from workbench.corpus import (
     read_totals,
 )
 from workbench.errors import TraceError
+from workbench.reading import DTYPES
 from workbench.recording import recording
+from workbench.shards import TensorInfo
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -56,8 +62,9 @@ def trace_corpus(
 
     No query, key or single token is kept: memory and disk grow with the number of documents (16
     bytes per expert and layer each) and not with the number of tokens. Call it again with the same
-    arguments to go on after an interruption of any kind; what was finished is kept, but for the
-    last `save_seconds`.
+    arguments to go on after an interruption of any kind: documents that were finished are kept,
+    but for those of the last `save_seconds` where the process was killed. The document that was
+    being read is read again from its beginning, however long it is.
 
     Parameters
     ----------
@@ -77,8 +84,9 @@ def trace_corpus(
     Raises
     ------
     TraceError
-        For a dense model, no documents, a window longer than the context, or a folder that was made
-        with another model, other texts or other settings.
+        For a dense model, no documents, a window longer than the context, a folder that was made
+        with another model, other texts or other settings, or a disk that is full: the room for all
+        documents' rows is taken at the beginning, where the system can.
     """
     config = pangu.config
     context = config.max_position_embeddings
@@ -87,6 +95,12 @@ def trace_corpus(
         raise TraceError(f"{pangu.name} is a dense model without experts; nothing to count.")
     if not 2 <= window <= context:
         raise TraceError(f"window is {window}; expected 2 to {context}, the model's context.")
+    for name, texts in texts_by_domain.items():
+        if isinstance(texts, str | bytes):
+            raise TraceError(
+                f"the documents of {name!r} are one text; expected a list of texts: "
+                f'{{{name!r}: ["text", …], …}}.'
+            )
     domains = [name for name, texts in texts_by_domain.items() for _ in texts]
     if not domains or not all(isinstance(name, str) for name in domains):
         raise TraceError(
@@ -132,8 +146,8 @@ def trace_corpus(
     try:
         bar.update(sum(map(len, ids[: recorder.done])))
         for document, mask in zip(ids[recorder.done :], masks[recorder.done :], strict=True):
-            recorder.add(_read(pangu, *part) for part in _windows(document, mask, window, config))
-            bar.update(len(document))
+            windows = _windows(document, mask, window, config)
+            recorder.add(_read(pangu, *part) for part in _followed(windows, len(document), bar))
     finally:
         bar.close()
         recorder.save()
@@ -179,6 +193,15 @@ def _windows(
     return parts
 
 
+def _followed(
+    windows: list[tuple[np.ndarray, np.ndarray]], tokens: int, bar: tqdm
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The windows of a document of so many tokens; the bar moves as each has been read."""
+    for number, window in enumerate(windows, 1):
+        yield window
+        bar.update(tokens * number // len(windows) - tokens * (number - 1) // len(windows))
+
+
 def _read(pangu: Pangu, ids: np.ndarray, mask: np.ndarray) -> tuple[Trace, np.ndarray]:
     """Run one window; the trace has routing alone."""
     layers = range(pangu.config.num_hidden_layers)
@@ -203,12 +226,13 @@ class _Recorder:
         self.folder, self.settings, self.save_seconds = folder, settings, save_seconds
         self.names = list(dict.fromkeys(settings["domains"]))
         self.types = np.array(settings["vocabulary"], dtype=np.int64)
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "settings.json").exists():
-            _require_same(read_json(folder / "settings.json"), settings, folder)
-        else:
-            _allocate(folder / "documents.safetensors", self._row_shapes())
-            _write_json(folder / "settings.json", settings)
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if (folder / "settings.json").exists():
+                _require_same(read_json(folder / "settings.json"), settings, folder)
+            else:
+                _allocate(folder / "documents.safetensors", self._row_shapes())
+                _write_json(folder / "settings.json", settings)
         self.rows = map_arrays(folder / "documents.safetensors", "r+")
         progress = read_json(folder / "progress.json")
         self.done = self.saved = progress.get("done", 0)
@@ -269,16 +293,17 @@ class _Recorder:
         """Rows first, then totals, then the number that makes both count."""
         if self.done == self.saved or not self.whole:
             return
-        for array in self.rows.values():
-            array.flush()
-        name = f"totals-{self.done}.safetensors"
-        part = self.folder / (name + ".part")
-        save_file(self.totals, part)
-        os.replace(part, self.folder / name)
-        _write_json(self.folder / "progress.json", {"done": self.done, "totals": name})
-        for old in self.folder.glob("totals-*"):
-            if old.name != name:
-                old.unlink()
+        with _explained(self.folder):
+            for array in self.rows.values():
+                array.flush()
+            name = f"totals-{self.done}.safetensors"
+            part = self.folder / (name + ".part")
+            save_file(self.totals, part)
+            os.replace(part, self.folder / name)
+            _write_json(self.folder / "progress.json", {"done": self.done, "totals": name})
+            for old in self.folder.glob("totals-*"):
+                if old.name != name:
+                    old.unlink()
         self.saved, self.last_save = self.done, time.monotonic()
 
 
@@ -300,23 +325,32 @@ def _add_window(row: dict[str, np.ndarray], trace: Trace, mask: np.ndarray) -> N
 
 
 def _model_fingerprint(pangu: Pangu) -> str:
-    """Of the configuration, the precision, some bytes of the checkpoint's files, and some numbers
-    of each weight that is not quantized: quantized ones change their layout when a model runs."""
-    digest = hashlib.sha256(repr((pangu.bits, pangu.quant_type)).encode())
+    """Of the checkpoint's files, the configuration, the precision, and weights changed since loading.
+
+    The same for a model in memory and for one that stays on disk. Quantized weights are not looked
+    at: they change their layout when a model runs.
+    """
+    digest = hashlib.sha256(repr((pangu.fingerprint, pangu.bits, pangu.quant_type)).encode())
     digest.update(json.dumps(pangu.config.to_dict(), sort_keys=True, default=str).encode())
-    for file in sorted(pangu.checkpoint.path.glob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as opened:
-            for start in range(0, size, max(1, size // 64)):
-                opened.seek(start)
-                digest.update(opened.read(1024))
-    for name, weight in pangu.model.named_parameters():
-        if weight.is_floating_point():
-            flat = weight.detach().flatten()
-            some = flat[:: max(1, len(flat) // 256)].float().cpu().contiguous()
-            digest.update(name.encode() + some.view(torch.uint8).numpy().tobytes())
+    if pangu.streaming is None:
+        for name, weight in pangu.model.named_parameters():
+            info = pangu.checkpoint.tensors.get(name)
+            if weight.is_floating_point() and info is not None:
+                some = _some(weight.detach().flatten(), weight.numel()).cpu()
+                if not torch.equal(some, _some_stored(info).to(some.dtype)):
+                    digest.update(name.encode() + some.float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _some(values: Any, count: int) -> Any:
+    """About 256 of so many values, at equal distances."""
+    return values[:: max(1, count // 256)]
+
+
+def _some_stored(info: TensorInfo) -> torch.Tensor:
+    count = math.prod(info.shape)
+    content = np.memmap(info.file, np.uint8, "r", info.offset, (count, info.nbytes // count))
+    return torch.from_numpy(np.array(_some(content, count))).view(DTYPES[info.dtype]).flatten()
 
 
 def _text_fingerprint(domains: list[str], ids: list[np.ndarray]) -> str:
@@ -344,7 +378,11 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -
 
 
 def _allocate(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]]) -> None:
-    """A safetensors file of zeros, to be filled through `map_arrays`."""
+    """A safetensors file of zeros, to be filled through `map_arrays`.
+
+    Its room is taken at once, where the system can: a disk that is full when a page of a mapped
+    file is written ends the process.
+    """
     entries, offset = {}, 0
     for name, (kind, shape) in arrays.items():
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
@@ -356,9 +394,29 @@ def _allocate(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]]) -> Non
         offset += size
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
+    size = 8 + len(header) + offset
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + offset)
+        file.flush()
+        try:
+            if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot
+                raise
+        file.truncate(size)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say in plain words that a file could not be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TraceError(
+            f"{folder} cannot be written ({error}); what was saved is kept: make room, or see to "
+            "it that the folder can be written, and run the same again."
+        ) from error
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

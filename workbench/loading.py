@@ -252,23 +252,31 @@ class Filler:
             If a tensor holds NaN or infinity, or its quantization state is not whole.
         """
         module, device = self.model.get_submodule(module_name), self.device_of(module_name)
-        parts = {
-            part: read_tensor(name, self.checkpoint.tensors[name])
-            for part, name in self._tensors[module_name].items()
+        infos = {
+            part: self.checkpoint.tensors[name] for part, name in self._tensors[module_name].items()
         }
         linear_type = self.checkpoint.linear_types.get(module_name)
+        is_quantized = module_name in self.quantized
+        as_stored = linear_type or (is_quantized and self.checkpoint.is_bitsandbytes)
+        parts = {}
+        for part, name in self._tensors[module_name].items():
+            stored = infos.get("weight", infos[part]).dtype  # a bias as its weight
+            kind = None if as_stored else kept_dtype(name, stored, self.dtype)
+            parts[part] = read_tensor(name, infos[part], kind)
         if linear_type:
             parts = self._fill_from_ascend(module_name, module, decode(linear_type, parts))
-        elif module_name in self.quantized:
-            if self.checkpoint.is_bitsandbytes:
+        elif is_quantized:
+            if as_stored:
                 restore(module, module_name, parts, device)
             else:
-                quantize(module, parts["weight"].to(self.dtype), device)
+                quantize(module, parts["weight"], device)
             pack(module, self.packed)
             parts = {"bias": parts["bias"]} if "bias" in parts else {}
         for leaf, tensor in parts.items():
-            stored = SAFETENSORS_NAMES[parts.get("weight", tensor).dtype]  # a bias as its weight
-            kind = kept_dtype(f"{module_name}.{leaf}", stored, self.dtype)
+            kind = tensor.dtype
+            if as_stored:
+                stored = SAFETENSORS_NAMES[parts.get("weight", tensor).dtype]
+                kind = kept_dtype(f"{module_name}.{leaf}", stored, self.dtype)
             setattr(module, leaf, nn.Parameter(tensor.to(device, kind), requires_grad=False))
         if module_name == "model.embed_tokens" and self.checkpoint.config.tie_word_embeddings:
             self.model.lm_head.weight = module.weight

@@ -24,23 +24,38 @@ DTYPES = {
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 SAFETENSORS_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+PIECE = 1 << 22  # numbers that are converted at a time
 C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def read_tensor(name: str, info: TensorInfo) -> torch.Tensor:
+def read_tensor(name: str, info: TensorInfo, dtype: torch.dtype | None = None) -> torch.Tensor:
     """One tensor, checked.
+
+    Parameters
+    ----------
+    dtype
+        What the numbers are converted to, piece by piece: the stored ones never stand beside the
+        converted ones. As stored by default.
 
     Raises
     ------
     CheckpointError
         If the file ends early, or a number in it is NaN or infinite.
     """
-    buffer = torch.empty(info.nbytes, dtype=torch.uint8)
-    view = memoryview(buffer.numpy())
+    stored = DTYPES[info.dtype]
+    tensor = torch.empty(info.shape, dtype=dtype or stored)
+    flat = tensor.view(-1)
+    in_place = flat.dtype == stored
+    piece = flat if in_place else torch.empty(min(len(flat), PIECE), dtype=stored)
     with info.file.open("rb", buffering=0) as file:
         file.seek(info.offset)
-        _read_into(file, view, name, info)
-    return _checked(name, info, buffer.view(DTYPES[info.dtype]).view(info.shape))
+        for part in flat.split(len(piece) or 1):
+            numbers = piece[: len(part)]
+            _read_into(file, memoryview(numbers.view(torch.uint8).numpy()), name, info)
+            _checked(name, info, numbers)
+            if not in_place:
+                part.copy_(numbers)
+    return tensor
 
 
 def read_rows(name: str, info: TensorInfo, rows: Sequence[int]) -> torch.Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.arguments import whole_number
 from workbench.errors import TraceError
 from workbench.trace import Trace
 
@@ -49,12 +50,13 @@ def import_vllm(
     if isinstance(output, Mapping):
         chosen = _choice(output.get("choices") or [], choice)
         answer = chosen.get("token_ids")
-        prompt = prompt_ids or chosen.get("prompt_token_ids") or output.get("prompt_token_ids")
+        prompt = _first(prompt_ids, chosen.get("prompt_token_ids"), output.get("prompt_token_ids"))
         routed, of_prompt = chosen.get("routed_experts"), output.get("prompt_routed_experts")
     else:
         chosen = _choice(output.outputs, choice)
-        answer, routed, of_prompt = chosen.token_ids, chosen.routed_experts, None
-        prompt = prompt_ids or output.prompt_token_ids
+        answer, routed = chosen.token_ids, getattr(chosen, "routed_experts", None)
+        of_prompt = getattr(output, "prompt_routed_experts", None)
+        prompt = _first(prompt_ids, output.prompt_token_ids)
     if routed is None:
         raise TraceError(
             "this output of vLLM has no routed_experts; start the engine with "
@@ -93,10 +95,16 @@ def import_sglang(
         As in `import_routed_experts`.
     """
     info = output.get("meta_info") or {}
-    if not info.get("routed_experts"):
+    if _first(info.get("routed_experts")) is None:
         raise TraceError(
             "this output of SGLang has no routed_experts; start the server with "
             "--enable-return-routed-experts and request return_routed_experts=True."
+        )
+    counted = ["prompt_tokens"] + ["completion_tokens"] * (token_ids is None)
+    if missing := [name for name in counted if not isinstance(info.get(name), int)]:
+        raise TraceError(
+            f"this output of SGLang has no {' and no '.join(missing)} in its meta_info; pass the "
+            "whole JSON that /generate returned."
         )
     if token_ids is None:
         listed = [
@@ -144,8 +152,8 @@ def import_routed_experts(
     token_ids
         Of all tokens; one more than rows, whose last was sampled and not run, is dropped.
     config
-        The model's config.json: a dict, the file, or its folder. It needs num_experts,
-        num_experts_per_tok and num_hidden_layers.
+        The model's config.json: a dict, the file, or its folder. It needs num_experts (or, as
+        some models call it, n_routed_experts), num_experts_per_tok and num_hidden_layers.
     prompt_length
         Tokens of the prompt; all of them by default.
     tokenizer
@@ -178,7 +186,15 @@ def import_routed_experts(
         raise TraceError(f"{experts} experts, {slots} per token, do not fit {num_groups} groups.")
     rows = decode_routed_experts(routed_experts, values["num_hidden_layers"], slots)
     if moe_layers is not None:
-        rows = rows[:, list(moe_layers)]
+        last = rows.shape[1] - 1
+        expected = f"a layer of the recording, 0 to {last}"
+        moe_layers = [
+            whole_number("an item of moe_layers", layer, TraceError, expected)
+            for layer in moe_layers
+        ]
+        if outside := [layer for layer in moe_layers if not 0 <= layer <= last]:
+            raise TraceError(f"moe_layers names layer {outside[0]}; expected {expected}.")
+        rows = rows[:, moe_layers]
     ids = np.asarray(token_ids, dtype=np.int64)[start:]
     if len(rows) not in (len(ids), len(ids) - 1) or not len(rows):
         raise TraceError(
@@ -199,9 +215,7 @@ def import_routed_experts(
         "config": {key: value for key, value in values.items() if _is_plain(value)},
         "origin": engine,
         "num_groups": num_groups,
-        "moe_layers": list(range(len(chosen)))
-        if moe_layers is None
-        else list(map(int, moe_layers)),
+        "moe_layers": list(range(len(chosen))) if moe_layers is None else moe_layers,
         "attention_layers": [],
         "prompt_length": prompt,
         "vocabulary": {},
@@ -304,12 +318,15 @@ def _config(config: Config) -> dict[str, Any]:
             config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise TraceError(f"{path} cannot be read as a config.json ({error}).") from error
+    config = dict(config)
+    if "num_experts" not in config and "n_routed_experts" in config:
+        config["num_experts"] = config["n_routed_experts"]
     names = ("num_experts", "num_experts_per_tok", "num_hidden_layers")
     if missing := [name for name in names if not isinstance(config.get(name), int)]:
         raise TraceError(
             f"the config has no {', '.join(missing)}; pass the config.json of the model that ran."
         )
-    return dict(config)
+    return config
 
 
 def _words(ids: list[int], prompt: int, tokenizer: Any) -> dict[str, Any]:
@@ -327,6 +344,11 @@ def _words(ids: list[int], prompt: int, tokenizer: Any) -> dict[str, Any]:
         "offsets": [[0, 0]] * len(ids),
         "spans": [{"kind": k, "start": a, "end": b} for k, a, b in ends if a < b],
     }
+
+
+def _first(*values: Any) -> Any:
+    """The first of lists, arrays or texts that is there and not empty."""
+    return next((value for value in values if value is not None and len(value)), None)
 
 
 def _choice(choices: Sequence[Any], number: int) -> Any:

@@ -182,13 +182,16 @@ class Streaming:
         """One run through all layers."""
         given = (*args, kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
         tokens = next(value for value in given if value is not None).shape[1]
-        hidden = tokens == 1 or threading.current_thread() is not threading.main_thread()
+        values = (*args, *kwargs.values())
+        cache = next((value for value in values if hasattr(value, "get_seq_length")), None)
+        generating = tokens == 1 and cache is not None and cache.get_seq_length() > 0
+        hidden = generating or threading.current_thread() is not threading.main_thread()
         with self._lock, tqdm(
             total=self.filler.model.config.num_hidden_layers, desc="layers from disk",
             unit="layer", delay=2, leave=False, disable=hidden,
         ) as bar:  # fmt: skip
             try:
-                self._bar, self._generating = bar, tokens == 1
+                self._bar, self._generating = bar, generating
                 self._passes += 1
                 yield
             finally:

@@ -162,12 +162,10 @@ def _check(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
         needed |= {"query", "key"}
     if missing := needed - arrays.keys():
         raise ValueError(f"it has no {', '.join(sorted(missing))}")
-    sizes = {
-        "token": len(meta["pieces"]),
-        "attention_layer": len(meta["attention_layers"]),
-        "head": meta["config"]["num_attention_heads"],
-        "kv_head": meta["config"]["num_key_value_heads"],
-    }
+    sizes = {"token": len(meta["pieces"]), "attention_layer": len(meta["attention_layers"])}
+    if arrays.keys() & {"query", "key"}:  # a serving engine's config may not name the heads
+        sizes["head"] = meta["config"]["num_attention_heads"]
+        sizes["kv_head"] = meta["config"]["num_key_value_heads"]
     for name in sorted(arrays.keys() & AXES.keys()):
         shape, axes = arrays[name].shape, AXES[name]
         if len(shape) != len(axes):

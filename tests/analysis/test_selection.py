@@ -71,6 +71,19 @@ def test_what_is_no_trace_and_what_does_not_fit_together_is_refused(trace):
         wb.imbalance_score(trace, devices=4)
 
 
+def test_numbers_of_permutations_and_layers_that_allow_no_result_are_refused(trace):
+    pair = random_traces(0, [20, 20])
+    for wrong in (0, -1, 0.5):
+        with pytest.raises(TraceError, match=rf"permutations is {wrong}; expected 1 or more"):
+            wb.domain_divergence(pair, ["a", "b"], permutations=wrong)
+        with pytest.raises(TraceError, match=rf"permutations is {wrong}; expected 1 or more"):
+            wb.expert_preference(trace, "prompt", permutations=wrong)
+    one_layer = handmade(np.random.default_rng(0).normal(size=(1, 9, 6)), 2)
+    for layer in (None, 0):
+        with pytest.raises(TraceError, match="only one layer with experts"):
+            wb.expert_transitions(one_layer, layer=layer)
+
+
 def test_a_dense_trace_says_that_it_has_no_experts(dense):
     with pytest.raises(TraceError, match="dense model without experts"):
         wb.expert_load(dense.trace([1, 45, 99]))

@@ -12,6 +12,8 @@ import pandas as pd
 from workbench.analysis.documents import Source, TraceDocuments, documents, require_traces
 from workbench.analysis.selection import Where, token_mask
 from workbench.analysis.statistics import MINIMUM_EXPECTED, bootstrap, entropy
+from workbench.arguments import whole_number
+from workbench.errors import TraceError
 from workbench.trace import Trace
 
 
@@ -131,10 +133,11 @@ def domain_divergence(
     Raises
     ------
     TraceError
-        If lengths differ or there are fewer than two labels.
+        If lengths differ, there are fewer than two labels, or `permutations` is not 1 or more.
 
     Source: Lin, Divergence measures based on the Shannon entropy (1991).
     """
+    _require_permutations(permutations)
     found = documents(source, labels, where)
     label = found.labels()
     counts = found.per_document("count")  # [document, layer, expert]
@@ -148,6 +151,12 @@ def domain_divergence(
         frame.insert(2, "other", other)
         frames.append(frame)
     return pd.concat(frames).sort_values("layer", kind="stable", ignore_index=True)
+
+
+def _require_permutations(permutations: int) -> None:
+    expected = "1 or more, of which the chance level is made"
+    if whole_number("permutations", permutations, TraceError, expected) < 1:
+        raise TraceError(f"permutations is {permutations}; expected {expected}.")
 
 
 def _tested(counts: np.ndarray, label: np.ndarray, permutations: int, seed: int) -> pd.DataFrame:
@@ -206,9 +215,15 @@ def expert_preference(
     looking at all of them); beyond_chance, lift > shuffled_95; enough, whether uniform routing would
     give the expert at least 5 tokens inside.
 
+    Raises
+    ------
+    TraceError
+        If `permutations` is not 1 or more.
+
     Source: the lift of `domain_specialisation`, between two kinds of tokens; one threshold for the
     largest of all experts: Westfall and Young, Resampling-Based Multiple Testing (1993).
     """
+    _require_permutations(permutations)
     traces = require_traces(source)
     masks = [token_mask(trace, where) for trace in traces]
     found = TraceDocuments(traces, where=where)

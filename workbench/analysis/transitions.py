@@ -41,7 +41,7 @@ def expert_transitions(
     Raises
     ------
     TraceError
-        For another `pairs`; for weights that were not recorded.
+        For another `pairs`; for weights that were not recorded; for one layer of experts alone.
 
     Source: after OLMoE (arXiv 2409.02060); its often copied script pairs rank r with rank r only.
     """
@@ -49,6 +49,11 @@ def expert_transitions(
         raise TraceError(f"pairs is {pairs!r}; expected one of {', '.join(map(repr, PAIRS))}.")
     found = documents(source, where=where)
     steps = found.num_moe_layers - 1
+    if steps < 1:
+        raise TraceError(
+            "there is no step from a layer to the next: only one layer with experts was recorded. "
+            "Measure a model with two or more."
+        )
     if layer is not None and not 0 <= layer < steps:
         raise TraceError(
             f"there is no step from layer {layer} to the next; steps start at layers 0 to "
