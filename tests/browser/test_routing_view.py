@@ -32,6 +32,11 @@ def cells(page, selector: str) -> list[list[str]]:
     return page.locator(f"{selector} tbody tr").evaluate_all(script)
 
 
+def beside(beyond: bool, above: bool) -> str:
+    """Where a number lies beside what chance gives, as the page says it."""
+    return ("above" if above else "below") if beyond else "within"
+
+
 def geometry(page, selector: str) -> dict:
     return json.loads(page.locator(selector).get_attribute("data-geometry"))
 
@@ -159,7 +164,7 @@ def test_filters_recount_the_loads(trace, compare, watched, tmp_path):
         assert share(texts[4]) == pytest.approx(row.share, abs=6e-4)
         assert float(texts[5]) == pytest.approx(row.load_ratio, abs=6e-3)
         assert share(texts[6]) == pytest.approx(row.others_share, abs=6e-4)
-        assert texts[7] == ("yes" if row.beyond else "no")
+        assert texts[7] == beside(row.beyond, row.share > row.others_share)
     out = page.locator(".token").evaluate_all("(all) => all.map((n) => n.classList.contains('out'))")  # fmt: skip
     assert out == (~view.kept).tolist()
     page.get_by_role("button", name="all tokens").click()
@@ -174,7 +179,9 @@ def test_marks_on_the_loads_are_those_of_the_exact_test(watched, tmp_path):
     frame = view.table("load")
     assert 0 < frame["beyond"].sum() < len(frame)
     page.get_by_label("table of load").click()
-    assert [row[7] == "yes" for row in cells(page, ".panel-load .numbers")] == frame["beyond"].tolist()  # fmt: skip
+    told = [beside(row.beyond, row.share > row.chance) for row in frame.itertuples()]
+    assert {"above", "below", "within"} == set(told)
+    assert [row[7] for row in cells(page, ".panel-load .numbers")] == told
     grid = geometry(page, "canvas.load")
     for row in frame.itertuples():
         left = grid["left"] + row.expert * grid["cell"] + row.group * grid["gap"]
@@ -186,7 +193,9 @@ def test_marks_on_the_loads_are_those_of_the_exact_test(watched, tmp_path):
     best = frame[frame["layer"] == 0].sort_values("share", ascending=False)
     ranked = cells(page, ".rank")
     assert [int(row[0]) for row in ranked[:3]] == best["expert"].tolist()[:3]
-    assert [row[4] == "yes" for row in ranked[:3]] == best["beyond"].tolist()[:3]
+    assert [row[4] for row in ranked[:3]] == [
+        beside(row.beyond, row.share > row.chance) for row in best[:3].itertuples()
+    ]
 
 
 def test_an_expert_is_found_and_its_card_holds_the_tables(trace, watched, tmp_path):
@@ -210,12 +219,20 @@ def test_an_expert_is_found_and_its_card_holds_the_tables(trace, watched, tmp_pa
     for other, lift, together, beyond in partners.evaluate(text):
         row = frame.loc[int(other)]
         assert float(lift) == pytest.approx(row["lift"], abs=6e-3)
-        assert [int(together), beyond] == [row["together"], "yes" if row["beyond"] else "no"]
+        assert [int(together), beyond] == [
+            row["together"], beside(row["beyond"], row["lift"] > 1)
+        ]  # fmt: skip
     tokens.locator("button").nth(1).click()
     assert page.evaluate("model.get('token')") == view.table("expert")["token"][1]
     page.get_by_label("go to expert").fill("99")
     page.keyboard.press("Enter")
     page.locator(".problem", has_text="There is no expert 99").wait_for()
+    page.get_by_label("find tokens").fill("nothing has these letters")
+    page.keyboard.press("Enter")
+    for panel in (".rank", ".card", ".panel-load"):
+        page.locator(panel, has_text="No token passes these filters").wait_for()
+    page.get_by_label("find tokens").fill("")
+    page.keyboard.press("Enter")
     page.get_by_label("find tokens").fill("/[/")
     page.keyboard.press("Enter")
     page.locator(".problem", has_text="no regular expression").wait_for()
@@ -236,7 +253,9 @@ def test_a_model_without_groups_has_partners_and_loads_too(watched, tmp_path):
     for other, lift, together, beyond in shown:
         row = frame.loc[int(other)]
         assert float(lift) == pytest.approx(row["lift"], abs=6e-3)
-        assert [int(together), beyond] == [row["together"], "yes" if row["beyond"] else "no"]
+        assert [int(together), beyond] == [
+            row["together"], beside(row["beyond"], row["lift"] > 1)
+        ]  # fmt: skip
     page.get_by_label("table of load").click()
     counts = {(int(r[0]), int(r[1])): int(r[3]) for r in cells(page, ".panel-load .numbers")}
     for row in view.table("load").itertuples():
@@ -330,7 +349,7 @@ def test_traces_stand_side_by_side(trace, watched, tmp_path):
     for texts, row in zip(domains, view.table("domains").itertuples(), strict=True):
         assert texts[0] == row.domain
         assert share(texts[1]) == pytest.approx(row.share, abs=6e-4)
-        assert texts[3] == ("yes" if row.beyond else "no")
+        assert texts[3] == beside(row.beyond, row.share > 1 / 3)
     page.get_by_label("domain").select_option("sum")
     settle(page)
     assert page.locator(".token.out").count() == 40
@@ -382,7 +401,7 @@ def test_a_view_without_tokens_fills_as_they_come(trace, moe, watched, tmp_path,
             [content, encoded],
         )
 
-    page.evaluate("window.asked = []; const answer = model.send; model.send = (question) => { asked.push(question.kind); answer(question); }")  # fmt: skip
+    page.evaluate("window.asked = []; const answer = model.send; model.send = (question) => { asked.push(question.kind); answer(question); }; null")  # fmt: skip
     tell(*sent[1])  # the prompt was missed
     assert page.evaluate("asked") == ["want"]
     for number, (content, buffers) in enumerate(sent):

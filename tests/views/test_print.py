@@ -3,10 +3,19 @@
 import io
 import warnings
 
+from IPython.core.formatters import PNGFormatter
 from matplotlib.figure import Figure
 
-from workbench.views import Playground
-from workbench.views._print import fonts, for_print
+from tests.made_up import made_up_trace
+from workbench.views import Playground, expert_load_bars
+from workbench.views._print import PrintFigure, fonts, for_print
+
+
+def test_a_notebook_shows_a_figure_without_being_told_to():
+    figure = expert_load_bars(made_up_trace(), layer=1)
+    assert PNGFormatter()(figure).startswith(b"\x89PNG")
+    assert PNGFormatter()(Figure()) is None  # why there is a figure of our own
+    assert isinstance(figure, PrintFigure)
 
 
 def test_lines_break_at_spaces_and_chinese_takes_twice_the_room():

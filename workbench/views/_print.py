@@ -1,11 +1,14 @@
-"""Texts of models in figures: in lines, and as they are."""
+"""Figures as notebooks show them, and texts of models in them: in lines, and as they are."""
 
 from __future__ import annotations
 
+import io
 import unicodedata
+import warnings
 from collections.abc import Iterator
 from functools import cache
 
+from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 CHINESE = (
@@ -13,6 +16,22 @@ CHINESE = (
     "WenQuanYi Micro Hei", "Noto Serif CJK SC",
 )  # fmt: skip
 CONTROLS = {ord(c): " " for c in map(chr, range(32)) if c != "\n"}
+
+
+class PrintFigure(Figure):
+    """A figure that a notebook shows by itself: plain ones need `%matplotlib inline` there."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self, dpi=100)
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """The figure as a PNG file."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():  # a font without Chinese is no news to the reader
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(stream, format="png", dpi=dpi, bbox_inches="tight")
+    return stream.getvalue()
 
 
 def for_print(text: str, width: int) -> str:

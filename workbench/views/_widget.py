@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 
 import anywidget
 from matplotlib.figure import Figure
+
+from workbench.views._print import png
 
 SCRIPTS = Path(__file__).parent
 # The page's side of a widget without a kernel; braces are doubled for str.format.
@@ -147,11 +147,7 @@ class View(anywidget.AnyWidget):
         if bundle is None:
             return None
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        stream = io.BytesIO()
-        with warnings.catch_warnings():  # a font without Chinese is no news to the reader
-            warnings.filterwarnings("ignore", "Glyph .* missing from")
-            self.figure().savefig(stream, format="png", dpi=80, bbox_inches="tight")
-        data["image/png"] = base64.b64encode(stream.getvalue()).decode()
+        data["image/png"] = base64.b64encode(png(self.figure(), dpi=80)).decode()
         return bundle
 
 

@@ -15,7 +15,7 @@ from workbench.errors import GenerationError
 from workbench.sampling import Sampling
 from workbench.turn import held
 from workbench.views._generating import PAUSE, GeneratingView, News, reason, step_message
-from workbench.views._print import fonts, for_print
+from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class ComparisonView(GeneratingView):
     def figure(self) -> Figure:
         """All texts beside one another for print."""
         count = max(1, len(self.columns))
-        figure = Figure(figsize=(max(6, 3 * count), 3), layout="constrained")
+        figure = PrintFigure(figsize=(max(6, 3 * count), 3), layout="constrained")
         for place, column in enumerate(self.columns):
             generation = self.generations.get(column["label"])
             text = f"{column['label']}\n\n{generation.text if generation else ''}"

@@ -12,6 +12,7 @@ from workbench.analysis import expert_load
 from workbench.analysis.exact_tests import uniform_band
 from workbench.trace import Trace
 from workbench.views._attention import BLOCKS, block_size
+from workbench.views._print import PrintFigure
 from workbench.views._routing import Routing
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def routing_heatmap(trace: Trace) -> Figure:
     """Every token's experts in every layer: one stripe per group, coloured by expert."""
     chosen = np.asarray(trace.selected_experts).astype(int)  # [layer, token, slot]
     layers, tokens, slots = chosen.shape
-    figure = Figure(figsize=(min(14, 2 + 0.3 * tokens), 1.6 + 0.3 * layers), layout="constrained")
+    figure = PrintFigure(
+        figsize=(min(14, 2 + 0.3 * tokens), 1.6 + 0.3 * layers), layout="constrained"
+    )
     axes = figure.subplots()
     colours = expert_colours(trace.num_experts, trace.num_groups)[chosen]
     image = colours.reshape(layers, tokens * slots, 3)  # slots side by side within a token
@@ -72,7 +75,7 @@ def routing_figure(routing: Routing, keep: np.ndarray) -> Figure:
     """
     layers, slots, experts, tokens = routing.layers, routing.slots, routing.experts, routing.num_tokens  # fmt: skip
     height = min(4.5, 0.6 + layers * slots * 0.055)
-    figure = Figure(figsize=(11, height + min(4, 1.4 + 0.22 * layers)), layout="constrained")
+    figure = PrintFigure(figsize=(11, height + min(4, 1.4 + 0.22 * layers)), layout="constrained")
     above, below = figure.subplots(2, height_ratios=[height, min(4, 1.4 + 0.22 * layers)])
     colours = np.round(expert_colours(experts, routing.groups) * 255).astype(np.uint8)
     image = colours[routing.chosen].reshape(tokens, layers * slots, 3).swapaxes(0, 1).copy()
@@ -125,7 +128,7 @@ def attention_figure(view: AttentionView) -> Figure:
     recorded = view.recorded
     tokens = recorded.num_tokens
     if view.running or not tokens:  # its arrays may grow at any moment
-        figure = Figure(figsize=(5, 0.6))
+        figure = PrintFigure(figsize=(5, 0.6))
         figure.text(0.02, 0.5, f"Attention of {recorded.name}: still being filled.", va="center")
         return figure
     top, bottom, left, right = view.zoom or [0, tokens, 0, tokens]
@@ -145,7 +148,7 @@ def attention_figure(view: AttentionView) -> Figure:
     rows_drawn, end = len(image), top + size * len(image)
     extent = (left, left + size * image.shape[1], end, top)
     side = min(9, 3.5 + 0.12 * (bottom - top))
-    figure = Figure(figsize=(side + 1.4, side), layout="constrained")
+    figure = PrintFigure(figsize=(side + 1.4, side), layout="constrained")
     ratios = [max(1, 0.03 * rows_drawn), max(1, rows_drawn)] if view.sink else [1]
     drawn = np.atleast_1d(figure.subplots(1, len(ratios), width_ratios=ratios, sharey=True))
     axes = drawn[-1]
@@ -215,7 +218,7 @@ def expert_load_bars(trace: Trace, layer: int) -> Figure:
     """Load ratio of each expert of one layer; the line at 1 is uniform routing."""
     frame = expert_load(trace)
     frame = frame[frame["layer"] == layer]
-    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    figure = PrintFigure(figsize=(9, 2.6), layout="constrained")
     axes = figure.subplots()
     colours = expert_colours(trace.num_experts, trace.num_groups)
     axes.bar(frame["expert"], frame["load_ratio"], color=colours)

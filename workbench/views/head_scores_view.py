@@ -14,6 +14,7 @@ from workbench.analysis import head_scores
 from workbench.analysis.heads import MEASURES, PATTERNS
 from workbench.errors import TraceError
 from workbench.trace import Trace
+from workbench.views._print import PrintFigure
 from workbench.views._widget import SCRIPTS, Answer, View
 
 CHANCE = {
@@ -157,7 +158,7 @@ class HeadScoresView(View):
         """The map for print; a dot marks a tag, the square the selected head."""
         layers, heads = self.trace.attention_layers, self.trace.num_heads
         values = self.scores[self.score].to_numpy().reshape(len(layers), heads)
-        figure = Figure(
+        figure = PrintFigure(
             figsize=(min(11, 2.6 + 0.24 * heads), 1.5 + 0.24 * len(layers)), layout="constrained"
         )
         axes = figure.subplots()

@@ -22,6 +22,7 @@ from workbench.analysis import (
 from workbench.analysis.documents import Source, documents
 from workbench.analysis.imbalance import BATCH
 from workbench.errors import TraceError
+from workbench.views._print import PrintFigure
 from workbench.views.figures import expert_colours
 
 GROUPED, GLOBAL, CHANCE = "#b4441c", "#2a6f97", "#8d8d8d"
@@ -57,7 +58,7 @@ def imbalance_histogram(source: Source, layer: int | None = None) -> Figure:
         "as_routed": ("as routed", GROUPED, "//"),
     }
     routings = [name for name in styles if name in total.index.get_level_values("routing")]
-    figure = Figure(figsize=(8, 1.5 * len(routings) + 0.5), layout="constrained")
+    figure = PrintFigure(figsize=(8, 1.5 * len(routings) + 0.5), layout="constrained")
     panels = figure.subplots(len(routings), 1, squeeze=False, sharex=True)[:, 0]
     for axes, name in zip(panels, routings, strict=True):
         batches = total[name]
@@ -89,7 +90,7 @@ def specialisation_bars(
     frame = domain_specialisation(source, labels)
     layers = paper_layers(found.num_moe_layers) if layers is None else list(layers)
     domains = list(dict.fromkeys(frame["domain"]))
-    figure = Figure(figsize=(4 * len(layers), 1.5 * len(domains) + 0.6), layout="constrained")
+    figure = PrintFigure(figsize=(4 * len(layers), 1.5 * len(domains) + 0.6), layout="constrained")
     panels = figure.subplots(len(domains), len(layers), squeeze=False, sharex=True, sharey=True)
     for row, domain in enumerate(domains):
         for column, layer in enumerate(layers):
@@ -121,7 +122,7 @@ def coactivation_maps(
     size = found.num_experts // found.num_groups
     groups = range(min(4, found.num_groups)) if groups is None else groups
     shown = [group * size + member for group in groups for member in range(min(members, size))]
-    figure = Figure(figsize=(4.2 * len(layers), 4), layout="constrained")
+    figure = PrintFigure(figsize=(4.2 * len(layers), 4), layout="constrained")
     panels = figure.subplots(1, len(layers), squeeze=False)[0]
     tables = []
     for layer in layers:
@@ -154,7 +155,7 @@ def group_frequency(source: Source, layers: Sequence[int] | None = None) -> Figu
     found = documents(source)
     layers = paper_layers(found.num_moe_layers) if layers is None else list(layers)
     frame = expert_load(source)
-    figure = Figure(figsize=(10, 1.9 * len(layers) + 0.4), layout="constrained")
+    figure = PrintFigure(figsize=(10, 1.9 * len(layers) + 0.4), layout="constrained")
     panels = figure.subplots(len(layers), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for axes, layer in zip(panels, layers, strict=True):
         share = _of_layer(frame, layer)["count"] / found.tokens.sum()
@@ -181,7 +182,7 @@ def first_layer_load(source: Source) -> Figure:
     loads = {"as routed": found.per_document("count")}
     if found.has("global_count"):
         loads["global top-k of the same scores"] = found.per_document("global_count")
-    figure = Figure(figsize=(10, 1.9 * len(loads) + 0.4), layout="constrained")
+    figure = PrintFigure(figsize=(10, 1.9 * len(loads) + 0.4), layout="constrained")
     panels = figure.subplots(len(loads), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for axes, (name, load) in zip(panels, loads.items(), strict=True):
         share = load.sum(0)[0] / tokens

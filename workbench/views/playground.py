@@ -17,7 +17,7 @@ from workbench.presets import Presets
 from workbench.sampling import Sampling
 from workbench.views import _playground_messages as messages
 from workbench.views._generating import GeneratingView, News, memory_gb, reason, step_message
-from workbench.views._print import fonts, for_print
+from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
@@ -363,7 +363,7 @@ class Playground(GeneratingView):
 
     def figure(self) -> Figure:
         """Prompt and generated text for print."""
-        figure = Figure(figsize=(8, 2.5))
+        figure = PrintFigure(figsize=(8, 2.5))
         text = self.generation.text if self.generation else ""
         asked = self.text if self.mode == "raw" else self.prompt
         shown = for_print(f"{self.pangu.name}\n\n{asked}\n\n{text}", 110)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from workbench.errors import GenerationError, HistoryError
 from workbench.recipe import Recipe
 from workbench.views._generating import PAUSE, REASONS, GeneratingView
-from workbench.views._print import fonts, for_print
+from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class PromptMatrixView(GeneratingView):
             max(text.count("\n") + 2 for text in [*row, names[n]]) for n, row in enumerate(texts)
         ]
         heights = [2.0, *lines]  # in lines of print
-        figure = Figure(figsize=(2.5 * (len(columns) + 1), 0.4 + 0.14 * sum(heights)))
+        figure = PrintFigure(figsize=(2.5 * (len(columns) + 1), 0.4 + 0.14 * sum(heights)))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
         grid = axes.table(

@@ -89,6 +89,7 @@ const LIST = 8; // tokens listed on an expert's card
 const ROWS = 400; // rows of a table view
 const WIDEST = 32; // pixels of a token on the map
 const KINDS = [["any kind of token", ""], ["digits", "/^ ?[0-9]+$/"], ["words", "/[A-Za-z]{2,}/"], ["capital letters", "/^ ?[A-Z]/"], ["punctuation", "/^ ?[!-\\/:-@[-`{-~\u3000-\u303f\uff00-\uffef]+$/"], ["Chinese", "/[\u4e00-\u9fff]/"], ["spaces and new lines", "/^(\\s+|<0x0A>)$/"], ["special", "/^(\\[unused[0-9]+\\]|<[^0].*>)$/"]];
+const NONE = "No token passes these filters; “all tokens” takes them away.";
 const SPANS = ["prompt", "thinking", "answer"];
 const RAMPS = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
 
@@ -135,6 +136,8 @@ const element = (tag, className, ...content) => {
 };
 const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : "–");
 const yesNo = (value) => element("span", value ? "beyond" : "soft", value ? "yes" : "no");
+/** Where a number lies beside what chance gives. */
+const verdict = (beyond, above) => element("span", beyond ? "beyond" : "soft", beyond ? (above ? "above" : "below") : "within");
 const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
 const quoted = (piece) => `“${piece}”`;
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
@@ -341,7 +344,12 @@ function render({ model, el }) {
   search.type = goTo.type = "search";
   search.placeholder = "text or /pattern/";
   search.size = 13;
-  search.addEventListener("change", () => {
+  // JupyterLab keeps Enter from ending an input.
+  const entered = (input, call) => {
+    input.addEventListener("change", call);
+    input.addEventListener("keydown", ({ key }) => key === "Enter" && call());
+  };
+  entered(search, () => {
     search.classList.toggle("bad", !matcher(search.value));
     if (!matcher(search.value)) return say(`${search.value} is no regular expression.`);
     say("");
@@ -350,7 +358,7 @@ function render({ model, el }) {
   });
   goTo.placeholder = "17 or 3.17";
   goTo.size = 7;
-  goTo.addEventListener("change", () => {
+  entered(goTo, () => {
     const found = /^\s*(?:(\d+)\s*\.\s*)?(\d+)\s*$/.exec(goTo.value);
     const layer = found?.[1] === undefined ? model.get("layer") : Number(found[1]), expert = found ? Number(found[2]) : -1;
     const good = found && expert < data.experts && layer < data.layers;
@@ -478,6 +486,8 @@ function render({ model, el }) {
   }
   const share = (layer, expert) => counts[layer * data.experts + expert] / Math.max(1, kept);
   const isBeyond = (layer, expert) => beyond[layer * data.experts + expert] === 1;
+  const base = (layer, expert) => (others() ? sharedByOthers(layer, expert) : chance());
+  const verdictOf = (layer, expert) => verdict(isBeyond(layer, expert), share(layer, expert) > base(layer, expert));
   const sharedByOthers = (layer, expert) => (totals.counts[layer * data.experts + expert] - counts[layer * data.experts + expert]) / (data.count - kept);
 
   // -- what is asked when it is looked at -----------------------------------------------------------------
@@ -718,7 +728,7 @@ function render({ model, el }) {
     }
     drawCells(context, grid.top, grid.row, data.layers, share, isBeyond);
     legendOf(context, height - 26);
-    loadNote.textContent = `Share of the ${kept} tokens that use the expert. ${others() ? `Hatched: not beyond a random choice of ${kept} of all ${data.count} tokens (exact hypergeometric` : `Hatched: ${band[0]} to ${band[1]} uses, which uniform routing of ${kept} tokens gives as well (exact binomial`}, 95 % for all ${counts.length} cells together). ${data.grouped ? "A group's experts add up to 100 % by construction. " : ""}Tokens of one text are not independent: a mark is a hint.`;
+    loadNote.textContent = !kept ? NONE : `Share of the ${kept} tokens that use the expert. ${others() ? `Hatched: not beyond a random choice of ${kept} of all ${data.count} tokens (exact hypergeometric` : `Hatched: ${band[0]} to ${band[1]} uses, which uniform routing of ${kept} tokens gives as well (exact binomial`}, 95 % for all ${counts.length} cells together). ${data.grouped ? "A group's experts add up to 100 % by construction. " : ""}Tokens of one text are not independent: a mark is a hint.`;
   }
   /** Rows of cells, an expert each; hatched where they are not beyond chance, as one picture: cells one by one take four times as long. */
   function drawCells(context, top, height, rows, shareOf, marked) {
@@ -789,14 +799,15 @@ function render({ model, el }) {
   let preferred = []; // experts of the selected layer
   function drawRank() {
     const layer = model.get("layer"), against = others();
-    const rows = Array.from({ length: data.experts }, (_, expert) => ({ expert, share: share(layer, expert), base: against ? sharedByOthers(layer, expert) : chance(), beyond: isBeyond(layer, expert) }));
+    const rows = Array.from({ length: data.experts }, (_, expert) => ({ expert, share: share(layer, expert), base: base(layer, expert) }));
     rows.sort((a, b) => b.share - b.base - (a.share - a.base) || a.expert - b.expert);
     preferred = rows.map((row) => row.expert);
     const wanted = model.get("search") || [model.get("domain"), model.get("span"), model.get("phase")].filter((name) => name !== "all").join(", ");
+    if (!kept) return refill(rank, element("p", "", NONE));
     refill(
       rank,
       element("p", "", `Layer ${layer}, ${wanted ? `${kept} tokens (${KINDS.find(([, value]) => value && value === wanted)?.[0] || wanted})` : `all ${kept} tokens`}: preferred experts`),
-      tableOf(["expert", "group", "share", against ? "others" : "chance", "beyond chance"], rows.slice(0, 8).map((row) => [expertButton(row.expert, layer), data.group(row.expert), percent(row.share), percent(row.base), yesNo(row.beyond)])),
+      tableOf(["expert", "group", "share", against ? "others" : "chance", "beside chance"], rows.slice(0, 8).map((row) => [expertButton(row.expert, layer), data.group(row.expert), percent(row.share), percent(row.base), verdictOf(layer, row.expert)])),
     );
   }
   // -- the expert's tokens ---------------------------------------------------------------------------
@@ -820,8 +831,9 @@ function render({ model, el }) {
     if (cardShown === version && card.counts === counts) return;
     cardShown = version;
     card.counts = counts;
+    if (!kept) return refill(card, element("p", "soft", NONE));
     const users = usersOf(layer, expert), weighted = Number.isFinite(users[0]?.weight);
-    const parts = [element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${kept} tokens, ${percent(users.length / Math.max(1, kept))}. ${others() ? `Other tokens ${percent(sharedByOthers(layer, expert))}; ` : `Uniform routing: ${percent(chance())}, ${band[0]} to ${band[1]} uses; `}`, element("span", "beyond", isBeyond(layer, expert) ? "beyond chance." : "not beyond chance."))];
+    const parts = [element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${kept} tokens, ${percent(users.length / Math.max(1, kept))}. ${others() ? `Other tokens ${percent(sharedByOthers(layer, expert))}; ` : `Uniform routing: ${percent(chance())}, ${band[0]} to ${band[1]} uses; `}`, verdictOf(layer, expert), " what chance gives.")];
     const lists = element("div", "lists"), near = (start, end, owner) => { let text = ""; for (let t = Math.max(0, start); t < Math.min(data.count, end); t++) if (data.owner[t] === owner) text += data.pieces[t]; return text.replaceAll("<0x0A>", "⏎"); };
     const context = ({ token }) => {
       const button = element("button", "", near(token - 4, token, data.owner[token]), element("b", "", near(token, token + 1, data.owner[token])), near(token + 1, token + 5, data.owner[token]));
@@ -833,7 +845,7 @@ function render({ model, el }) {
     for (const { token } of users) words.set(data.pieces[token], (words.get(data.pieces[token]) || 0) + 1);
     for (let token = 0; token < data.count; token++) if (keep[token] && words.has(data.pieces[token])) all.set(data.pieces[token], (all.get(data.pieces[token]) || 0) + 1);
     lists.append(tableOf(["piece", "uses it"], [...words].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([piece, n]) => [quoted(piece), `${n} of ${all.get(piece)}`]), [0]));
-    if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "beyond"], byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), yesNo(count[expert] < low || count[expert] > high)])));
+    if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "beside chance"], byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), verdict(count[expert] < low || count[expert] > high, count[expert] > high)])));
     lists.append(partnersOf(users, layer, expert));
     parts.push(lists);
     refill(card, ...parts);
@@ -856,7 +868,7 @@ function render({ model, el }) {
     }
     const rows = list.map((row) => ({ ...row, marked: !row.same && users.length > 0 && beyondOthers(row.together, row.count, users.length, kept, list.length) }));
     rows.sort((a, b) => b.marked * (b.lift > 1) - a.marked * (a.lift > 1) || b.lift - a.lift || a.other - b.other);
-    return tableOf(["partner", "lift", "together", "beyond"], rows.slice(0, 6).map((row) => [expertButton(row.other, layer), fixed(row.lift, 2), row.together, yesNo(row.marked)]));
+    return tableOf(["partner", "lift", "together", "beside chance"], rows.slice(0, 6).map((row) => [expertButton(row.other, layer), fixed(row.lift, 2), row.together, verdict(row.marked, row.lift > 1)]));
   }
 
   // -- the token's router ----------------------------------------------------------------------------
@@ -1025,7 +1037,7 @@ function render({ model, el }) {
     cardDue = Boolean(hover) && before !== routerShown;
     if (!cardDue) showExpert(layer, expert);
     if (turn || cardDue) schedule("hover");
-    const used = expert >= 0 ? ` · expert ${expert} (group ${data.group(expert)}): ${counts[layer * data.experts + expert]} of ${kept} tokens, ${percent(share(layer, expert))}; ${others() ? `of the others ${percent(sharedByOthers(layer, expert))}` : `uniform routing ${percent(chance())}`}: ${isBeyond(layer, expert) ? "beyond chance" : "not beyond chance"}` : "";
+    const used = expert >= 0 ? ` · expert ${expert} (group ${data.group(expert)}): ${counts[layer * data.experts + expert]} of ${kept} tokens, ${percent(share(layer, expert))}; ${others() ? `of the others ${percent(sharedByOthers(layer, expert))}` : `uniform routing ${percent(chance())}`}: ${verdictOf(layer, expert).textContent} what chance gives` : "";
     readout.textContent = `${token >= 0 ? `${data.documents.length > 1 ? `${data.label(token)}, ` : ""}token ${data.within(token)} ${quoted(data.pieces[token])} · ` : ""}layer ${layer}${used}`;
   }
 
@@ -1044,8 +1056,8 @@ function render({ model, el }) {
   }
   function loadTable(holder) {
     const rows = [], first = model.get("layer"), order = [first, ...Array.from({ length: data.layers }, (_, n) => n).filter((n) => n !== first)];
-    for (const layer of order) for (let expert = 0; expert < data.experts && rows.length < ROWS; expert++) rows.push([layer, expert, data.group(expert), counts[layer * data.experts + expert], percent(share(layer, expert)), (share(layer, expert) / chance()).toFixed(2), kept < data.count ? percent(sharedByOthers(layer, expert)) : "–", isBeyond(layer, expert) ? "yes" : "no"]);
-    put(holder, ["layer", "expert", "group", "count", "share", "load ratio", "others", "beyond chance"], rows, counts.length);
+    for (const layer of order) for (let expert = 0; expert < data.experts && rows.length < ROWS; expert++) rows.push([layer, expert, data.group(expert), counts[layer * data.experts + expert], percent(share(layer, expert)), (share(layer, expert) / chance()).toFixed(2), kept < data.count ? percent(sharedByOthers(layer, expert)) : "–", verdictOf(layer, expert)]);
+    put(holder, ["layer", "expert", "group", "count", "share", "load ratio", "others", "beside chance"], rows, counts.length);
   }
 
   function expertTable(holder) {
