@@ -34,6 +34,9 @@
  */
 
 const CSS = `
+.pw-attention:not([data-ready]) { max-height: 2.5em; overflow: hidden; } /* before the kernel has answered */
+.pw-attention:not([data-ready]) > * { visibility: hidden; }
+.pw-attention:not([data-ready])::before { content: "waiting for the kernel: it answers when the running cells have ended …"; }
 :root:has(> body > main > .pw-attention) { color-scheme: light dark; }
 .pw-attention { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); container-type: inline-size; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 6px; font-variant-numeric: tabular-nums; }
 .pw-attention .bar { display: flex; gap: 4px 14px; align-items: center; flex-wrap: wrap; margin: 3px 0; }

@@ -39,6 +39,9 @@
  */
 
 const CSS = `
+.pw-play:not([data-ready]) { max-height: 2.5em; overflow: hidden; } /* before the kernel has answered */
+.pw-play:not([data-ready]) > * { visibility: hidden; }
+.pw-play:not([data-ready])::before { content: "waiting for the kernel: it answers when the running cells have ended …"; }
 :root:has(> body > main > .pw-play) { color-scheme: light dark; }
 .pw-play { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --shade: var(--jp-layout-color2, light-dark(#f2f2f2, #24282d)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); --warm: light-dark(#f57c00, #ffa040); --code: var(--jp-code-font-family, ui-monospace, monospace);
   container-type: inline-size; position: relative; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 8px 10px; max-width: 1200px; font-variant-numeric: tabular-nums; }
