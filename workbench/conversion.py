@@ -303,14 +303,9 @@ def _write_shard(filler: Filler, shard: Shard, folder: Path, bar: tqdm) -> dict[
             for module, following in zip_longest(shard.modules, shard.modules[1:]):
                 read_ahead(filler.infos([following]) if following else [])
                 filler.fill(module)
-                for name, tensor in _own_tensors(filler.model, module).items():
-                    _write_all(file, tensor)
-                    header[name] = {
-                        "dtype": SAFETENSORS_NAMES[tensor.dtype],
-                        "shape": list(tensor.shape),
-                        "data_offsets": [offset, offset + tensor.nbytes],
-                    }
-                    offset += tensor.nbytes
+                written = _write_module(file, filler.model, module, offset)
+                offset = max(entry["data_offsets"][1] for entry in written.values())
+                header |= written
                 filler.empty(module)
                 bar.update(sum(info.nbytes for info in filler.infos([module])))
             text = json.dumps(header, separators=(",", ":")).encode()
@@ -325,6 +320,22 @@ def _write_shard(filler: Filler, shard: Shard, folder: Path, bar: tqdm) -> dict[
     return {
         name: entry["data_offsets"][1] - entry["data_offsets"][0] for name, entry in header.items()
     }
+
+
+def _write_module(
+    file: Any, model: nn.Module, module: str, offset: int
+) -> dict[str, dict[str, Any]]:
+    """Write what one module stores; its entries in the header. No tensor is held afterwards."""
+    entries = {}
+    for name, tensor in _own_tensors(model, module).items():
+        _write_all(file, tensor)
+        entries[name] = {
+            "dtype": SAFETENSORS_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
+        offset += tensor.nbytes
+    return entries
 
 
 def _own_tensors(model: nn.Module, module_name: str) -> dict[str, torch.Tensor]:
