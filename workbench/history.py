@@ -309,8 +309,9 @@ class History:
         _write(path, "".join(lines), "backslashreplace", self.path)
         return len(entries)
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """A page of all generations that needs nothing else and runs nothing; also to `path`.
+    def to_html(self, path: str | Path | None = None) -> str | None:
+        """A page of all generations that needs nothing else and runs nothing; None if it is
+        written to `path`.
 
         Every token is coloured by its probability. Whatever the texts hold is shown, not
         interpreted.
@@ -318,9 +319,10 @@ class History:
         from workbench.views.history_page import history_page
 
         page = history_page(self.entries(), self.path.name)
-        if path is not None:
-            _write(path, page, "strict", self.path)
-        return page
+        if path is None:
+            return page
+        _write(path, page, "strict", self.path)
+        return None
 
 
 def token_columns(steps: Sequence[Step], alternatives: int = 0) -> dict[str, list[Any]]:

@@ -480,7 +480,8 @@ def test_a_running_view_can_be_stopped(trace, watched, tmp_path):
 def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watched, tmp_path):
     file = tmp_path / "attention.html"
     view = AttentionView(trace, layer=1, head=2, token=9)
-    small = view.to_html(file, layers=[1], heads=[2, 3])
+    small = view.to_html(layers=[1], heads=[2, 3])
+    assert view.to_html(file, layers=[1], heads=[2, 3]) is None  # a cell would print it
     assert file.read_text(encoding="utf-8") == small
     assert len(small) < len(view.to_html())
     watched.page.context.set_offline(True)

@@ -92,8 +92,8 @@ class View(anywidget.AnyWidget):
         """What the page would ask at first; a static page is built from the answers."""
         return [{"kind": "want"}]
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """One self-contained page without kernel or network, also written to `path` if given."""
+    def to_html(self, path: str | Path | None = None) -> str | None:
+        """One self-contained page without kernel or network; None if it is written to `path`."""
         return self._page(self.questions(), path)
 
     def _page(
@@ -101,7 +101,7 @@ class View(anywidget.AnyWidget):
         questions: Sequence[dict[str, Any]],
         path: str | Path | None,
         opening: Mapping[str, Any] | None = None,
-    ) -> str:
+    ) -> str | None:
         part = self.static(questions, opening)
         page = PAGE.format(
             title=type(self).__name__,
@@ -109,9 +109,7 @@ class View(anywidget.AnyWidget):
             values=part.values,
             answers=part.answers,
         )
-        if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
-        return page
+        return written(page, path)
 
     def static(
         self,
@@ -149,6 +147,14 @@ class View(anywidget.AnyWidget):
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         data["image/png"] = base64.b64encode(png(self.figure(), dpi=80)).decode()
         return bundle
+
+
+def written(page: str, path: str | Path | None) -> str | None:
+    """The page, or None once it is in a file: a cell that ends with it would print all of it."""
+    if path is None:
+        return page
+    Path(path).write_text(page, encoding="utf-8")
+    return None
 
 
 def for_script(values: Any) -> str:

@@ -278,8 +278,8 @@ class AttentionView(View):
         path: str | Path | None = None,
         layers: str | Iterable[int] | None = None,
         heads: str | Iterable[int] | None = None,
-    ) -> str:
-        """One self-contained page without kernel or network, also written to `path` if given.
+    ) -> str | None:
+        """One self-contained page without kernel or network; None if it is written to `path`.
 
         Parameters
         ----------

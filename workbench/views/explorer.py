@@ -102,8 +102,8 @@ class Explorer(ipywidgets.VBox):
         path: str | Path | None = None,
         layers: str | Iterable[int] | None = None,
         heads: str | Iterable[int] | None = None,
-    ) -> str:
-        """One self-contained page, linked, without kernel or network; also written to `path`.
+    ) -> str | None:
+        """One self-contained page, linked, without kernel or network; None if it is in `path`.
 
         Parameters
         ----------

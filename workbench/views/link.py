@@ -12,6 +12,7 @@ import traitlets
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._pages import linked_page
+from workbench.views._widget import written
 from workbench.views.attention_view import AttentionView
 from workbench.views.routing_view import RoutingView
 
@@ -79,13 +80,13 @@ class Link:
         *,
         titles: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
-    ) -> str:
+    ) -> str | None:
         """One self-contained page of all views, linked, without kernel or network.
 
         Parameters
         ----------
         path
-            Where to write it as well.
+            Where to write it; it is returned otherwise.
         layers, heads
             Of these every head can be looked at in each AttentionView, as in its `to_html`; few
             make a small page.
@@ -131,9 +132,7 @@ class Link:
             }
             parts.append(view.static(questions, follows | own))
         page = linked_page(list(titles), parts, sharing, notes)
-        if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
-        return page
+        return written(page, path)
 
     def _changed(self, change: Any) -> None:
         self._pass_on(change["name"], change["owner"])
