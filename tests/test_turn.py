@@ -94,3 +94,20 @@ def test_a_thread_that_ended_holds_nothing(moe, runner):
     thread.join(60)
     assert kept[0].finish_reason is None
     assert moe.generate(IDS, 2).steps
+
+
+def test_an_interrupt_at_the_end_of_what_held_the_turn_gives_it_back(moe, runner, monkeypatch):
+    class Interrupted:
+        """A lock at which the kernel's interrupt arrives."""
+
+        def __enter__(self):
+            raise KeyboardInterrupt
+
+        def __exit__(self, *_):
+            raise AssertionError("it was never entered")
+
+    with monkeypatch.context() as patch, moe.turn.held():
+        patch.setattr(moe.turn, "_lock", Interrupted())
+    runner.start()
+    assert runner.going.wait(60)
+    assert runner.failure is None

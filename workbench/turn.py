@@ -33,7 +33,7 @@ class Turn:
         self._lock = threading.Lock()
         self._holder: weakref.ref[Stream] | None = None
         self._thread = threading.current_thread()
-        self._holds = 0  # of `held`, one inside the other
+        self._holds: set[object] = set()  # of `held`, one inside the other
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -44,15 +44,15 @@ class Turn:
         GenerationError
             While another thread generates.
         """
-        with self._lock:
-            self._require_free(None)
-            self._holder, self._thread = None, threading.current_thread()
-            self._holds += 1
+        hold = object()
         try:
+            with self._lock:
+                self._require_free(None)
+                self._holder, self._thread = None, threading.current_thread()
+                self._holds.add(hold)
             yield
         finally:
-            with self._lock:
-                self._holds -= 1
+            self._holds.discard(hold)  # without the lock: an interrupt while waiting would leave it
 
     def take(self, stream: Stream) -> None:
         """Let this stream go on in the current thread.
@@ -100,6 +100,12 @@ class Turn:
                 f"this model is generating already, in the thread {self._thread.name!r}{count}; stop "
                 "that generation or wait until it ends."
             )
+
+
+def ask_turn(pangu: Any) -> None:
+    """Before a thread generates with a model: `Turn.ask`; of a server, nothing."""
+    if hasattr(pangu, "turn"):
+        pangu.turn.ask()
 
 
 def held(pangu: Any) -> AbstractContextManager[None]:

@@ -261,6 +261,15 @@ def test_branches_are_shown_named_removed_and_undone(play):
     assert len(play.branches) == 1
 
 
+def test_what_is_undone_takes_back_what_was_asked_too(play):
+    generate(play)
+    generate(play, text="King")
+    play.undo()
+    assert (play.text, play.generation.recipe.prompt) == ("To be", "To be")
+    play.redo()
+    assert (play.text, play.generation.recipe.prompt) == ("King", "King")
+
+
 def test_renaming_and_removing_others_leaves_open_what_is_open(play):
     generate(play)
     generate(play, seed=9)
@@ -537,11 +546,48 @@ def test_a_text_that_was_made_otherwise_says_so_and_is_read_anew(play, moe, tiny
     again.restore(again.history[0].id)
     said = again.answer({"kind": "want"})[0]["made"]
     assert said.startswith("This text was made with 16 bit: from the same prompt")
+    again.told = []
+    again.send = lambda content, buffers=None: again.told.append(content)
     again.branch(3, kept.steps[3].token_id)
     branch = again.wait(60)
+    assert [step["logprob"] for step in steps_told(again)] == list(again.table()["logprob"])
+    assert [step["given"] for step in steps_told(again)][:5] == [False] * 3 + [True, False]
     assert branch.steps[:4] == other.generate("To be", 1, again.sampling, begun=[
         step.token_id for step in kept.steps[:4]
     ]).steps[:4]  # what is told of them is this model's  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["stop", "stop string", "memory"])
+def test_a_branch_that_ends_before_its_place_leaves_what_was_on_screen(
+    end, play, tiny_moe, monkeypatch
+):
+    kept = generate(play)
+    again = Playground(wb.load(tiny_moe, bits=8, device="cpu"))
+    again.restore(again.history[0].id)
+    assert again.generation.text == kept.text
+    released = []
+    monkeypatch.setattr(again, "_release", lambda: released.append(True))
+    plain = Stream._give
+
+    def give(stream, step):
+        if len(stream.generation.steps) == 2:
+            if end == "memory":
+                raise MemoryError
+            again._stop.set()
+        plain(stream, step)
+
+    if end == "stop string":
+        again.stop_strings = [kept.steps[0].text]
+    else:
+        monkeypatch.setattr(Stream, "_give", give)
+    again.branch(5)
+    again.wait(60)
+    assert again.generation.text == kept.text
+    assert len(again.branches) == 1
+    said = {"stop": "", "stop string": "holds the stop string", "memory": "memory is full"}[end]
+    assert said in again._error
+    assert bool(again._error) == bool(said)
+    assert bool(released) == (end == "memory")
 
 
 def test_tokens_of_another_vocabulary_are_not_gone_on_with(play, moe, tmp_path):
@@ -622,6 +668,8 @@ def test_a_server_streams_and_what_needs_the_inside_is_disabled_with_a_reason(
         assert (play.text, play.top_k, state["context"]) == ("", 0, 0)
         play.told = []
         play.send = lambda content, buffers=None: play.told.append(content)
+        play.panel = "routing"
+        assert (play.panel, play._error) == ("", play.pangu.missing("routing"))
         assert generate(play).text == "To be"
         assert [step["piece"] for step in steps_told(play)][:2] == ["To", " be"]
         assert steps_told(play)[0]["entropy"] is None
@@ -690,3 +738,18 @@ def test_a_stream_that_a_cell_left_unfinished_is_not_in_the_way(moe):
     view.start()
     assert len(view.wait(60).steps) > 0
     assert len(list(unfinished)) > 0  # and it can go on
+
+
+@pytest.mark.parametrize("kind", ["routing", "attention", "matrix"])
+def test_a_stream_that_a_cell_left_unfinished_is_in_no_view_s_way(kind, moe):
+    unfinished = moe.stream([1, 45, 99, 7], 6)
+    next(unfinished)
+    if kind == "matrix":
+        matrix = wb.PromptMatrix("To {{a}}", {"a": ["be"]}, ["greedy"], moe, max_new_tokens=2)
+        view = wb.PromptMatrixView(matrix)
+        view.start()
+        assert view.wait(60)["error"].tolist() == [""]
+    else:
+        view = (wb.RoutingView if kind == "routing" else wb.AttentionView).live(moe, "To be", 2)
+        assert view.wait(60) is not None
+    assert len(list(unfinished)) > 0

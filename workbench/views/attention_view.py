@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from workbench.arguments import whole_number
 from workbench.errors import TraceError, WorkbenchError
 from workbench.trace import Trace
+from workbench.turn import ask_turn
 from workbench.views import _attention_tables as tables
 from workbench.views._attention import (
     BLOCKS,
@@ -146,10 +147,13 @@ class AttentionView(View):
             For layers that are not there.
         TokenizerError
             For a prompt of no known kind.
+        GenerationError
+            While another thread generates with the model.
         """
         config = pangu.config
         layers = _wanted("layer", attention, range(config.num_hidden_layers))
         ids = pangu.encode(prompt, thinking)
+        ask_turn(pangu)
         empty = Recorded(pangu.name, layers, config.num_attention_heads, config.num_key_value_heads)
         view = cls(empty, **settings)
         view.running = True

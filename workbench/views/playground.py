@@ -15,6 +15,7 @@ from workbench.errors import GenerationError, WorkbenchError
 from workbench.history import History
 from workbench.presets import Presets
 from workbench.sampling import Sampling
+from workbench.turn import ask_turn
 from workbench.views import _playground_messages as messages
 from workbench.views._generating import GeneratingView, News, memory_gb, reason, step_message
 from workbench.views._print import PrintFigure, fonts, for_print
@@ -239,11 +240,8 @@ class Playground(GeneratingView):
     def show(self, branch: int) -> None:
         """Put a branch on screen, by its id, and with it what was asked."""
         self._require_idle()
-        recipe = self.branches.go(branch).recipe
-        with self.hold_trait_notifications():
-            for name, value in messages.asked_settings(recipe).items():
-                setattr(self, name, value)
-        self._show_current()
+        self.branches.go(branch)
+        self._return()
 
     def rename(self, branch: int, name: str) -> None:
         """Give a branch another name; GenerationError for an empty one."""
@@ -282,7 +280,8 @@ class Playground(GeneratingView):
         else:
             question = asked["prompt"]
             said = [{"role": "user", "content": question}] if question.strip() else []
-            answer = {"role": "assistant", "content": generation.answer}
+            whole = generation.answer.removesuffix("\ufffd" if generation.tail else "")
+            answer = {"role": "assistant", "content": whole}
             asked["turns"] = [*asked["turns"], *said, answer]
             asked["prompt"] = "" if self.prompt == question else self.prompt
         with self.hold_trait_notifications():
@@ -481,21 +480,22 @@ class Playground(GeneratingView):
             **settings,
         )
         self._look_away()
-        self._shown = self._shown[:at] if parent is not None else []
+        read_anew = any(isinstance(step, int) for step in begun[:at])  # numbers of another model
+        self._shown = [] if parent is None or read_anew else self._shown[:at]
         self._status = {"doing": "reading the prompt"}
         self.send(self._state())
         news = News(self._send_steps, len(self._shown))
         try:
             for step in stream:
                 if news.count == 0 and begun:  # what was given comes with the first token
-                    self._give(news, stream.generation.steps[at:-1])
+                    self._give(news, stream.generation.steps[len(self._shown) : -1], at)
                 message = step_message(step)
                 self._shown.append(message)
                 news.add(message, lambda: self._progress(news, stream))
         finally:  # after an error too: what came stays
             generation = stream.generation
             if len(self._shown) < len(generation.steps):
-                self._give(news, generation.steps[len(self._shown) :])
+                self._give(news, generation.steps[len(self._shown) :], at)
             self._status = {
                 **self._progress(news, stream),
                 "seconds": news.seconds,
@@ -504,17 +504,20 @@ class Playground(GeneratingView):
                 "tail": generation.tail,
             }
             news.flush(self._status)
-            if generation.steps:
+            kept = bool(generation.steps) and len(generation.steps) >= at
+            if kept:
                 self._keep(generation, parent, at, news.seconds)
-            elif self.branches.current is not None:  # stopped before its first token
+            elif self.branches.current is not None:  # ended before a token of its own
                 self._show_current()
-        if generation.steps and settings.get("record"):
+        if kept and settings.get("record"):
             self._stream = stream
         if self.panel in INSIDE and (self._stream is not None or not self._stop.is_set()):
             self._look_inside()  # it was clicked meanwhile
 
-    def _give(self, news: News, steps: Sequence[Step]) -> None:
-        given = [step_message(step, given=True) for step in steps]
+    def _give(self, news: News, steps: Sequence[Step], at: int) -> None:
+        """Show tokens that were not drawn; those from `at` on were chosen."""
+        first = len(self._shown)
+        given = [step_message(step, place >= at) for place, step in enumerate(steps, first)]
         self._shown += given
         news.give(given)
 
@@ -596,7 +599,16 @@ class Playground(GeneratingView):
         if before is not None and now is not None and before.generation is now.generation:
             self.send({"kind": "tree", **self._tree()})
         else:
-            self._show_current()
+            self._return()
+
+    def _return(self) -> None:
+        """Show the current branch, and with it what was asked."""
+        current = self.branches.current
+        if current is not None:
+            with self.hold_trait_notifications():
+                for name, value in messages.asked_settings(current.recipe).items():
+                    setattr(self, name, value)
+        self._show_current()
 
     def _show_current(self) -> None:
         self._look_away()
@@ -704,15 +716,17 @@ class Playground(GeneratingView):
     def _take_turn(self) -> None:
         """Let a stream that a cell left unfinished wait; the cell's own thread is this one."""
         self._require_idle()
-        if not messages.is_remote(self.pangu):
-            self.pangu.turn.ask()
+        ask_turn(self.pangu)
 
     def _open_panel(self, _change: Any) -> None:
         """Make the widget that the panel shows; routing and attention read the text once."""
         if self.inside is not None:
             self.inside.close()
         self.inside = None
-        if self.panel == "compare":
+        if self.panel in INSIDE and messages.is_remote(self.pangu):
+            self._error, self.panel = self.pangu.missing(self.panel), ""
+            self.send({"kind": "tree", **self._tree()})
+        elif self.panel == "compare":
             self.inside = self.compare()
         elif self.panel in INSIDE and self.generation is not None:
             if self.trace is not None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import GenerationError, HistoryError
 from workbench.recipe import Recipe
+from workbench.turn import ask_turn
 from workbench.views._generating import PAUSE, REASONS, GeneratingView
 from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
@@ -60,8 +61,12 @@ class PromptMatrixView(GeneratingView):
         Raises
         ------
         GenerationError
-            If the matrix is running.
+            If the matrix is running, or another thread generates with one of the models.
         """
+        if self.running:
+            raise GenerationError("a generation is running; stop it first.")
+        for model in self.matrix.models.values():
+            ask_turn(model)
         self._error = ""
         self._begin(lambda: self.matrix.run(self._stop, progress=False))
         self._tell_progress()

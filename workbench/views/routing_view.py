@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import TraceError, WorkbenchError
 from workbench.trace import Trace
+from workbench.turn import ask_turn
 from workbench.views import _routing_tables as tables
 from workbench.views._routing import Document, Routing, matcher
 from workbench.views._widget import SCRIPTS, Answer, View
@@ -119,11 +120,14 @@ class RoutingView(View):
             For a dense model.
         TokenizerError
             For a prompt of no known kind.
+        GenerationError
+            While another thread generates with the model.
         """
         config = pangu.config
         if not getattr(config, "num_groups", 0):
             raise TraceError(f"{pangu.name} is a dense model without experts; nothing is routed.")
         ids = pangu.encode(prompt, thinking)
+        ask_turn(pangu)
         shape = (config.num_hidden_layers, config.num_experts_per_tok, config.num_experts, config.num_groups)  # fmt: skip
         view = cls(_Empty(pangu.name, shape), **settings)
         view.running = True
