@@ -244,6 +244,29 @@ def test_a_page_that_asks_while_the_text_grows_is_told_in_order(monkeypatch):
     assert sent[1]["start"] == len(sent[0]["pieces"]) == 23
 
 
+def test_figure_and_tables_are_not_of_a_half_grown_text(monkeypatch):
+    trace = attended_trace()
+    view, told, readers = AttentionView(trace, token=3), [], []
+    plain = view.recorded.append
+
+    def append(*arguments):
+        for question in (view.figure, lambda: view.table("row"), lambda: view.table("heads")):
+            reader = threading.Thread(target=lambda ask=question: told.append(ask()))
+            readers.append(reader)
+            reader.start()
+        for reader in readers:
+            reader.join(0.2)
+        assert not told
+        plain(*arguments)
+
+    monkeypatch.setattr(view, "send", lambda content, buffers: None)
+    monkeypatch.setattr(view.recorded, "append", append)
+    view.append(["x"], {name: trace.arrays[name][:, :1] for name in ("query", "key")})
+    for reader in readers:
+        reader.join(60)
+    assert len(told) == len(readers)
+
+
 def test_a_head_is_whole_though_tokens_come_while_it_is_read(trace):
     recorded = Recorded.of(trace)
     part = {name: trace.arrays[name][:, :1] for name in ("query", "key")}

@@ -110,9 +110,8 @@ class AttentionView(View):
         self.other = None if other is None else _recorded(other)
         self.shared = self.other and same_beginning(self.recorded, self.other)
         self._stop = threading.Event()
-        self._turn = (
-            threading.Lock()
-        )  # what the page is told comes in the order in which it happened
+        # What the page is told comes in the order in which it happened, and nothing is half grown.
+        self._turn = threading.RLock()
         self._thread: threading.Thread | None = None
         self._error = ""
         first = self.recorded.layers[0]
@@ -374,7 +373,8 @@ class AttentionView(View):
             raise TraceError(f"there is no table {panel!r}; expected one of {list(tables.PANELS)}.")
         if panel in ("row", "column", "heads") and self.token < 0:
             raise TraceError(f"table {panel!r} needs a token; set view.token, or click one.")
-        return tables.PANELS[panel](self)
+        with self._turn:
+            return tables.PANELS[panel](self)
 
     def weights(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights of some query tokens and those compared with them, [row, token] float32.
@@ -397,7 +397,8 @@ class AttentionView(View):
 
     def figure(self) -> Figure:
         """The map for print, zoomed, scaled and compared as on screen."""
-        return attention_figure(self)
+        with self._turn:
+            return attention_figure(self)
 
     # -- inside ---------------------------------------------------------------------------------
 
