@@ -541,6 +541,32 @@ def test_copied_python_asks_the_same_server_again(server, capsys):
     assert "The text differs" in capsys.readouterr().out
 
 
+def test_copied_python_connects_as_the_text_was_made(locked):
+    locked.models = [{"id": "pangu", "owned_by": "somebody"}]
+    locked.chunks = [chat("4", [entry("4", -0.5)]), END]
+    pangu = connect(locked.url, api_key_env="PANGU_TEST_KEY", timeout=7, extensions=True)
+    generation = pangu.generate(ASK, sampling=wb.Sampling(top_k=20))
+    first = locked.requests[-1]
+    kept = Recipe.from_dict(json.loads(json.dumps(generation.recipe.as_dict())))
+    again = {}
+    exec(kept.to_python(), again)
+    assert locked.requests[-1] == first
+    made = again["pangu"]
+    assert (made.api_key_env, made.timeout, made.extensions) == ("PANGU_TEST_KEY", 7, True)
+    assert KEY not in kept.to_python()
+
+
+def test_a_recipe_tells_only_what_is_no_default_of_connect(server):
+    server.chunks = [chat("4", [entry("4", -0.5)]), END]
+    assert connect(server.url).generate(ASK).recipe.connection == {}
+    plain = connect(server.url, api_key_env=None, extensions=False)
+    recipe = plain.generate(ASK, sampling=wb.Sampling(top_k=0)).recipe
+    assert recipe.connection == {"api_key_env": None, "extensions": False}
+    older = recipe.as_dict()
+    del older["connection"]  # of a history that was written before
+    assert Recipe.from_dict(older).connection == {}
+
+
 def test_the_copied_python_of_a_branch_asks_the_same_in_another_session(server):
     server.chunks = [
         chat("[unused16]", [entry("[unused16]", -0.1)], token_ids=[21]),

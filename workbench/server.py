@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from math import nan
 from typing import Any
 from urllib.parse import urlsplit
@@ -251,6 +252,7 @@ class RemotePangu:
             stop_strings=stop_strings,
             begun=tuple(step.piece for step in given),
             versions={"workbench": __version__, "server": self.engine or "unknown"},
+            connection=self._connection(),
         )
         return RemoteStream(self, endpoint, request, stop, recipe, given, reader)
 
@@ -286,6 +288,13 @@ class RemotePangu:
             error, self.url, self.name, self.timeout, self.api_key_env, bool(key), chunks
         )
         return sentence.replace(key, "[key]") if key else sentence
+
+    def _connection(self) -> dict[str, Any]:
+        """What `connect` was given besides address and model, where it is not the default."""
+        parameters = signature(connect).parameters
+        usual = {name: parameters[name].default for name in ("api_key_env", "timeout")}
+        usual["extensions"] = self.engine in EXTENDED
+        return {name: getattr(self, name) for name in usual if getattr(self, name) != usual[name]}
 
     def _request(
         self,
