@@ -619,3 +619,45 @@ def test_a_token_that_has_only_a_number_is_refused(server):
     whole = pangu.generate(ASK)
     with pytest.raises(GenerationError, match="only by its id, 'token_id:12'"):
         pangu.generate(ASK, begun=whole.begun(0, 12))
+
+
+def named_by_id(text: str, name: str, other: str) -> dict:
+    """A chunk of a completion of a server that names tokens only by their ids."""
+    tops = [{name: -0.5, other: -2.0}]
+    logprobs = {"tokens": [name], "token_logprobs": [-0.5], "top_logprobs": tops}
+    return completion(text, logprobs)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "somebody"])
+def test_the_name_of_an_id_is_never_sent_as_a_text(server, engine):
+    server.models = [{"id": "pangu", "owned_by": engine}]
+    ids = [{"token_ids": [token]} if engine == "vllm" else {} for token in (11, 12)]
+    server.chunks = [
+        named_by_id("To", "token_id:11", "token_id:99"),
+        named_by_id(" be", "token_id:12", "token_id:99"),
+        completion("", finish="stop"),
+    ]
+    for chunk, more in zip(server.chunks, ids, strict=False):
+        chunk["choices"][0] |= more
+    pangu = connect(server.url)
+    whole = pangu.generate("Say", 4)
+    assert whole.text == "To be"
+    asked = len(server.requests)
+    for begun in (whole.begun(1), whole.begun(1, 99), ["token_id:11"], [whole.steps[0]]):
+        with pytest.raises(GenerationError, match=r"only by its id, 'token_id:\d+'"):
+            pangu.generate("Say", 4, begun=begun)
+    with pytest.raises(GenerationError, match="token 11 never came"):
+        pangu.generate("Say", 4, begun=[11])
+    assert len(server.requests) == asked
+
+
+def test_what_a_chat_told_of_an_id_is_sent_in_the_place_of_its_name(server):
+    pangu = connect(server.url)
+    server.chunks = [chat("To", [entry("token_id:11", -0.5, content=b"To")]), END]
+    pangu.generate(ASK)
+    server.chunks = [completion(" be", finish="stop")]
+    for begun in (["token_id:11"], [11]):
+        branch = pangu.generate("Say ", 4, begun=begun)
+        assert server.requests[-1]["body"]["prompt"] == "Say To"
+        assert branch.text == "To be"
+        assert branch.recipe.begun == ("To",)  # another session does not know the id

@@ -250,7 +250,7 @@ class RemotePangu:
             sampling=sampling,
             max_new_tokens=max_new_tokens,
             stop_strings=stop_strings,
-            begun=tuple(step.piece for step in given),
+            begun=tuple(piece(self._content(step)) for step in given),
             versions={"workbench": __version__, "server": self.engine or "unknown"},
             connection=self._connection(),
         )
@@ -384,6 +384,8 @@ class RemotePangu:
         if isinstance(item, Step):
             return item
         if isinstance(item, str):
+            if by_id := NAMED_BY_ID.fullmatch(item):
+                return Step(int(by_id[1]), item, "", nan, (), "answer")
             token_id = self._vocabulary.learn(None, content_of(item))
             return Step(token_id, item, "", nan, (), "answer")
         known = self._vocabulary.content(item)
