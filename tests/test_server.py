@@ -541,6 +541,32 @@ def test_copied_python_asks_the_same_server_again(server, capsys):
     assert "The text differs" in capsys.readouterr().out
 
 
+def test_copied_python_connects_as_the_text_was_made(locked):
+    locked.models = [{"id": "pangu", "owned_by": "somebody"}]
+    locked.chunks = [chat("4", [entry("4", -0.5)]), END]
+    pangu = connect(locked.url, api_key_env="PANGU_TEST_KEY", timeout=7, extensions=True)
+    generation = pangu.generate(ASK, sampling=wb.Sampling(top_k=20))
+    first = locked.requests[-1]
+    kept = Recipe.from_dict(json.loads(json.dumps(generation.recipe.as_dict())))
+    again = {}
+    exec(kept.to_python(), again)
+    assert locked.requests[-1] == first
+    made = again["pangu"]
+    assert (made.api_key_env, made.timeout, made.extensions) == ("PANGU_TEST_KEY", 7, True)
+    assert KEY not in kept.to_python()
+
+
+def test_a_recipe_tells_only_what_is_no_default_of_connect(server):
+    server.chunks = [chat("4", [entry("4", -0.5)]), END]
+    assert connect(server.url).generate(ASK).recipe.connection == {}
+    plain = connect(server.url, api_key_env=None, extensions=False)
+    recipe = plain.generate(ASK, sampling=wb.Sampling(top_k=0)).recipe
+    assert recipe.connection == {"api_key_env": None, "extensions": False}
+    older = recipe.as_dict()
+    del older["connection"]  # of a history that was written before
+    assert Recipe.from_dict(older).connection == {}
+
+
 def test_the_copied_python_of_a_branch_asks_the_same_in_another_session(server):
     server.chunks = [
         chat("[unused16]", [entry("[unused16]", -0.1)], token_ids=[21]),
@@ -593,3 +619,45 @@ def test_a_token_that_has_only_a_number_is_refused(server):
     whole = pangu.generate(ASK)
     with pytest.raises(GenerationError, match="only by its id, 'token_id:12'"):
         pangu.generate(ASK, begun=whole.begun(0, 12))
+
+
+def named_by_id(text: str, name: str, other: str) -> dict:
+    """A chunk of a completion of a server that names tokens only by their ids."""
+    tops = [{name: -0.5, other: -2.0}]
+    logprobs = {"tokens": [name], "token_logprobs": [-0.5], "top_logprobs": tops}
+    return completion(text, logprobs)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "somebody"])
+def test_the_name_of_an_id_is_never_sent_as_a_text(server, engine):
+    server.models = [{"id": "pangu", "owned_by": engine}]
+    ids = [{"token_ids": [token]} if engine == "vllm" else {} for token in (11, 12)]
+    server.chunks = [
+        named_by_id("To", "token_id:11", "token_id:99"),
+        named_by_id(" be", "token_id:12", "token_id:99"),
+        completion("", finish="stop"),
+    ]
+    for chunk, more in zip(server.chunks, ids, strict=False):
+        chunk["choices"][0] |= more
+    pangu = connect(server.url)
+    whole = pangu.generate("Say", 4)
+    assert whole.text == "To be"
+    asked = len(server.requests)
+    for begun in (whole.begun(1), whole.begun(1, 99), ["token_id:11"], [whole.steps[0]]):
+        with pytest.raises(GenerationError, match=r"only by its id, 'token_id:\d+'"):
+            pangu.generate("Say", 4, begun=begun)
+    with pytest.raises(GenerationError, match="token 11 never came"):
+        pangu.generate("Say", 4, begun=[11])
+    assert len(server.requests) == asked
+
+
+def test_what_a_chat_told_of_an_id_is_sent_in_the_place_of_its_name(server):
+    pangu = connect(server.url)
+    server.chunks = [chat("To", [entry("token_id:11", -0.5, content=b"To")]), END]
+    pangu.generate(ASK)
+    server.chunks = [completion(" be", finish="stop")]
+    for begun in (["token_id:11"], [11]):
+        branch = pangu.generate("Say ", 4, begun=begun)
+        assert server.requests[-1]["body"]["prompt"] == "Say To"
+        assert branch.text == "To be"
+        assert branch.recipe.begun == ("To",)  # another session does not know the id

@@ -37,6 +37,9 @@ class Recipe:
         because what an id stands for is known there alone.
     versions : dict of str to str
         workbench, torch, transformers, bitsandbytes, numpy, python, processor.
+    connection : dict
+        Of a model on a server what `workbench.connect` was given besides, where it is not the
+        default: "api_key_env" (the variable's name, never the key), "timeout", "extensions".
     """
 
     checkpoint: str
@@ -52,6 +55,7 @@ class Recipe:
     stop_strings: tuple[str, ...] = ()
     begun: tuple[int | str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    connection: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -64,6 +68,7 @@ class Recipe:
             "stop_strings": list(self.stop_strings),
             "begun": list(self.begun),
             "versions": dict(self.versions),
+            "connection": dict(self.connection),
         }
 
     @classmethod
@@ -86,6 +91,7 @@ class Recipe:
                     "stop_strings": tuple(values["stop_strings"]),
                     "begun": tuple(values["begun"]),
                     "versions": dict(values["versions"]),
+                    "connection": dict(values.get("connection", {})),
                 }
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -138,7 +144,11 @@ class Recipe:
     def _opening(self) -> list[str]:
         """The lines that load the model, or connect to its server."""
         if self.bits == 0:
-            return [f"pangu = wb.connect({self.device!r}, model={self.checkpoint!r})"]
+            options = [repr(self.device), f"model={self.checkpoint!r}"]
+            for name in ("api_key_env", "timeout", "extensions"):
+                if name in self.connection:
+                    options.append(f"{name}={self.connection[name]!r}")
+            return [f"pangu = wb.connect({', '.join(options)})"]
         options = [repr(self.checkpoint), f"bits={self.bits}", f"device={self.device!r}"]
         if self.bits == 4 and self.quant_type != "nf4":
             options.append(f"quant_type={self.quant_type!r}")

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from math import nan
 from typing import Any
 from urllib.parse import urlsplit
@@ -249,8 +250,9 @@ class RemotePangu:
             sampling=sampling,
             max_new_tokens=max_new_tokens,
             stop_strings=stop_strings,
-            begun=tuple(step.piece for step in given),
+            begun=tuple(piece(self._content(step)) for step in given),
             versions={"workbench": __version__, "server": self.engine or "unknown"},
+            connection=self._connection(),
         )
         return RemoteStream(self, endpoint, request, stop, recipe, given, reader)
 
@@ -286,6 +288,13 @@ class RemotePangu:
             error, self.url, self.name, self.timeout, self.api_key_env, bool(key), chunks
         )
         return sentence.replace(key, "[key]") if key else sentence
+
+    def _connection(self) -> dict[str, Any]:
+        """What `connect` was given besides address and model, where it is not the default."""
+        parameters = signature(connect).parameters
+        usual = {name: parameters[name].default for name in ("api_key_env", "timeout")}
+        usual["extensions"] = self.engine in EXTENDED
+        return {name: getattr(self, name) for name in usual if getattr(self, name) != usual[name]}
 
     def _request(
         self,
@@ -375,6 +384,8 @@ class RemotePangu:
         if isinstance(item, Step):
             return item
         if isinstance(item, str):
+            if by_id := NAMED_BY_ID.fullmatch(item):
+                return Step(int(by_id[1]), item, "", nan, (), "answer")
             token_id = self._vocabulary.learn(None, content_of(item))
             return Step(token_id, item, "", nan, (), "answer")
         known = self._vocabulary.content(item)

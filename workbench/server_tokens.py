@@ -7,8 +7,8 @@ Shapes that are understood (read in the servers' sources and documents):
   server has a parser for it, else inside the text between [unused16] and [unused17].
 * completions: ``logprobs`` holds the lists ``tokens``, ``token_logprobs`` and ``top_logprobs``.
 * vLLM sends ``token_ids`` where it is asked to. Started with --return-tokens-as-token-ids it names
-  tokens "token_id:123"; the bytes of a chosen token are still its text, those of an alternative
-  spell that name.
+  tokens "token_id:123"; in a chat the bytes of a chosen token are still its text. Those of an
+  alternative spell that name, and completions have no bytes: what such a token says is unknown.
 * vLLM writes -9999 for a log-probability of minus infinity.
 """
 
@@ -110,7 +110,7 @@ class ChunkReader:
         read = 0
         steps = []
         for place, entry in enumerate(tokens):
-            token_id, content = self._identify(entry, chosen=True)
+            token_id, content = self._identify(entry)
             name = content.decode("utf-8", errors="replace")
             starts, ends = name == THINKING_STARTS, name == THINKING_ENDS
             self._thinking = self._thinking or starts
@@ -138,7 +138,7 @@ class ChunkReader:
     def _alternatives(self, entries: Sequence[Mapping[str, Any]]) -> tuple[Alternative, ...]:
         found = []
         for entry in entries:
-            token_id, content = self._identify(entry, chosen=False)
+            token_id, content = self._identify(entry)
             # Whether the sampling settings kept a token, no server tells.
             found.append(
                 Alternative(
@@ -147,15 +147,14 @@ class ChunkReader:
             )
         return tuple(sorted(found, key=lambda other: -other.logprob))
 
-    def _identify(self, entry: Mapping[str, Any], chosen: bool) -> tuple[int, bytes]:
+    def _identify(self, entry: Mapping[str, Any]) -> tuple[int, bytes]:
         name = str(entry.get("token") or "")
         token_id = entry.get("id")
         content = bytes(entry["bytes"]) if entry.get("bytes") else name.encode("utf-8", "replace")
         if by_id := NAMED_BY_ID.fullmatch(name):
             token_id = int(by_id[1])
-            if content == name.encode() and not chosen:
-                content = self._vocabulary.content(token_id) or content
-                return token_id, content  # its name is nothing to learn
+            if content == name.encode():  # its name is nothing to learn
+                return token_id, self._vocabulary.content(token_id) or content
         return self._vocabulary.learn(token_id, content), content
 
 

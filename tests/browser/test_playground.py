@@ -503,6 +503,35 @@ def test_columns_stream_and_what_differs_is_marked(compared):
     assert "0 of 1 the same as two" in compared.get_by_role("status").text_content()  # it is empty
 
 
+def test_tokens_of_other_weights_are_compared_by_what_they_say_on_the_page(compared):
+    texts = {"one": [("a", 1), ("<0x0A>", 2), ("b", 3)], "two": [("a", 9), ("\n", 8), ("c", 3)]}
+    state = {
+        "kind": "state", "models": ["m"], "defaults": {}, "before": 0, "statuses": {}, "error": "",
+        "steps": {label: [step(*token) for token in tokens] for label, tokens in texts.items()},
+        "weights": {"one": "f00", "two": ""}, "differences": {}, "changed": [],
+    }  # fmt: skip
+    tell(compared, state)
+    second = compared.locator(".column").nth(1)
+    assert "differs from token 2 on" in second.text_content()
+    tell(compared, {**state, "weights": {"one": "", "two": ""}})  # two servers
+    assert "differs from token 2 on" in second.text_content()
+    tell(compared, {**state, "weights": {"one": "f00", "two": "f00"}})
+    assert "differs from token 0 on" in second.text_content()
+
+
+def test_a_text_of_earlier_settings_says_so(compared):
+    for label in ("one", "two"):
+        steps = [step("a")]
+        tell(compared, {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {}})
+    marks = {"kind": "marks", "error": "", "differences": {}, "changed": ["two"]}
+    said = "settings changed since this text"
+    tell(compared, marks)
+    columns = compared.locator(".column")
+    assert [said in text for text in columns.all_text_contents()] == [False, True]
+    tell(compared, {**marks, "changed": []})
+    assert said not in columns.nth(1).text_content()
+
+
 def test_columns_are_added_set_named_and_removed(compared):
     compared.get_by_role("button", name="add a column").click()
     compared.get_by_label("label of column 3").fill("<b>hot</b>")

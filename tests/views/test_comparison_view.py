@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from workbench import Sampling
+from tests.fake_server import completion, fake_server
+from workbench import Sampling, connect
 from workbench.errors import GenerationError
 from workbench.views import ComparisonView
 
@@ -65,7 +66,8 @@ def test_differences_are_tokens_that_the_reference_lacks(view):
     other = [step.token_id for step in generations["dense"].steps]
     table = view.table().set_index("label")
     assert list(table.columns) == [
-        "model", "tokens", "first_difference", "same", "logprob_mean", "finish_reason", "text",
+        "model", "thinking", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+        "logit_bias", "tokens", "first_difference", "same", "logprob_mean", "finish_reason", "text",
     ]  # fmt: skip
     assert table.loc["hot again", "same"] == 1
     assert table["first_difference"].isna().tolist()[:2] == [True, True]
@@ -97,6 +99,66 @@ def test_what_was_generated_stays_with_its_column(view):
     assert shown["statuses"]["named"]["tokens"] == 7
     assert list(view.table()["label"]) == ["named"]
     assert view.told[-1] == shown  # a page draws the columns anew
+
+
+def test_a_text_keeps_the_settings_that_it_was_made_with(view):
+    view.start()
+    made = view.wait(60)
+    hot, again, dense = view.columns
+    assert view.told[-1]["changed"] == []
+    view.columns = [{**hot, "temperature": 0.5}, again, {**dense, "model": "moe", "top_k": 3}]
+    assert view.told[-1]["kind"] == "marks"
+    assert (
+        view.told[-1]["changed"] == view.answer({"kind": "want"})[0]["changed"] == ["hot", "dense"]
+    )
+    table = view.table().set_index("label")
+    assert list(table["model"]) == ["moe", "moe", "dense"]
+    assert list(table["temperature"]) == [1.0, 1.0, 0.0]
+    assert table.loc["dense", "top_k"] == made["dense"].recipe.sampling.top_k != 3
+    view.columns = [{**view.columns[0], "label": "named"}, again, dense]  # one named, one set back
+    assert view.told[-1]["changed"] == ["named"]
+    assert view.generations["named"] is made["hot"]
+    view.columns = [{**hot, "label": "named"}, again, dense]
+    assert view.told[-1]["changed"] == []
+
+
+def test_a_column_in_the_place_of_another_one_gets_none_of_its_text(view):
+    view.reference = 2
+    view.start()
+    made = view.wait(60)
+    view.columns = [{"label": "new", "model": "dense"}, *view.columns[1:]]
+    assert view.generations == {label: made[label] for label in ("hot again", "dense")}
+    assert view.answer({"kind": "want"})[0]["steps"].keys() == view.generations.keys()
+    assert list(view.table()["label"]) == ["hot again", "dense"]
+
+
+def test_tokens_of_other_weights_are_compared_by_what_they_say(moe, monkeypatch):
+    """A line break is a byte to the one, a character to the other; an id means nothing there."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    line_break = moe.tokenizer.pieces(range(len(moe.tokenizer))).index("<0x0A>")
+    tokens = [("\n", 5), ("\n", 6), ("x", line_break), ("\n", line_break)]
+    with fake_server() as server:
+        server.chunks = [
+            completion(text, {"tokens": [text], "token_logprobs": [-0.5]}, token_ids=[number])
+            for text, number in tokens
+        ]
+        server.chunks.append(completion("", finish="length"))
+        columns = {
+            "here": {"model": "local", "temperature": 0.0, "logit_bias": [[line_break, 100.0]]},
+            "there": {"model": "server"},
+        }
+        view = ComparisonView(
+            {"local": moe, "server": connect(server.url)},
+            "To be", columns, mode="raw", max_new_tokens=4,
+        )  # fmt: skip
+        view.start()
+        assert view.wait(60)
+    state = view.answer({"kind": "want"})[0]
+    assert [step["id"] for step in state["steps"]["here"]] == [line_break] * 4
+    assert state["differences"] == {"here": [], "there": [2]}
+    assert state["weights"] == {"here": moe.fingerprint, "there": ""}
+    assert view.table()["first_difference"].tolist()[1] == 2
+    assert view.table()["same"].tolist() == [1, 0.75]
 
 
 def test_the_reference_stays_the_column_that_it_was(view):

@@ -12,9 +12,11 @@
  * @property {boolean} running
  *
  * Messages to Python, {kind}: hello, want, bye, generate, stop.
- * Messages from Python: {kind: "state", models, defaults, before, steps, statuses, error, differences}
- * with steps {label: [token]} as of the playground, statuses and differences also by label;
- * {kind: "steps", label, from, steps, status}; {kind: "marks", error, differences: {label: [place]}}.
+ * Messages from Python: {kind: "state", models, defaults, before, steps, statuses, weights, error,
+ * differences, changed} with steps {label: [token]} as of the playground, statuses, weights (their
+ * fingerprint; "" of a server) and differences also by label, and the labels of columns whose settings
+ * are no longer those of their text; {kind: "steps", label, from, steps, status};
+ * {kind: "marks", error, differences: {label: [place]}, changed: [label]}.
  */
 
 const CSS = `
@@ -201,10 +203,13 @@ function render({ model, el }) {
 
   // -- what differs ---------------------------------------------------------------------------------------
 
+  /** What a token says: "<0x0A>" is a line break also where another vocabulary writes it so. */
+  const content = ({ piece }) => piece.replace(/^<0x([0-7][0-9A-F])>$/, (_, code) => String.fromCharCode(parseInt(code, 16)));
   /** Where a column first differs from the one of reference, as far as both have come. */
   function firstDifference(column, base) {
-    const both = Math.min(column.steps.length, base.steps.length);
-    for (let place = 0; place < both; place++) if (column.steps[place].id !== base.steps[place].id) return place;
+    const both = Math.min(column.steps.length, base.steps.length), weights = held(state.weights, column);
+    const token = weights && weights === held(state.weights, base) ? ({ id }) => id : content; // an id of other weights may mean another token
+    for (let place = 0; place < both; place++) if (token(column.steps[place]) !== token(base.steps[place])) return place;
     return model.get("running") || column.steps.length <= base.steps.length ? -1 : both;
   }
   function drawState() {
@@ -229,6 +234,7 @@ function render({ model, el }) {
       if (column.steps.length) words.push(`${column.steps.length} tokens`);
       if (now.reason && !running) words.push(now.reason);
       if (column !== base && column.steps.length) words.push(parts >= 0 ? `differs from token ${parts} on` : column.steps.length === base.steps.length ? "the same" : "the same so far");
+      if (!running && state.changed?.includes(column.label)) words.push("settings changed since this text");
       column.status.textContent = words.join(" · ");
       if (column !== base && column.steps.length && parts < 0 && column.steps.length === base.steps.length) same.push(place);
     });

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import GenerationError
 from workbench.sampling import Sampling
+from workbench.server_tokens import content_of
 from workbench.turn import held
 from workbench.views._generating import PAUSE, GeneratingView, News, reason, step_message
 from workbench.views._print import PrintFigure, fonts, for_print
@@ -93,6 +94,8 @@ class ComparisonView(GeneratingView):
             self._before = turns
         self._shown: dict[str, list[dict[str, Any]]] = {}  # steps on screen, by label
         self._statuses: dict[str, dict[str, Any]] = {}
+        self._weights: dict[str, str] = {}  # fingerprints, by label
+        self._made: dict[str, dict[str, Any]] = {}  # columns as they were when they were generated
         self._error = ""
         super().__init__(prompt=prompt, columns=self._given(columns), **settings)
         self.observe(self._follow_columns, "columns")
@@ -124,25 +127,32 @@ class ComparisonView(GeneratingView):
     def table(self) -> pd.DataFrame:
         """One row per column: its text, and how it differs from the column of reference.
 
-        Columns: label, model, tokens, first_difference (the token's place; none if they are the
-        same), same (share of tokens that are in the reference too, in its order), logprob_mean
-        (natural logarithm), finish_reason, text.
+        Columns: label, model, thinking and the settings of `Sampling` but for the seed, as they
+        were when the text was generated; tokens, first_difference (the token's place; none if they
+        are the same), same (share of tokens that are in the reference too, in its order),
+        logprob_mean (natural logarithm), finish_reason, text. Tokens of other weights than the
+        reference's are compared by what they say, for their ids may mean something else.
         """
         rows = []
+        reference = self._reference()
         for column in self.columns:
             generation = self.generations.get(column["label"])
             if generation is None:
                 continue
-            ids = _ids(generation)
-            others = _differences(self._reference_ids(), ids)
+            base, tokens = _comparable(reference, generation)
+            others = _differences(base, tokens)
+            recipe, count = generation.recipe, len(tokens)
+            sampling = recipe.sampling.as_dict()
             known = [step.logprob for step in generation.steps]
             rows.append(
                 {
                     "label": column["label"],
-                    "model": column["model"],
-                    "tokens": len(ids),
-                    "first_difference": _first_difference(self._reference_ids(), ids),
-                    "same": 1 - len(others) / len(ids) if ids else 1.0,
+                    "model": self._made[column["label"]]["model"],
+                    "thinking": recipe.thinking,
+                    **{name: sampling[name] for name in SAMPLING},
+                    "tokens": count,
+                    "first_difference": _first_difference(base, tokens),
+                    "same": 1 - len(others) / count if count else 1.0,
                     "logprob_mean": sum(known) / len(known) if known else None,
                     "finish_reason": generation.finish_reason,
                     "text": generation.text,
@@ -187,6 +197,7 @@ class ComparisonView(GeneratingView):
             "before": len(self._before),
             "steps": self._shown,
             "statuses": self._statuses,
+            "weights": self._weights,
             "error": self._error,
             **self._marks(),
         }
@@ -206,6 +217,8 @@ class ComparisonView(GeneratingView):
         self.generations = {}
         self._shown = {label: [] for label in streams}
         self._statuses = {label: {} for label in streams}
+        self._made = {column["label"]: dict(column) for column in self.columns}
+        self._weights = {label: stream.recipe.fingerprint for label, stream in streams.items()}
         self.send(self._state())
         pause = PAUSE * len(streams)
         news = {label: News(self._sender(label), pause=pause) for label in streams}
@@ -266,17 +279,27 @@ class ComparisonView(GeneratingView):
         self.send({"kind": "marks", "error": self._error, **self._marks()})
 
     def _marks(self) -> dict[str, Any]:
-        """By label, the tokens that are not in the column of reference; none while it runs."""
-        if self.running:
-            return {"differences": {}}
-        base = self._reference_ids()
-        found = {label: _differences(base, _ids(made)) for label, made in self.generations.items()}
-        return {"differences": found}
+        """By label, the tokens that are not in the column of reference; none while it runs.
 
-    def _reference_ids(self) -> list[int]:
+        And which columns' settings are no longer those of their text.
+        """
+        if self.running:
+            return {"differences": {}, "changed": []}
+        base = self._reference()
+        found = {
+            label: _differences(*_comparable(base, generation))
+            for label, generation in self.generations.items()
+        }
+        changed = [
+            column["label"]
+            for column in self.columns
+            if column["label"] in found and column != self._made[column["label"]]
+        ]
+        return {"differences": found, "changed": changed}
+
+    def _reference(self) -> Generation | None:
         place = min(self.reference, len(self.columns) - 1)
-        generation = self.generations.get(self.columns[place]["label"])
-        return _ids(generation) if generation else []
+        return self.generations.get(self.columns[place]["label"])
 
     # -- columns --------------------------------------------------------------------------------
 
@@ -294,22 +317,32 @@ class ComparisonView(GeneratingView):
         return [dict(column) for column in columns]
 
     def _follow_columns(self, change: dict[str, Any]) -> None:
-        """What was generated stays with its column: renamed with it, gone with it."""
+        """What was generated stays with its column: renamed with it, gone with it.
+
+        A column with another label and other settings is another column.
+        """
         before = [column["label"] for column in change["old"]]
         now = [column["label"] for column in change["new"]]
-        pairs = zip(before, now, strict=True) if len(before) == len(now) else ()
-        renamed = {old: new for old, new in pairs if new not in before}
+        pairs = zip(change["old"], change["new"], strict=True) if len(before) == len(now) else ()
+        renamed = {
+            old["label"]: new["label"]
+            for old, new in pairs
+            if new["label"] not in before and {**old, "label": new["label"]} == new
+        }
         names = {label: label if label in now else renamed.get(label) for label in before}
 
         def left(kept: dict[str, Any]) -> dict[str, Any]:
             return {names[label]: kept[label] for label in kept if names[label] is not None}
 
         self.generations, self._shown = left(self.generations), left(self._shown)
-        self._statuses = left(self._statuses)
+        self._statuses, self._weights = left(self._statuses), left(self._weights)
+        self._made = {label: {**made, "label": label} for label, made in left(self._made).items()}
         reference = names.get(before[min(self.reference, len(before) - 1)])
         self.reference = 0 if reference is None else now.index(reference)
         if now != before:
             self.send(self._state())
+        else:
+            self._mark()
 
     @traitlets.validate("columns")
     def _valid_columns(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
@@ -346,20 +379,27 @@ class ComparisonView(GeneratingView):
         return proposal["value"]
 
 
-def _ids(generation: Generation) -> list[int]:
-    return [step.token_id for step in generation.steps]
+def _comparable(base: Generation | None, other: Generation) -> tuple[list[Any], list[Any]]:
+    """The tokens of both: ids where the weights are the same, else the bytes that they stand for."""
+    weights = other.recipe.fingerprint  # a server tells none
+    same = base is not None and weights and base.recipe.fingerprint == weights
+    both = base.steps if base else (), other.steps
+    one, two = (
+        [step.token_id if same else content_of(step.piece) for step in steps] for steps in both
+    )
+    return one, two
 
 
-def _differences(base: Sequence[int], ids: Sequence[int]) -> list[int]:
-    """Places in `ids` that are in no block that both have in the same order."""
-    places = set(range(len(ids)))
-    for block in SequenceMatcher(None, base, ids, autojunk=False).get_matching_blocks():
+def _differences(base: Sequence[Any], tokens: Sequence[Any]) -> list[int]:
+    """Places in `tokens` that are in no block that both have in the same order."""
+    places = set(range(len(tokens)))
+    for block in SequenceMatcher(None, base, tokens, autojunk=False).get_matching_blocks():
         places -= set(range(block.b, block.b + block.size))
     return sorted(places)
 
 
-def _first_difference(base: Sequence[int], ids: Sequence[int]) -> int | None:
-    for place, (one, other) in enumerate(zip(base, ids, strict=False)):
+def _first_difference(base: Sequence[Any], tokens: Sequence[Any]) -> int | None:
+    for place, (one, other) in enumerate(zip(base, tokens, strict=False)):
         if one != other:
             return place
-    return None if len(base) == len(ids) else min(len(base), len(ids))
+    return None if len(base) == len(tokens) else min(len(base), len(tokens))
