@@ -740,7 +740,7 @@ def test_a_stream_that_a_cell_left_unfinished_is_not_in_the_way(moe):
     assert len(list(unfinished)) > 0  # and it can go on
 
 
-@pytest.mark.parametrize("kind", ["routing", "attention", "matrix"])
+@pytest.mark.parametrize("kind", ["routing", "attention", "matrix", "comparison"])
 def test_a_stream_that_a_cell_left_unfinished_is_in_no_view_s_way(kind, moe):
     unfinished = moe.stream([1, 45, 99, 7], 6)
     next(unfinished)
@@ -749,6 +749,10 @@ def test_a_stream_that_a_cell_left_unfinished_is_in_no_view_s_way(kind, moe):
         view = wb.PromptMatrixView(matrix)
         view.start()
         assert view.wait(60)["error"].tolist() == [""]
+    elif kind == "comparison":
+        view = wb.ComparisonView(moe, "To be", mode="raw", max_new_tokens=2)
+        view.start()
+        assert view.wait(60) is not None
     else:
         view = (wb.RoutingView if kind == "routing" else wb.AttentionView).live(moe, "To be", 2)
         assert view.wait(60) is not None

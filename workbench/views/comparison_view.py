@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from workbench.errors import GenerationError
 from workbench.sampling import Sampling
 from workbench.server_tokens import content_of
-from workbench.turn import held
+from workbench.turn import ask_turn, held
 from workbench.views._generating import PAUSE, GeneratingView, News, reason, step_message
 from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
@@ -109,8 +109,12 @@ class ComparisonView(GeneratingView):
         Raises
         ------
         GenerationError
-            If they are being generated.
+            If they are being generated, or another thread generates with one of their models.
         """
+        if self.running:
+            raise GenerationError("a generation is running; stop it first.")
+        for model in self._used_models():
+            ask_turn(model)
         self._error = ""
         self._begin(self._generate)
 
@@ -209,9 +213,13 @@ class ComparisonView(GeneratingView):
         if not self.prompt.strip() and not self._before:
             raise GenerationError("the prompt is empty; type something first.")
         with ExitStack() as turns:
-            for model in self.models.values():
+            for model in self._used_models():
                 turns.enter_context(held(model))
             self._run({column["label"]: self._stream(column) for column in self.columns})
+
+    def _used_models(self) -> list[Any]:
+        """Those that some column names."""
+        return [self.models[label] for label in dict.fromkeys(c["model"] for c in self.columns)]
 
     def _run(self, streams: Mapping[str, Any]) -> None:
         self.generations = {}
