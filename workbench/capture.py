@@ -23,6 +23,7 @@ from workbench.fingerprint import versions
 from workbench.recording import Recording, attention_layers, recording, stoppable
 from workbench.sampling import Sampling, checked_sampling
 from workbench.steps import Generation, Step
+from workbench.threads import let_go
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def trace_of(
     with pangu.turn.passes, torch.inference_mode():
         arrays = arrays_of(record, layers, config)
         arrays |= _predictions(pangu.model.lm_head, record.joined("hidden", 0), ids, top_k)
+    let_go()
     arrays["token_ids"] = np.array(ids, dtype=np.int32)
     _check_groups(arrays, config)
     shown = _distinct(arrays["top_ids"], arrays["token_ids"])

@@ -38,6 +38,7 @@ from workbench.errors import TraceError
 from workbench.reading import DTYPES
 from workbench.recording import recording
 from workbench.shards import TensorInfo
+from workbench.threads import let_go
 from workbench.trace import Trace
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def trace_corpus(
     finally:
         bar.close()
         recorder.save()
+        let_go()
     return RoutingCorpus.load(folder)
 
 

@@ -25,6 +25,7 @@ from workbench.prefixes import Prefixes
 from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
 from workbench.recipe import Recipe
 from workbench.streaming import Streaming
+from workbench.threads import let_go
 from workbench.turn import Turn
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ def load(
     stored = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
     if plan.memory_bytes is None:
         model = load_model(checkpoint, bits, plan.device, quant_type)
+        let_go()
         in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
         receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
         return Pangu(
@@ -278,6 +280,7 @@ def load(
     streaming = Streaming(filler, plan.memory_bytes)
     receipt = make_streamed_receipt(streaming, bits, plan.device, checkpoint.name)
     streaming.load_kept()
+    let_go()
     return Pangu(
         filler.model, tokenizer, receipt, plan, checkpoint, stored, streaming,
         fingerprint(checkpoint.path),

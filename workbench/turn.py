@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import GenerationError
+from workbench.threads import let_go
 
 if TYPE_CHECKING:
     from workbench.generation import Stream
@@ -80,12 +81,14 @@ class Turn:
         with self._lock:
             self._require_free(None)
             self._holder = None
+        let_go()
 
     def leave(self, stream: Stream) -> None:
         """This stream does not go on for now."""
         with self._lock:
             if self._holder is not None and self._holder() is stream:
                 self._holder = None
+        let_go()
 
     def _require_free(self, stream: Stream | None) -> None:
         if self._thread is threading.current_thread() or not self._thread.is_alive():
