@@ -17,6 +17,7 @@ from workbench.views import (
     expert_load_bars,
     routing_heatmap,
 )
+from workbench.views.figures import expert_colours
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,25 @@ def test_a_widget_brings_a_picture_for_readers_without_kernel(trace):
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert data["image/png"].startswith("iVBOR")
     assert "application/vnd.jupyter.widget-view+json" in data
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+    ],
+    ids=["deuteranopia", "protanopia", "tritanopia"],
+)  # fmt: skip
+def test_experts_of_a_group_differ_for_every_kind_of_colour_vision(seen):
+    """Machado et al. (2009), severity 1; a CIE76 difference of 2.3 is just noticeable."""
+    colours = expert_colours(64, 8)
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = (linear @ np.transpose(seen)).clip(0, 1) @ np.transpose(to_xyz) / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116).T
+    lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1).reshape(8, 8, 3)
+    difference = np.linalg.norm(lab[:, :, None] - lab[:, None], axis=-1)
+    assert difference[:, ~np.eye(8, dtype=bool)].min() > 5
+    assert (np.diff(lab[..., 0], axis=1) > 0).all()  # and lightness keeps their order
