@@ -84,14 +84,17 @@ class GeneratingView(View):
         GenerationError
             If something is running.
         """
-        if self.running:
-            raise GenerationError("a generation is running; stop it first.")
+        self._require_idle()
         self._stop.clear()
         self.running = True
         self._thread = threading.Thread(
             target=self._guarded, args=(work,), name=type(self).__name__, daemon=True
         )
         self._thread.start()
+
+    def _require_idle(self) -> None:
+        if self.running:
+            raise GenerationError("a generation is running; stop it first.")
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

@@ -111,8 +111,7 @@ class ComparisonView(GeneratingView):
         GenerationError
             If they are being generated, or another thread generates with one of their models.
         """
-        if self.running:
-            raise GenerationError("a generation is running; stop it first.")
+        self._require_idle()
         for model in self._used_models():
             ask_turn(model)
         self._error = ""

@@ -580,10 +580,6 @@ class Playground(GeneratingView):
 
     # -- what is on screen ----------------------------------------------------------------------
 
-    def _require_idle(self) -> None:
-        if self.running:
-            raise GenerationError("a generation is running; stop it first.")
-
     def _preset_names(self) -> dict[str, Any]:
         """The presets; only those built in where the user's file is damaged, and why."""
         try:

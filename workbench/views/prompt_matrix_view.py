@@ -63,8 +63,7 @@ class PromptMatrixView(GeneratingView):
         GenerationError
             If the matrix is running, or another thread generates with one of the models.
         """
-        if self.running:
-            raise GenerationError("a generation is running; stop it first.")
+        self._require_idle()
         for model in self.matrix.models.values():
             ask_turn(model)
         self._error = ""
