@@ -160,7 +160,7 @@ def test_a_second_run_into_the_same_folder_is_refused_and_spoils_nothing(
     quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert len(filled) > 20
     assert contents(folder) == contents(whole)
-    with pytest.raises(QuantizationError, match="is not empty"):
+    with pytest.raises(QuantizationError, match="holds a whole checkpoint already"):
         quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert contents(folder) == contents(whole)  # not even a lock is left
 
@@ -178,7 +178,9 @@ def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monke
     monkeypatch.setattr(Filler, "fill", changing)
     with pytest.raises(CheckpointError, match="changed while it was read"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
-    with pytest.raises(QuantizationError, match="unfinished conversion whose source differed"):
+    with pytest.raises(
+        QuantizationError, match="of another kind: its source was another one, or has changed since"
+    ):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
 
@@ -191,7 +193,9 @@ def test_other_settings_do_not_go_on_with_an_unfinished_conversion(
     monkeypatch.setattr(Filler, "fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quantize_checkpoint(moe_source, tmp_path / "out", 4)
-    with pytest.raises(QuantizationError, match="bits, quant_type differed"):
+    with pytest.raises(
+        QuantizationError, match="bits was 4 and is 8, quant_type was nf4 and is None"
+    ):
         quantize_checkpoint(moe_source, tmp_path / "out", 8)
 
 
@@ -322,6 +326,6 @@ def test_the_command_line_converts(moe_source, tmp_path, capsys):
     assert f"written to {out}" in capsys.readouterr().out
     assert open_checkpoint(out).stored == "nf4"
     assert main(arguments) == 2
-    assert "is not empty" in capsys.readouterr().err
+    assert "holds a whole checkpoint already" in capsys.readouterr().err
     assert main([*arguments[:3], "--bits", "4", "--shard-size", "much"]) == 2
     assert "is no size" in capsys.readouterr().err

@@ -308,13 +308,25 @@ def test_two_threads_run_one_after_the_other(stored):
         np.testing.assert_array_equal(trace.router_logits, expected.router_logits)
 
 
-def test_the_playground_generates_from_disk(stored):
+def test_the_playground_generates_from_disk_and_tells_of_every_layer(stored, monkeypatch):
     folder = stored("moe", 4)
     pangu = load(folder, device="cpu", memory=least_bytes(folder, 4))
-    view = Playground(pangu, prompt="To be", max_new_tokens=4)
+    told = []
+    monkeypatch.setattr("workbench.views.playground.PAUSE", 0)
+    monkeypatch.setattr(Playground, "send", lambda self, message, *_: told.append(message))
+    view = Playground(pangu, prompt="To be", history=None, max_new_tokens=4)
     view.start()
-    assert len(view.wait(60).steps) > 1
+    steps = len(view.wait(60).steps)
+    assert steps > 1
     assert pangu.streaming.hit_rate is not None
+    doing = [message["status"].get("doing", "") for message in told if "status" in message]
+    layers = pangu.config.num_hidden_layers
+    for layer in range(1, layers + 1):  # of the prompt, and of every token but the last
+        heard = [text for text in doing if text.startswith(f"layer {layer} of {layers}, from disk")]
+        assert len(heard) == steps
+    assert any("found in memory" in text for text in doing)
+    assert pangu.streaming.on_layer is None
+    assert "doing" not in told[-1]["status"]
 
 
 def test_tied_embeddings_are_read_with_the_head(stored, fills):

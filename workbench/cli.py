@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
         '"demo", "demo-dense", a checkpoint\'s folder, or a Hugging Face repository id'
     )
     bits_help = "4, 8, or 16 for as stored (default: 4, or what a quantized checkpoint holds)"
+    quant_type_help = "type of the 4 bits (default: nf4)"
 
     inspect = commands.add_parser(
         "inspect",
@@ -46,9 +47,7 @@ def parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--bits", type=int, choices=(4, 8, 16), help=bits_help)
         command.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
-        command.add_argument(
-            "--quant-type", choices=("nf4", "fp4"), default="nf4", help="4-bit type (default: nf4)"
-        )
+        command.add_argument("--quant-type", choices=("nf4", "fp4"), help=quant_type_help)
         command.add_argument(
             "--memory",
             metavar="SIZE",
@@ -57,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
         )
     inspect.add_argument("--plan-only", action="store_true", help="stop before loading any weight")
     trace.add_argument("--prompt", required=True, metavar="TEXT", help="the text to run")
-    trace.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write")
+    trace.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="file to write; replaced if there"
+    )
     trace.add_argument(
         "--max-new-tokens",
         type=_count,
@@ -75,9 +76,7 @@ def parser() -> argparse.ArgumentParser:
     quantize.add_argument("source", metavar="SRC", help=checkpoint_help)
     quantize.add_argument("destination", metavar="DST", help="a new or empty folder")
     quantize.add_argument("--bits", type=int, choices=(4, 8), required=True)
-    quantize.add_argument(
-        "--quant-type", choices=("nf4", "fp4"), default="nf4", help="4-bit type (default: nf4)"
-    )
+    quantize.add_argument("--quant-type", choices=("nf4", "fp4"), help=quant_type_help)
     quantize.add_argument(
         "--shard-size",
         default="2GB",
@@ -97,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, further = parser().parse_known_args(arguments)
     if further and options.command != "lab":
         parser().error(f"unknown arguments: {' '.join(further)}")
+    if getattr(options, "quant_type", None) and options.bits not in (None, 4):
+        parser().error(f"--quant-type is a choice among kinds of 4 bit; --bits is {options.bits}")
     try:
         if options.command == "lab":
             return _lab(further)
@@ -151,7 +152,11 @@ def _loaded(options: argparse.Namespace) -> Pangu:
     from workbench.pangu import load
 
     return load(
-        options.checkpoint, options.bits, options.device, options.quant_type, options.memory
+        options.checkpoint,
+        options.bits,
+        options.device,
+        options.quant_type or "nf4",
+        options.memory,
     )
 
 
@@ -176,7 +181,7 @@ def _quantize(options: argparse.Namespace) -> int:
         options.source,
         options.destination,
         options.bits,
-        options.quant_type,
+        options.quant_type or "nf4",
         size_in_bytes(options.shard_size),
     )
     print(f"written to {folder}; look at it with: python -m workbench inspect {folder}")

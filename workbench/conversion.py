@@ -160,10 +160,10 @@ class _Journal:
         if self.file.exists():
             before, finished = self._read()
             if before != job:
-                differing = [key for key in job if before.get(key) != job[key]]
                 raise QuantizationError(
-                    f"{folder} holds an unfinished conversion whose {', '.join(differing)} "
-                    "differed. Run it as before, or remove the folder and begin again."
+                    f"{folder} holds an unfinished conversion of another kind: "
+                    f"{_differences(before, job)}. Run it as before, or remove the folder and "
+                    "begin again."
                 )
             self.finished = {
                 name: entries
@@ -195,6 +195,19 @@ class _Journal:
         _write_whole(self.file, text.encode())
 
 
+def _differences(before: dict[str, Any], job: dict[str, Any]) -> str:
+    """What another conversion was asked for, in words."""
+    said = []
+    if before.get("source") != job["source"]:
+        said.append("its source was another one, or has changed since")
+    for name in ("bits", "quant_type"):
+        if before.get(name) != job[name]:
+            said.append(f"{name} was {before.get(name)} and is {job[name]}")
+    if before.get("shards") != job["shards"]:
+        said.append("its files had another size")
+    return ", ".join(said)
+
+
 def _holds(file: Path, entries: dict[str, int]) -> bool:
     """Whether a finished shard is still there, whole, with these tensors and bytes."""
     try:
@@ -208,9 +221,9 @@ def _require_usable(folder: Path) -> None:
         raise QuantizationError(f"{folder} is a file; pass a folder that is new or empty.")
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if names - {LOCK, JOURNAL + PART} and JOURNAL not in names:
+        found = "holds a whole checkpoint already" if "config.json" in names else "is not empty"
         raise QuantizationError(
-            f"{folder} is not empty and nothing in it is overwritten; pass a folder that is new "
-            "or empty."
+            f"{folder} {found} and nothing in it is overwritten; pass a folder that is new or empty."
         )
 
 

@@ -74,6 +74,9 @@ class Streaming:
         Names of the units that stay in memory.
     bytes_read : int
         Read from files (or the system's cache of them) since the model was opened.
+    on_layer : callable or None
+        Called after every layer of a pass with how many have run, and of how many; for whoever
+        generates in a thread, where no progress bar is shown.
 
     Raises
     ------
@@ -93,6 +96,7 @@ class Streaming:
             )
         self.kept = kept_units(self.units, memory_bytes)
         self.bytes_read = 0
+        self.on_layer: Callable[[int, int], None] | None = None
         # Room → unit → nothing, for filled units; experts stand with their layer, others with "".
         self._held: dict[str, dict[str, None]] = defaultdict(dict)
         self._filling: str | None = None  # what an interruption may have left half filled
@@ -207,6 +211,9 @@ class Streaming:
         if self._bar is not None:
             self._bar.set_postfix_str(str(self), refresh=False)
             self._bar.update()
+        if self.on_layer is not None:
+            layers = self.filler.model.config.num_hidden_layers
+            self.on_layer(int(name.rpartition(".")[2]) + 1, layers)
 
     @contextmanager
     def _using(self, name: str, *_: Any, **__: Any) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from workbench.presets import Presets
 from workbench.sampling import Sampling
 from workbench.turn import ask_turn
 from workbench.views import _playground_messages as messages
-from workbench.views._generating import GeneratingView, News, memory_gb, reason, step_message
+from workbench.views._generating import PAUSE, GeneratingView, News, memory_gb, reason, step_message
 from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
@@ -136,6 +137,7 @@ class Playground(GeneratingView):
         self._statuses: dict[int, dict[str, Any]] = {}  # by branch
         self._error = ""
         self._templating = False  # `text` follows the conversation just now
+        self._told = 0.0  # when the page last heard of a layer
         if isinstance(settings.get("logit_bias"), Mapping):
             settings["logit_bias"] = list(settings["logit_bias"].items())
         if "text" in settings:
@@ -486,6 +488,7 @@ class Playground(GeneratingView):
         self.send(self._state())
         news = News(self._send_steps, len(self._shown))
         try:
+            self._follow_layers(self._tell_layer)
             for step in stream:
                 if news.count == 0 and begun:  # what was given comes with the first token
                     self._give(news, stream.generation.steps[len(self._shown) : -1], at)
@@ -493,6 +496,7 @@ class Playground(GeneratingView):
                 self._shown.append(message)
                 news.add(message, lambda: self._progress(news, stream))
         finally:  # after an error too: what came stays
+            self._follow_layers(None)
             generation = stream.generation
             if len(self._shown) < len(generation.steps):
                 self._give(news, generation.steps[len(self._shown) :], at)
@@ -513,6 +517,17 @@ class Playground(GeneratingView):
             self._stream = stream
         if self.panel in INSIDE and (self._stream is not None or not self._stop.is_set()):
             self._look_inside()  # it was clicked meanwhile
+
+    def _follow_layers(self, tell: Callable[[int, int], None] | None) -> None:
+        """Hear of every layer of a model that stays on disk, whose tokens take long."""
+        if getattr(self.pangu, "streaming", None) is not None:
+            self.pangu.streaming.on_layer = tell
+
+    def _tell_layer(self, layer: int, layers: int) -> None:
+        if time.perf_counter() - self._told >= PAUSE:
+            self._told = time.perf_counter()
+            doing = f"layer {layer} of {layers}, from disk ({self.pangu.streaming})"
+            self.send({"kind": "status", "status": {**self._status, "doing": doing}})
 
     def _give(self, news: News, steps: Sequence[Step], at: int) -> None:
         """Show tokens that were not drawn; those from `at` on were chosen."""
@@ -563,6 +578,7 @@ class Playground(GeneratingView):
         }
 
     def _send_steps(self, start: int, steps: list[Any], status: dict[str, Any]) -> None:
+        self._status = status
         self.send({"kind": "steps", "from": start, "steps": steps, "status": status})
 
     def _fail(self, text: str) -> None:
@@ -745,8 +761,10 @@ class Playground(GeneratingView):
                 if stream is not None:
                     self.trace = stream.trace()
                 else:
+                    self._follow_layers(self._tell_layer)
                     self.trace = trace_generation(self.pangu, generation, self._stop)
         finally:
+            self._follow_layers(None)
             self._status.pop("doing", None)
         place = generation.prompt_length + max(self.token, 0)
         if self.panel == "routing":
