@@ -143,6 +143,17 @@ def test_chosen_heads_need_an_attention_view(moe, trace):
     assert ['"layer": 1' in part.split("}")[0] for part in values] == [True, False]
 
 
+def test_a_page_of_views_with_other_layers_holds_what_each_has(moe, trace):
+    early, late = wb.AttentionView(moe.trace(TEXT, attention=[0, 1])), wb.AttentionView(trace)
+    linked = wb.link(early, late)
+    asked = '{"kind": "head", "trace": 0, "layer": %d, "head": 0}'
+    for layers, held in (([0], {0: 1, 1: 1}), ([0, 2], {0: 1, 2: 1}), ([1], {1: 2})):
+        page = linked.to_html(layers=(layer for layer in layers), heads=[0])
+        assert {n: page.count(asked % n) for n in range(3) if asked % n in page} == held
+    with pytest.raises(TraceError, match="layer 7 is not recorded"):
+        linked.to_html(layers=[0, 7])
+
+
 # -- the head scores view ---------------------------------------------------------------------------
 
 

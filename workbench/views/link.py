@@ -88,8 +88,9 @@ class Link:
         path
             Where to write it; it is returned otherwise.
         layers, heads
-            Of these every head can be looked at in each AttentionView, as in its `to_html`; few
-            make a small page.
+            Of these every head can be looked at in each AttentionView that has recorded the layer,
+            as in its `to_html`; few make a small page. A view that has none of the layers keeps
+            the head that it shows.
         titles
             {title: view} in the order of the page; by default every view by its class.
         notes
@@ -98,8 +99,11 @@ class Link:
         Raises
         ------
         TraceError
-            For a layer or head that was not recorded, or if there is no AttentionView to hold it.
+            For a layer that no AttentionView has recorded or a head that is not there, or if there
+            is no AttentionView to hold it.
         """
+        if isinstance(layers, Iterable) and not isinstance(layers, str):
+            layers = list(layers)
         if titles is None:
             titles = {}
             for view in self.views:
@@ -112,10 +116,10 @@ class Link:
             ]
             for name, members in self._names.items()
         }
+        attention = {n: view for n, view in enumerate(shown) if isinstance(view, AttentionView)}
         chosen = {
-            place: view.chosen(layers, heads)
-            for place, view in enumerate(shown)
-            if isinstance(view, AttentionView)
+            place: _chosen(view, layers, heads, attention.values())
+            for place, view in attention.items()
         }
         if not chosen and (layers is not None or heads is not None):
             raise TraceError(
@@ -142,6 +146,18 @@ class Link:
         for view in self._names[name]:
             if view is not source and accepts(view, name, value):
                 setattr(view, name, value)
+
+
+def _chosen(view: AttentionView, layers: Any, heads: Any, views: Iterable[AttentionView]) -> Any:
+    """As `view.chosen`; layers that only others of the `views` have recorded are left to them."""
+    if layers is not None and not isinstance(layers, str):
+        elsewhere = {layer for other in views for layer in other.recorded.layers}
+        elsewhere.difference_update(view.recorded.layers)
+        kept = [layer for layer in layers if layer not in elsewhere]
+        if layers and not kept:
+            return view.chosen([view.layer], [view.head])
+        layers = kept
+    return view.chosen(layers, heads)
 
 
 def accepts(view: Any, name: str, value: int) -> bool:
