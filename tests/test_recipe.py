@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.tiny import make_tiny_checkpoint
 from workbench import load
 from workbench.errors import GenerationError
-from workbench.fingerprint import fingerprint
+from workbench.fingerprint import fingerprint, versions
 from workbench.generation import Sampling
 from workbench.recipe import Recipe
 from workbench.steps import Generation
@@ -77,6 +78,12 @@ def test_a_recipe_comes_back_from_json(prompt, moe):
         "bitsandbytes",
         "processor",
     }
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        assert versions()["threads"] == str(threads + 1) != recipe.versions["threads"]
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("values", [[], {}, {"prompt": "a"}, {"sampling": {"top_p": 7}}])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import struct
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,9 +47,14 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-@cache
 def versions() -> dict[str, str]:
-    """What results depend on beside the weights: packages, Python and the processor."""
+    """What results depend on beside the weights: packages, Python, processor, torch's threads."""
+    torch = sys.modules.get("torch")  # nothing is computed where it was not imported
+    return _installed() | ({} if torch is None else {"threads": str(torch.get_num_threads())})
+
+
+@cache
+def _installed() -> dict[str, str]:
     found = {"workbench": __version__}
     for name in PACKAGES:
         try:
@@ -60,15 +65,13 @@ def versions() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's own name where the system tells it, and how many threads may run."""
-    name = platform.processor() or platform.machine()
+    """The processor's own name where the system tells it."""
     information = Path("/proc/cpuinfo")
     if information.is_file():
         for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} threads"
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _add(digest: hashlib._Hash, *parts: bytes) -> None:

@@ -36,7 +36,7 @@ class Recipe:
         Tokens of the answer that were given and not drawn; of a model on a server their pieces,
         because what an id stands for is known there alone.
     versions : dict of str to str
-        workbench, torch, transformers, bitsandbytes, numpy, python, processor.
+        workbench, torch, transformers, bitsandbytes, numpy, python, processor, threads.
     connection : dict
         Of a model on a server what `workbench.connect` was given besides, where it is not the
         default: "api_key_env" (the variable's name, never the key), "timeout", "extensions".
