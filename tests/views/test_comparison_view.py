@@ -122,6 +122,27 @@ def test_a_text_keeps_the_settings_that_it_was_made_with(view):
     assert view.told[-1]["changed"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("prompt", "Else"),
+        ("seed", 8),
+        ("max_new_tokens", 3),
+        ("stop_strings", ["x"]),
+        ("mode", "chat"),
+    ],
+)
+def test_texts_of_another_prompt_say_so(view, name, value):
+    view.start()
+    view.wait(60)
+    before = getattr(view, name)
+    assert before != value
+    setattr(view, name, value)
+    assert view.told[-1]["changed"] == ["hot", "hot again", "dense"]
+    setattr(view, name, before)
+    assert view.told[-1]["changed"] == []
+
+
 def test_a_column_in_the_place_of_another_one_gets_none_of_its_text(view):
     view.reference = 2
     view.start()

@@ -14,8 +14,8 @@
  * Messages to Python, {kind}: hello, want, bye, generate, stop.
  * Messages from Python: {kind: "state", models, defaults, before, steps, statuses, weights, error,
  * differences, changed} with steps {label: [token]} as of the playground, statuses, weights (their
- * fingerprint; "" of a server) and differences also by label, and the labels of columns whose settings
- * are no longer those of their text; {kind: "steps", label, from, steps, status};
+ * fingerprint; "" of a server) and differences also by label, and the labels of columns of which
+ * something asked is no longer that of their text; {kind: "steps", label, from, steps, status};
  * {kind: "marks", error, differences: {label: [place]}, changed: [label]}.
  */
 
@@ -234,7 +234,7 @@ function render({ model, el }) {
       if (column.steps.length) words.push(`${column.steps.length} tokens`);
       if (now.reason && !running) words.push(now.reason);
       if (column !== base && column.steps.length) words.push(parts >= 0 ? `differs from token ${parts} on` : column.steps.length === base.steps.length ? "the same" : "the same so far");
-      if (!running && state.changed?.includes(column.label)) words.push("settings changed since this text");
+      if (!running && state.changed?.includes(column.label)) words.push("prompt or settings changed since this text");
       column.status.textContent = words.join(" · ");
       if (column !== base && column.steps.length && parts < 0 && column.steps.length === base.steps.length) same.push(place);
     });

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from workbench.steps import Generation
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "logit_bias")
+SHARED = ("prompt", "mode", "seed", "max_new_tokens", "stop_strings")  # by all columns
 DEFAULTS = {name: value for name, value in Sampling().as_dict().items() if name in SAMPLING}
 
 
@@ -95,11 +96,11 @@ class ComparisonView(GeneratingView):
         self._shown: dict[str, list[dict[str, Any]]] = {}  # steps on screen, by label
         self._statuses: dict[str, dict[str, Any]] = {}
         self._weights: dict[str, str] = {}  # fingerprints, by label
-        self._made: dict[str, dict[str, Any]] = {}  # columns as they were when they were generated
+        self._made: dict[str, dict[str, Any]] = {}  # what was asked for each text
         self._error = ""
         super().__init__(prompt=prompt, columns=self._given(columns), **settings)
         self.observe(self._follow_columns, "columns")
-        self.observe(self._mark, "reference")
+        self.observe(self._mark, ["reference", *SHARED])
 
     # -- from Python ----------------------------------------------------------------------------
 
@@ -224,7 +225,7 @@ class ComparisonView(GeneratingView):
         self.generations = {}
         self._shown = {label: [] for label in streams}
         self._statuses = {label: {} for label in streams}
-        self._made = {column["label"]: dict(column) for column in self.columns}
+        self._made = {column["label"]: self._asked(column) for column in self.columns}
         self._weights = {label: stream.recipe.fingerprint for label, stream in streams.items()}
         self.send(self._state())
         pause = PAUSE * len(streams)
@@ -258,6 +259,10 @@ class ComparisonView(GeneratingView):
             stop_strings=tuple(self.stop_strings),
         )
 
+    def _asked(self, column: Mapping[str, Any]) -> dict[str, Any]:
+        """All that a column's text depends on."""
+        return {**column, **{name: getattr(self, name) for name in SHARED}}
+
     def _finish(self, label: str, generation: Generation, news: News) -> None:
         self.generations[label] = generation
         self._statuses[label] = {
@@ -288,7 +293,7 @@ class ComparisonView(GeneratingView):
     def _marks(self) -> dict[str, Any]:
         """By label, the tokens that are not in the column of reference; none while it runs.
 
-        And which columns' settings are no longer those of their text.
+        And the columns of which something asked is no longer that of their text.
         """
         if self.running:
             return {"differences": {}, "changed": []}
@@ -300,7 +305,7 @@ class ComparisonView(GeneratingView):
         changed = [
             column["label"]
             for column in self.columns
-            if column["label"] in found and column != self._made[column["label"]]
+            if column["label"] in found and self._asked(column) != self._made[column["label"]]
         ]
         return {"differences": found, "changed": changed}
 
