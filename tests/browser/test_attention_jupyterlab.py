@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.browser.lab import command, jupyterlab, open_and_run, run_in_new_cell
+from tests.browser.lab import FINISHED, READY, command, jupyterlab, open_and_run, run_in_new_cell
 from tests.made_up import attended_trace
 
 CODE = [
@@ -14,6 +14,13 @@ CODE = [
     "first",
     "second = wb.AttentionView(trace, layer=2, head=4)\nsecond",
 ]
+BUSY = """
+from pathlib import Path
+from time import sleep
+while not Path("go").exists():
+    sleep(0.05)
+print("all ran")
+"""
 INK = """(view) => {
   const canvas = view.querySelector("canvas.map"), { width, height } = canvas;
   if (!width || !height) return 0;
@@ -37,7 +44,9 @@ def folder(tmp_path_factory):
     cells = [cell("code", CODE[0]), *tall, cell("code", CODE[1]), cell("code", "print('all ran')")]
     both = [CODE[0], "wb.HeadScoresView(trace)", "print('all ran')"]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    for name, content in (("views", cells), ("keys", [cell("code", code) for code in both])):
+    books = {"views": cells, "keys": both, "busy": [CODE[0], BUSY]}
+    for name, content in books.items():
+        content = [cell("code", given) if isinstance(given, str) else given for given in content]
         book = {"cells": content, "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
         (folder / f"{name}.ipynb").write_text(json.dumps(book), encoding="utf-8")
     return folder
@@ -109,6 +118,26 @@ def test_a_notebook_of_two_views_scrolls_darkens_and_is_saved(folder, browser, t
         page.wait_for_function(f"({INK})(document.querySelector(\".pw-attention[data-shown='1/2']\")) > 10000")  # fmt: skip
         page.close()
     assert errors == []
+
+
+def test_a_view_answers_while_another_cell_runs(folder, browser, tmp_path):
+    with jupyterlab(tmp_path / "home", folder) as url:
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.goto(f"{url}/lab/tree/busy.ipynb?reset")
+        page.wait_for_function("window.jupyterapp !== undefined", timeout=120_000)
+        page.wait_for_function(READY, timeout=120_000)
+        command(page, "notebook:run-all-cells")
+        try:
+            view = page.locator(".pw-attention[data-shown='1/2']")
+            view.wait_for(timeout=60_000)
+            view.get_by_label("head", exact=True).select_option("4")
+            page.locator(".pw-attention[data-shown='1/4']").wait_for(timeout=30_000)
+            assert not page.evaluate(FINISHED, "all ran")
+        finally:
+            (folder / "go").touch()
+        page.wait_for_function(FINISHED, arg="all ran", timeout=60_000)
+        assert run_in_new_cell(page, "print(first.layer, first.head)") == "1 4"
+        page.close()
 
 
 def test_no_key_in_a_view_is_a_command_of_the_notebook(folder, browser, tmp_path):
