@@ -23,12 +23,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks.bench_sizes import quantize_plainly
 from tests.benchmarks.measuring import drop_from_cache, in_own_process, measured, rate, size_of
 
 STEPS = {
     "7b": [
-        "write-bf16", "convert-4", "convert-8", "load-4", "load-8", "trace-4", "trace-8",
-        "stream-4", "read-4", "stream-8", "read-8", "generate-4",
+        "write-bf16", "plain-4", "convert-4", "plain-8", "convert-8", "load-4", "load-8",
+        "trace-4", "trace-8", "stream-4", "read-4", "stream-8", "read-8", "generate-4",
     ],
     "72b": ["write-nf4", "stream-4", "read-4", "generate-4"],
 }  # fmt: skip
@@ -80,6 +81,9 @@ def run(step: str, options: argparse.Namespace) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         return measured(lambda: {"bytes": size_of(write_checkpoint(folder, config, which))})
     folder = options.work / f"{name}-{which}"
+    if kind == "plain":  # beside "convert": the same without a model and without writing
+        drop_from_cache(source)
+        return measured(lambda: quantize_plainly(source, int(which)))
     if kind == "convert":
         require_disk(options.work, expected_bytes(config, {"4": "nf4", "8": "int8"}[which]))
         shutil.rmtree(folder, ignore_errors=True)
