@@ -42,7 +42,7 @@ window.look = async (layer, head) => {
   model.set("layer", layer);
   model.set("head", head);
   const root = document.querySelector(".pw-attention");
-  while (root.dataset.shown !== `${layer}/${head}`) await painted();
+  while (root.dataset.shown !== `${layer}/${head}`) await new Promise((done) => setTimeout(done));
   return (await painted()) - began;
 };
 window.browse = async (layers, heads) => {

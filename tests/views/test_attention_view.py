@@ -78,6 +78,24 @@ def test_what_the_page_gets_makes_the_weights(trace):
     assert len(buffers[0]) == 4 * 23 * 8
 
 
+@pytest.mark.parametrize(("tokens", "size"), [(128, None), (129, 1), (512, 1), (513, 2)])
+def test_the_picture_of_a_longer_text_comes_with_its_head(tokens, size):
+    trace = attended_trace(layers=1, tokens=tokens, heads=2, key_heads=1)
+    content, buffers = AttentionView(trace).answer(
+        {"kind": "head", "trace": 0, "layer": 0, "head": 1}
+    )
+    assert content.get("size") == size
+    if size is None:
+        assert len(buffers) == 3
+        return
+    strongest, mean = blocks_by_hand(trace.attention(0, 1), size, 1)
+    expected = [strongest] if size == 1 else [strongest, mean]
+    assert len(buffers) == 3 + len(expected)
+    for buffer, whole in zip(buffers[3:], expected, strict=True):
+        found = np.frombuffer(buffer, np.float16)
+        np.testing.assert_allclose(found, whole[np.tril_indices(len(whole))], rtol=6e-4, atol=1e-7)
+
+
 def test_tables_hold_the_selected_values(trace):
     view = AttentionView(trace, layer=1, head=3, token=9, pins=[4, 9], zoom=[5, 12, 2, 9])
     weights = trace.attention(1, 3)

@@ -13,7 +13,7 @@ from workbench.trace import Trace, attention_blocks
 
 THUMBNAIL = 48  # blocks along a side of a thumbnail, at most
 BLOCKS = 512  # blocks along a side of a large map, at most
-EXACT = 1024  # tokens up to which the page works out a whole map itself
+EXACT = 128  # tokens up to which the page works out a whole map itself
 ROWS = 1024  # query tokens that a thumbnail looks at, at most
 WORK = 2.5e6  # weights worked out for one message of thumbnails: some tens of milliseconds
 TURN = "[unused9]"  # opens a turn of Pangu's conversations
@@ -220,6 +220,8 @@ def aggregated(
 
 def _in_blocks(combine: np.ufunc, weights: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Blocks of rows × columns combined; the last ones may be smaller (0 changes none)."""
+    if rows == columns == 1:
+        return weights
     for size in (rows, columns):  # first over rows, then the other way round
         short = -len(weights) % size
         if short:

@@ -24,9 +24,9 @@
  * Messages from Python:
  * {kind: "attention", model, other, shared, pieces, spans, turns, layers, heads, key_heads, error};
  * {kind: "head", trace, layer, head, tokens, half, size, sink} with query and key [token, head_dim]
- * (float16 if half, else float32), log totals [token] float32 and, of a long text, the strongest and
- * the mean weights of blocks of size × size tokens without the first `sink`, lower triangle row by
- * row, float32;
+ * (float16 if half, else float32), log totals [token] float32 and, of a text over 128 tokens, the
+ * strongest and (if size is not 1) the mean weights of blocks of size × size tokens without the first
+ * `sink`, lower triangle row by row, float16;
  * {kind: "more", pieces, span, turns, layer, head, start, half}: new tokens, and their query, key, log
  * totals in the head that is shown;
  * {kind: "thumbnails", layer, head, heads, tokens, size, every, …} with [head, cell] of the lower
@@ -151,10 +151,14 @@ class Head {
     this.tokens = this.logs.length;
     this.dim = this.tokens ? this.key.length / this.tokens : 0;
     this.divide(this.query);
-    this.blocks = content.size ? { size: content.size, sink: content.sink, max: copied(buffers[3], Float32Array), mean: copied(buffers[4], Float32Array) } : null;
+    this.blocks = null; // the whole map as Python worked it out
+    if (content.size) {
+      const max = floats(buffers[3], true);
+      this.blocks = { size: content.size, sink: content.sink, max, mean: content.size > 1 ? floats(buffers[4], true) : max };
+    }
   }
 
-  get bytes() { return 4 * (this.query.length + this.key.length + this.logs.length + (this.blocks ? 2 * this.blocks.max.length : 0)); }
+  get bytes() { return 4 * (this.query.length + this.key.length + this.logs.length + (this.blocks ? (this.blocks.size > 1 ? 2 : 1) * this.blocks.max.length : 0)); }
   divide(query) { const root = Math.sqrt(this.dim); for (let n = 0; n < query.length; n++) query[n] /= root; }
 
   append({ half }, buffers) {
@@ -296,7 +300,7 @@ function render({ model, el }) {
       const [trace, layer, head] = name.split("/").map(Number);
       asked = name;
       patience = performance.now() + PATIENCE;
-      setTimeout(() => schedule("map"), PATIENCE);
+      setTimeout(() => { if (asked === name) schedule("map"); }, PATIENCE);
       model.send({ kind: "head", trace, layer, head });
     }
     askForThumbs();

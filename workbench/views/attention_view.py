@@ -20,6 +20,7 @@ from workbench.views import _attention_tables as tables
 from workbench.views._attention import (
     BLOCKS,
     EXACT,
+    ROWS,
     WORK,
     Recorded,
     aggregated,
@@ -43,7 +44,8 @@ class AttentionView(View):
     """Attention of every recorded head, worked out when it is looked at.
 
     The page gets the queries and keys of the head that it shows and works out every weight itself,
-    exp(query · key / √head_dim - log of the row's sum): hovering and zooming need no kernel. Small
+    exp(query · key / √head_dim - log of the row's sum): hovering and zooming need no kernel. Beside
+    them comes the picture of a text over 128 tokens, in blocks if it has over 512. Small
     maps of all heads come layer by layer. Hovering shows, a click keeps; what is kept is a trait.
 
     Parameters
@@ -252,11 +254,11 @@ class AttentionView(View):
         size = block_size(tokens, BLOCKS)
         strongest, mean, log_total = aggregated(query, key, size, sink)
         cells = np.tri(len(mean), dtype=bool)
-        maps = [strongest[cells].tobytes(), mean[cells].tobytes()]
+        maps = [strongest] if size == 1 else [strongest, mean]
         return {**content, "size": size, "sink": sink}, [
             *_packed(query, key),
             log_total.tobytes(),
-            *maps,
+            *(values[cells].astype(np.float16).tobytes() for values in maps),
         ]
 
     def _thumbnails(self, question: dict[str, Any]) -> Answer:
@@ -272,7 +274,7 @@ class AttentionView(View):
     @property
     def _heads_of_a_message(self) -> int:
         tokens = self.recorded.num_tokens
-        return max(1, int(WORK / max(1, min(tokens, EXACT) * tokens)))
+        return max(1, int(WORK / max(1, min(tokens, ROWS) * tokens)))
 
     # -- a page without kernel ------------------------------------------------------------------
 
@@ -331,7 +333,9 @@ class AttentionView(View):
         query, key = recorded.head(self.layer, self.head)
         size = query.nbytes + key.nbytes + 4 * recorded.num_tokens
         if recorded.num_tokens > EXACT:
-            size += 4 * BLOCKS * BLOCKS
+            size += min(recorded.num_tokens, BLOCKS) ** 2 * (
+                1 if recorded.num_tokens <= BLOCKS else 2
+            )
         most = PAGE_BYTES // (size * (1 if self.other is None else 2))
         return self._questions(held[: max(len(near), most)])
 
