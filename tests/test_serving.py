@@ -163,6 +163,8 @@ def test_three_keys_of_a_config_are_enough_to_save_and_load(rows, config, tmp_pa
     again = wb.Trace.load(imported.save(tmp_path / "served.trace"))
     np.testing.assert_array_equal(again.selected_experts, imported.selected_experts)
     pd.testing.assert_frame_equal(wb.expert_load(again), wb.expert_load(imported))
+    with pytest.raises(TraceError, match="a configuration that lacks num_attention_heads"):
+        _ = again.num_heads
 
 
 def test_numpy_arrays_do_in_the_place_of_lists(rows, trace, config):

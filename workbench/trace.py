@@ -125,13 +125,13 @@ class Trace:
 
     @property
     def num_heads(self) -> int:
-        """Query heads of a layer."""
-        return self.config["num_attention_heads"]
+        """Query heads of a layer; TraceError if the trace was imported without telling them."""
+        return self._configured("num_attention_heads")
 
     @property
     def num_key_value_heads(self) -> int:
         """Key heads of a layer; each serves num_heads / num_key_value_heads query heads."""
-        return self.config["num_key_value_heads"]
+        return self._configured("num_key_value_heads")
 
     @property
     def is_moe(self) -> bool:
@@ -277,6 +277,14 @@ class Trace:
         for block, part, _ in attention_blocks(query, keys[index, :, key_head], chosen):
             weights[block, : part.shape[1]] = part
         return weights
+
+    def _configured(self, name: str) -> int:
+        if name not in self.config:
+            raise TraceError(
+                f"the trace of {self.model_name} was imported with a configuration that lacks {name}; "
+                "import it again with the model's whole config.json."
+            )
+        return self.config[name]
 
     def _layer(self, layer: int) -> int:
         return _in_range("layer", layer, self.num_layers)
