@@ -469,7 +469,7 @@ class Playground(GeneratingView):
         at: int = 0,
     ) -> None:
         """In the thread: stream a generation to the page and put it into tree and history."""
-        settings = self._recorded()
+        settings = self._recorded(len(begun))
         stream = self.pangu.stream(
             asked,
             self.max_new_tokens,
@@ -560,14 +560,15 @@ class Playground(GeneratingView):
             self._prefixes = Prefixes(self.pangu)
         return self._prefixes
 
-    def _recorded(self) -> dict[str, Any]:
+    def _recorded(self, begun: int) -> dict[str, Any]:
         """Record while it generates, where that takes little memory; else the text is read again."""
         if messages.is_remote(self.pangu):
             return {}
         config = self.pangu.config
         heads = config.num_attention_heads + config.num_key_value_heads
         a_token = 4 * config.num_hidden_layers * heads * config.head_dim  # bytes, at most
-        return {"record": (self._count() + self.max_new_tokens) * a_token <= RECORD_BYTES}
+        tokens = self._count() + begun + self.max_new_tokens
+        return {"record": tokens * a_token <= RECORD_BYTES}
 
     def _progress(self, news: News, stream: Any) -> dict[str, Any]:
         return {
