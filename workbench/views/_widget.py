@@ -80,6 +80,16 @@ class View(anywidget.AnyWidget):
         super().__init__(**settings)
         self.on_msg(self._on_message)
 
+    def open(self) -> None:
+        """Begin to be heard by pages, also while a cell runs.
+
+        JupyterLab sends what a page asks to a shell of its own, and ipykernel 7.4 holds it back
+        until the cells that run have ended. Nothing in a view needs that.
+        """
+        super().open()
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda _data, sent_to: sent_to
+
     def answer(self, question: dict[str, Any]) -> Answer | None:
         """What to send back for a message of the page; None sends nothing."""
         raise NotImplementedError
