@@ -29,6 +29,7 @@ from workbench.views._attention import (
     same_beginning,
     thumbnail_block,
     thumbnails,
+    told_apart,
 )
 from workbench.views._widget import SCRIPTS, Answer, View
 from workbench.views.figures import attention_figure
@@ -111,6 +112,9 @@ class AttentionView(View):
         self.trace = None if live else trace
         self.other = None if other is None else _recorded(other)
         self.shared = self.other and same_beginning(self.recorded, self.other)
+        self.names = (
+            told_apart(self.recorded, self.other) if self.other else (self.recorded.name, "")
+        )
         self._stop = threading.Event()
         # What the page is told comes in the order in which it happened, and nothing is half grown.
         self._turn = threading.RLock()
@@ -228,8 +232,8 @@ class AttentionView(View):
         recorded = self.recorded
         return {
             "kind": "attention",
-            "model": recorded.name,
-            "other": "" if self.other is None else self.other.name,
+            "model": self.names[0],
+            "other": self.names[1],
             "shared": self.shared or 0,
             "pieces": recorded.pieces,
             "spans": recorded.spans,
