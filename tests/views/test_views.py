@@ -1,6 +1,8 @@
 """Widgets in Python: what they refuse, what they tell, and that their scripts agree with them."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -108,3 +110,20 @@ def test_experts_of_a_group_differ_for_every_kind_of_colour_vision(seen):
     difference = np.linalg.norm(lab[:, :, None] - lab[:, None], axis=-1)
     assert difference[:, ~np.eye(8, dtype=bool)].min() > 5
     assert (np.diff(lab[..., 0], axis=1) > 0).all()  # and lightness keeps their order
+
+
+def test_a_script_that_ends_while_views_generate_ends_quietly(tiny_moe):
+    script = f"""
+import time
+import workbench as wb, workbench.generation
+workbench.generation.end_ids = lambda _pangu: set()
+one, two, three = (wb.load({str(tiny_moe)!r}, bits=16, device="cpu") for _ in range(3))
+views = [wb.AttentionView.live(one, "To be", 500), wb.RoutingView.live(two, "To be", 500)]
+views.append(wb.Playground(three, text="To be", max_new_tokens=500))
+views[2].start()
+time.sleep(0.2)
+print([view.running for view in views])
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "[True, True, True]\n"

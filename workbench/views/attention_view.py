@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from workbench.views._attention import (
     thumbnails,
     told_apart,
 )
+from workbench.views._generating import begun
 from workbench.views._widget import SCRIPTS, Answer, View
 from workbench.views.figures import attention_figure
 
@@ -162,10 +164,8 @@ class AttentionView(View):
         empty = Recorded(pangu.name, layers, config.num_attention_heads, config.num_key_value_heads)
         view = cls(empty, **settings)
         view.running = True
-        view._thread = threading.Thread(
-            target=view._run, args=(pangu, ids, max_new_tokens, layers, sampling), daemon=True
-        )
-        view._thread.start()
+        work = partial(view._run, pangu, ids, max_new_tokens, layers, sampling)
+        view._thread = begun(work, view._stop, cls.__name__)
         return view
 
     def append(
