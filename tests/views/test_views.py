@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.errors import TraceError
+from tests.fake_server import fake_server
+from workbench.errors import TokenizerError, TraceError
 from workbench.views import (
     AttentionView,
     ComparisonView,
@@ -127,3 +128,14 @@ print([view.running for view in views])
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "[True, True, True]\n"
+
+
+@pytest.mark.parametrize("view", [AttentionView, RoutingView])
+def test_a_live_view_needs_a_loaded_model_and_a_known_thinking_mode(view, moe, trace, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(TraceError, match=r"expected a loaded model, .*; came Trace"):
+        view.live(trace, "hi")
+    with fake_server() as script, pytest.raises(TraceError, match="server"):
+        view.live(wb.connect(script.url), "hi")
+    with pytest.raises(TokenizerError, match="thinking is 'medium'; expected one of"):
+        view.live(moe, "hi", thinking="medium")

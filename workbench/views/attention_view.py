@@ -13,7 +13,7 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
-from workbench.arguments import whole_number
+from workbench.arguments import require_loaded, whole_number
 from workbench.errors import TraceError, WorkbenchError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
@@ -141,7 +141,8 @@ class AttentionView(View):
     ) -> AttentionView:
         """A view that fills while the model generates, in a thread; `stop()` ends it.
 
-        When it has ended, `view.trace` is the recorded trace.
+        When it has ended, `view.trace` is the recorded trace. No token is selected at first, where
+        a view of a trace begins with its last one.
 
         Parameters
         ----------
@@ -151,12 +152,13 @@ class AttentionView(View):
         Raises
         ------
         TraceError
-            For layers that are not there.
+            For something else than a loaded model, or layers that are not there.
         TokenizerError
-            For a prompt of no known kind.
+            For a prompt of no known kind, or an unknown `thinking`.
         GenerationError
             While another thread generates with the model.
         """
+        require_loaded(pangu)
         config = pangu.config
         layers = _wanted("layer", attention, range(config.num_hidden_layers))
         ids = pangu.encode(prompt, thinking)

@@ -14,6 +14,7 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
+from workbench.arguments import require_loaded
 from workbench.errors import TraceError, WorkbenchError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
@@ -119,12 +120,13 @@ class RoutingView(View):
         Raises
         ------
         TraceError
-            For a dense model.
+            For something else than a loaded model, or a dense one.
         TokenizerError
-            For a prompt of no known kind.
+            For a prompt of no known kind, or an unknown `thinking`.
         GenerationError
             While another thread generates with the model.
         """
+        require_loaded(pangu)
         config = pangu.config
         if not getattr(config, "num_groups", 0):
             raise TraceError(f"{pangu.name} is a dense model without experts; nothing is routed.")
