@@ -114,8 +114,8 @@ def test_the_ranking_is_as_narrow_as_its_place(watched, tmp_path):
     scores = wb.head_scores(trace)
     scores["tags"] = "previous_token, first_token, local, uniform"
     page = watched.open(page_of(HeadScoresView(trace, scores)), tmp_path)
-    page.set_viewport_size({"width": 780, "height": 800})
-    page.wait_for_function("document.querySelector('.pw-heads').clientWidth < 780")
+    page.set_viewport_size({"width": 820, "height": 800})
+    page.wait_for_function("document.querySelector('.pw-heads').clientWidth < 820")
     wide, shown = page.locator(".ranking .list").evaluate("(n) => [n.scrollWidth, n.clientWidth]")
     assert wide == shown
 
