@@ -233,7 +233,7 @@ def test_a_generation_in_another_thread_leaves_no_mark_in_a_trace(moe):
     def generate():
         try:
             for seed in range(1000):
-                for _ in moe.stream([1, 99], 400, Sampling(1.0, 1.0, 0, seed), stop):
+                for _ in moe.stream([1, 99], 400, Sampling(1.0, 1.0, 0, seed), stop=stop):
                     going.set()
                 if stop.is_set():
                     return

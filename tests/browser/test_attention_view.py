@@ -563,7 +563,7 @@ def test_a_saved_page_shows_which_heads_can_be_opened(trace, watched, tmp_path):
     settle(page)
     dark = [red(head) for head in range(6)]
     assert closed(page, "layer") == closed(page, "head") == []
-    assert "pale" not in page.locator(".left > .small").text_content()
+    assert "faded" not in page.locator(".left > .small").text_content()
     page = watched.open(page_of(view, layers=[1], heads=[2, 3]), tmp_path)
     page.wait_for_selector("[data-complete=true]")
     settle(page)
@@ -571,7 +571,7 @@ def test_a_saved_page_shows_which_heads_can_be_opened(trace, watched, tmp_path):
     assert [one - other > 50 for one, other in zip(pale, dark, strict=True)] == [
         True, True, False, False, True, True,
     ]  # fmt: skip
-    assert "holds no large map of the pale ones" in page.locator(".left > .small").text_content()
+    assert "holds no large map of the faded ones" in page.locator(".left > .small").text_content()
     assert closed(page, "layer") == [0, 2]
     assert closed(page, "head") == [0, 1, 4, 5]
     page.locator("canvas.heads").hover(position=head_place(page, 1, 4))

@@ -457,7 +457,7 @@ function render({ model, el }) {
     if (model.get("compare") === "head") frame(model.get("other_layer"), model.get("other_head"), [4, 3], theme.ink);
     frame(model.get("layer"), model.get("head"), [], theme.mark);
     const words = [];
-    if (held && data.layers.some((layer) => allHeads.some((head) => !canOpen(layer, head)))) words.push("this page holds no large map of the pale ones");
+    if (held && data.layers.some((layer) => allHeads.some((head) => !canOpen(layer, head)))) words.push("this page holds no large map of the faded ones");
     if (round.absent) words.push(thumbInfo ? "this saved page holds no small maps for these settings; those here are as it was saved" : "this saved page holds no small maps");
     if (thumbInfo) {
       if (thumbInfo.size > 1) words.push(`a point is the ${thumbInfo.blocks === "max" ? "strongest" : "mean"} weight of ${thumbInfo.size} × ${thumbInfo.size} tokens`);
