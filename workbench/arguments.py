@@ -32,7 +32,7 @@ def require_loaded(pangu: Any) -> None:
     TraceError
         If it is something else, or a model behind a server.
     """
-    if hasattr(pangu, "missing"):
+    if callable(getattr(pangu, "missing", None)):  # as a server tells it
         raise TraceError(pangu.missing("trace"))
     if not all(hasattr(pangu, part) for part in ("config", "tokenizer", "trace")):
         raise TraceError(

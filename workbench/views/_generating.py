@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workbench.steps import Generation, Step
 
 PAUSE = 1 / 30  # seconds between two messages: a page draws no faster, and a model is not slowed
-LAST_WAIT = 10  # seconds that the end of Python waits, at most, for generations to stop
+LAST_WAIT = 5  # seconds that the end of Python waits, at most, for generations to stop
 REASONS = {
     "eos": "the model ended its turn",
     "length": "max tokens reached",

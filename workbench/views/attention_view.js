@@ -31,6 +31,8 @@
  * totals in the head that is shown;
  * {kind: "thumbnails", layer, head, heads, tokens, size, every, …} with [head, cell] of the lower
  * triangle, 255 √weight, or signed 127 √difference.
+ * `model` and `other` are names that tell two precisions of one model apart. The model of a saved page
+ * also has holds(question): whether the page has its answer.
  */
 
 const CSS = `
