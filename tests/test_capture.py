@@ -8,6 +8,7 @@ import torch
 
 from tests.reference.pangu_numpy import run
 from tests.tiny import make_tiny_checkpoint
+from workbench import capture
 from workbench.errors import TokenizerError, TraceError
 from workbench.generation import Sampling
 
@@ -232,7 +233,7 @@ def test_a_generation_in_another_thread_leaves_no_mark_in_a_trace(moe):
     def generate():
         try:
             for seed in range(1000):
-                for _ in moe.stream([1, 99], 400, Sampling(1.0, 1.0, 0, seed), stop):
+                for _ in moe.stream([1, 99], 400, Sampling(1.0, 1.0, 0, seed), stop=stop):
                     going.set()
                 if stop.is_set():
                     return
@@ -279,3 +280,19 @@ def test_queries_and_keys_are_told_step_by_step(moe, layers):
         assert [part[name].shape[1] for part in told] == [len(IDS), *[1] * (len(told) - 1)]
         joined = np.concatenate([part[name] for part in told], axis=1)
         np.testing.assert_array_equal(joined, getattr(trace, name)[:, : joined.shape[1]])
+
+
+def test_the_bar_of_a_generation_that_ends_early_is_full(moe, monkeypatch):
+    bars = []
+
+    class Kept(capture.tqdm):
+        def __init__(self, *arguments, **settings):
+            super().__init__(*arguments, **settings)
+            bars.append(self)
+
+    monkeypatch.setattr(capture, "tqdm", Kept)
+    monkeypatch.setattr("workbench.generation.end_ids", lambda _pangu: set(range(1000)))
+    trace = moe.trace(IDS, max_new_tokens=9)
+    (bar,) = bars
+    assert trace.num_tokens < len(IDS) + 9
+    assert bar.total == bar.n == trace.num_tokens - len(IDS)

@@ -7,7 +7,7 @@ import pytest
 
 import workbench as wb
 from tests.attention_traces import attending_to
-from workbench.errors import TokenizerError
+from workbench.errors import TraceError
 
 
 def test_each_text_says_different_ordinary_tokens_twice(dense):
@@ -75,5 +75,10 @@ def test_an_induction_head_is_found_and_one_of_a_fixed_distance_is_not(dense):
     ],
 )
 def test_a_length_that_does_not_fit_is_refused(arguments, message, dense):
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TraceError, match=message):
         wb.repeated_random_tokens(dense, **arguments)
+
+
+def test_what_is_no_model_is_refused(dense):
+    with pytest.raises(TraceError, match=r"expected a loaded model, .* wb.load\(.*; came Trace"):
+        wb.induction_probe(dense.trace("To be"))

@@ -116,6 +116,7 @@ def trace(
             if pangu.streaming is not None:
                 bar.set_postfix_str(str(pangu.streaming), refresh=False)
             bar.update()
+        bar.total = bar.n  # that it ended earlier is no failure
     return steps.trace(top_k)
 
 

@@ -10,6 +10,18 @@ ROLES = {"system": "系统", "user": "用户", "assistant": "助手", "tool": "�
 THINKING_SUFFIX = {"slow": "", "fast": " /no_think", "auto": " /auto_think"}
 
 
+def require_thinking(thinking: str) -> None:
+    """That a thinking mode is known.
+
+    Raises
+    ------
+    TokenizerError
+        If it is not.
+    """
+    if thinking not in list(THINKING_SUFFIX):
+        raise TokenizerError(f"thinking is {thinking!r}; expected one of {list(THINKING_SUFFIX)}.")
+
+
 def checked_turns(messages: Iterable[dict[str, str]], thinking: str) -> list[dict[str, str]]:
     """Copies of the messages, the suffix of `thinking` at the end of the last user message.
 
@@ -19,8 +31,7 @@ def checked_turns(messages: Iterable[dict[str, str]], thinking: str) -> list[dic
         For an empty conversation, an unknown role, a message without content, or an unknown
         `thinking`.
     """
-    if thinking not in list(THINKING_SUFFIX):
-        raise TokenizerError(f"thinking is {thinking!r}; expected one of {list(THINKING_SUFFIX)}.")
+    require_thinking(thinking)
     if not isinstance(messages, Iterable):
         raise TokenizerError(
             f"the conversation is a {type(messages).__name__}; expected a list of messages."

@@ -14,6 +14,7 @@ import torch
 from workbench import capture, conversion, generation
 from workbench.arguments import whole_number
 from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.conversation import require_thinking
 from workbench.errors import QuantizationError, TokenizerError
 from workbench.fingerprint import fingerprint, versions
 from workbench.generation import Generation, Sampling, Step, Stream
@@ -110,8 +111,9 @@ class Pangu:
         Raises
         ------
         TokenizerError
-            For anything else, and for ids outside the vocabulary.
+            For anything else, for ids outside the vocabulary, and for another `thinking`.
         """
+        require_thinking(thinking)
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, special=True)
         expected = (

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from workbench.analysis import head_scores
-from workbench.arguments import whole_number
-from workbench.errors import TokenizerError
+from workbench.arguments import require_loaded, whole_number
+from workbench.errors import TraceError
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
@@ -28,22 +28,22 @@ def repeated_random_tokens(
 
     Raises
     ------
-    TokenizerError
-        If the vocabulary or the model's context is too small for the length.
+    TraceError
+        For something else than a loaded model; if the vocabulary or the model's context is too
+        small for the length.
     """
-    length = whole_number("length", length, TokenizerError, "a number of tokens, at least 2")
-    sequences = whole_number(
-        "sequences", sequences, TokenizerError, "a number of texts, at least 1"
-    )
-    if length < 2 or sequences < 1:
-        raise TokenizerError(
-            f"length is {length} and sequences is {sequences}; expected at least 2 and 1."
-        )
+    require_loaded(pangu)
+    length = whole_number("length", length, TraceError, "a number of tokens, at least 2")
+    sequences = whole_number("sequences", sequences, TraceError, "a number of texts, at least 1")
+    if length < 2:
+        raise TraceError(f"length is {length}; expected a number of tokens, at least 2.")
+    if sequences < 1:
+        raise TraceError(f"sequences is {sequences}; expected a number of texts, at least 1.")
     ordinary = _ordinary_ids(pangu)
     longest = length + sequences - 1
     context = pangu.config.max_position_embeddings
     if longest > len(ordinary) or 2 * longest + 1 > context:
-        raise TokenizerError(
+        raise TraceError(
             f"the longest text would say {longest} different tokens twice; the vocabulary has "
             f"{len(ordinary)} ordinary tokens and the context holds {context}. Choose a smaller "
             "length, or fewer sequences."

@@ -1,11 +1,14 @@
 """The head finder: heads made by hand, an independent loop, and what chance gives."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.attention_traces import attending_to, random_trace
 from workbench.analysis import attention_sums, head_scores
+from workbench.analysis.heads import texts_of
 from workbench.errors import TraceError
 
 SAID = [7, 3, 9, 4, 1, 8, 2, 6, 5, 11, 13, 12]  # all different
@@ -199,6 +202,10 @@ def test_what_a_text_does_not_hold_is_not_scored():
         ({"patterns": {"mine": lambda query, key: np.ones(4, dtype=bool)}}, "expected booleans"),
         ({"patterns": {"near, far": lambda query, key: key == 0}}, "called 'near, far'; expected a name without"),
         ({"patterns": {"": lambda query, key: key == 0}}, "called ''"),
+        ({"patterns": {"mine": lambda query: query == 2}}, r"function of \(query\); expected one of \(query, key\)"),
+        ({"patterns": lambda query, key: key == 0}, "patterns is .* expected {name: pattern}"),
+        ({"threshold": float("nan")}, "threshold is nan; expected a share"),
+        ({"threshold": {"local": "high"}}, "threshold is 'high'; expected a share"),
         ({"window": 0}, "window is 0"),
         ({"threshold": {"inductoin": 0.3}}, "threshold names 'inductoin'"),
         ({"where": "answer"}, "leaves no query token"),
@@ -209,9 +216,22 @@ def test_a_wrong_argument_is_refused(arguments, message):
         head_scores(random_trace(2, 17), **arguments)
 
 
+def test_scores_tell_of_which_texts_they_are():
+    first, second = random_trace(0, 9), random_trace(1, 12)
+    scores = head_scores([first, second], {"equal": np.equal}, threshold={})
+    assert scores.attrs["texts"] == texts_of([second, first]) != texts_of(first)
+    pd.testing.assert_frame_equal(scores, head_scores(iter([first, second]), {"equal": np.equal}))
+    assert pickle.loads(pickle.dumps(scores)).attrs == scores.attrs
+    assert pd.concat([scores, scores]).attrs == scores.attrs
+
+
 def test_traces_that_do_not_belong_together_are_refused():
-    with pytest.raises(TraceError, match="differ in their heads"):
+    with pytest.raises(TraceError, match=r"num_heads is 6 of a trace of .* and 4 of another"):
         head_scores([random_trace(0, 9), random_trace(0, 9, heads=4)])
+    less = random_trace(0, 9)
+    less.meta["attention_layers"] = [1]
+    with pytest.raises(TraceError, match=r"attention_layers is \[0, 1\] .* and \[1\] of another"):
+        head_scores([random_trace(0, 9), less])
     with pytest.raises(TraceError, match="an array, which fits one text"):
         head_scores([random_trace(0, 9)] * 2, {"mine": np.ones((9, 9), dtype=bool)})
     with pytest.raises(TraceError, match="at least one trace"):

@@ -506,8 +506,9 @@ def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watch
     assert f"token 20, “{trace.pieces[20]}”" in page.locator(".reading").text_content()
     page.get_by_label("head", exact=True).select_option("3")
     page.wait_for_selector(".pw-attention[data-shown='1/3']")
-    page.get_by_label("head", exact=True).select_option("5")
-    page.locator(".absent", has_text="does not hold layer 1, head 5").wait_for()
+    page.locator("canvas.heads").focus()
+    page.keyboard.press("ArrowRight")  # goes everywhere
+    page.locator(".absent", has_text="does not hold layer 1, head 4").wait_for()
     assert page.locator(".pw-attention").get_attribute("data-thumbnails") == "18"
     note = page.locator(".left > .small")
     assert "saved" not in note.text_content()
@@ -537,8 +538,83 @@ def test_a_saved_page_opens_on_a_head_that_it_holds(trace, watched, tmp_path):
     difference = trace.attention(1, 4) - trace.attention(0, 1)
     assert geometry(page)["top"] == pytest.approx(np.abs(difference[:, 1:]).max(), abs=1e-4)
     assert (view.layer, view.head) == (1, 2)
-    page.get_by_label("subtracted head", exact=True).select_option("3")
+    assert closed(page, "subtracted head") == [0, 2, 3]
+    page.evaluate("model.set('other_head', 3)")
     page.locator(".absent", has_text="does not hold layer 0, head 3").wait_for()
+
+
+def closed(page, menu: str) -> list[int]:
+    """Entries of a menu that cannot be chosen."""
+    script = "(select) => [...select.options].filter((o) => o.disabled).map((o) => Number(o.value))"
+    return page.get_by_label(menu, exact=True).evaluate(script)
+
+
+def test_a_saved_page_shows_which_heads_can_be_opened(trace, watched, tmp_path):
+    view = AttentionView(trace, layer=1, head=2)
+    strongest = "([x, y, size]) => { const image = document.querySelector('canvas.heads').getContext('2d').getImageData(x, y, size, size).data; return Math.min(...image.filter((_, n) => n % 4 === 0)); }"
+
+    def red(head: int) -> int:
+        """The least red of a small map: how dark its strongest weight is."""
+        place = head_place(page, 1, head)
+        return page.evaluate(strongest, [place["x"] - 12, place["y"] - 12, 24])
+
+    page = watched.open(page_of(view), tmp_path)
+    page.wait_for_selector("[data-complete=true]")
+    settle(page)
+    dark = [red(head) for head in range(6)]
+    assert closed(page, "layer") == closed(page, "head") == []
+    assert "faded" not in page.locator(".left > .small").text_content()
+    page = watched.open(page_of(view, layers=[1], heads=[2, 3]), tmp_path)
+    page.wait_for_selector("[data-complete=true]")
+    settle(page)
+    pale = [red(head) for head in range(6)]
+    assert [one - other > 50 for one, other in zip(pale, dark, strict=True)] == [
+        True, True, False, False, True, True,
+    ]  # fmt: skip
+    assert "holds no large map of the faded ones" in page.locator(".left > .small").text_content()
+    assert closed(page, "layer") == [0, 2]
+    assert closed(page, "head") == [0, 1, 4, 5]
+    page.locator("canvas.heads").hover(position=head_place(page, 1, 4))
+    settle(page)
+    assert "does not hold its large map" in page.locator(".reading").text_content()
+    page.locator("canvas.heads").click(position=head_place(page, 1, 4))
+    page.locator(".absent").wait_for()
+    settle(page)
+    place, stage = geometry(page), page.locator(".stage").bounding_box()
+    note = page.locator(".absent").bounding_box()
+    assert note["x"] > stage["x"] + place["x"]  # beside the words of the rows, on paper
+    assert note["x"] + note["width"] < stage["x"] + place["x"] + place["side"]
+    assert note["y"] > stage["y"] + place["y"]
+    paper = "(node) => getComputedStyle(node).backgroundColor"
+    assert page.locator(".absent").evaluate(paper) == page.locator(".pw-attention").evaluate(paper)
+
+
+def test_precisions_of_one_model_are_named(watched, tmp_path):
+    one, other = (
+        attended_trace(noise=noise, receipt={"bits": bits}) for noise, bits in ((0, 4), (0.1, 16))
+    )
+    page = watched.open(page_of(AttentionView(one, other)), tmp_path)
+    assert page.locator(".title").text_content() == "What made-up in 4 bit attends to"
+    menu = page.get_by_label("minus", exact=True)
+    assert menu.locator("option:checked").text_content() == "made-up in 16 bit"
+    assert "− the same head of made-up in 16 bit" in page.locator(".right h4").text_content()
+    widths = "(select) => { const wide = select.clientWidth; select.style.maxWidth = 'none'; return [wide, select.clientWidth]; }"
+    shown, needed = menu.evaluate(widths)
+    assert shown == needed
+
+
+@pytest.mark.parametrize("tokens", [21, 90])
+def test_a_zoomed_map_is_as_large_as_the_whole_one(tokens, watched, tmp_path):
+    trace = attended_trace(layers=1, tokens=tokens)
+    trace.meta["pieces"][8] = "aPieceOfManyLetters"
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)
+    whole = geometry(page)["side"]
+    page.evaluate("model.set('zoom', [6, 15, 2, 11])")
+    settle(page)
+    place = geometry(page)
+    assert place["rows"] == 9
+    assert place["side"] >= whole > 300
+    assert place["width"] <= page.locator(".stage").bounding_box()["width"]
 
 
 def test_heads_in_memory_are_bounded(watched, tmp_path):

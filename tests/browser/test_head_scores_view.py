@@ -96,6 +96,30 @@ def test_click_and_keys_select_a_head(watched, tmp_path):
     assert row.locator("button").text_content() == spot
 
 
+def test_a_click_anywhere_in_a_row_selects_its_head(trace, watched, tmp_path):
+    view = HeadScoresView(trace)
+    page = watched.open(page_of(view), tmp_path)
+    page.get_by_role("button", name="table", exact=True).click()
+    for place, column in ((2, 0), (1, 4), (0, 2)):
+        spot = cells(page, ".ranking")[place][1]
+        page.locator(f".ranking tbody tr:nth-child({place + 1}) td").nth(column).click()
+        assert selection(page) == [int(part) for part in spot.split(".")]
+    layer, head = cells(page, ".numbers")[3][:2]
+    page.locator(".numbers tbody tr:nth-child(4) td").nth(6).click()
+    assert selection(page) == [int(layer), int(head)]
+
+
+def test_the_ranking_is_as_narrow_as_its_place(watched, tmp_path):
+    trace = random_trace(1, 30)
+    scores = wb.head_scores(trace)
+    scores["tags"] = "previous_token, first_token, local, uniform"
+    page = watched.open(page_of(HeadScoresView(trace, scores)), tmp_path)
+    page.set_viewport_size({"width": 820, "height": 800})
+    page.wait_for_function("document.querySelector('.pw-heads').clientWidth < 820")
+    wide, shown = page.locator(".ranking .list").evaluate("(n) => [n.scrollWidth, n.clientWidth]")
+    assert wide == shown
+
+
 def test_a_button_that_was_used_keeps_the_focus(trace, watched, tmp_path):
     page = watched.open(page_of(HeadScoresView(trace)), tmp_path)
     page.get_by_role("button", name="table", exact=True).click()

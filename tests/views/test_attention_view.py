@@ -191,6 +191,22 @@ def test_the_figure_shows_what_is_on_screen(trace):
     assert "3 × 3 tokens" in long.get_suptitle()
 
 
+def test_traces_of_one_model_are_named_by_their_precision():
+    def names(first, second):
+        view = AttentionView(*(attended_trace(receipt=receipt) for receipt in (first, second)))
+        title = view.figure().get_suptitle()
+        assert f"Attention of {view.names[0]}, layer" in title
+        assert f"minus the same head of {view.names[1]}" in title
+        return view.names
+
+    four, fp4 = ({"bits": 4, "stored": {"a": "bf16", "b": f"{kind} + bf16"}} for kind in ("nf4", "fp4"))  # fmt: skip
+    assert names(four, {"bits": 16}) == ("made-up in 4 bit", "made-up in 16 bit")
+    assert names(four, fp4) == ("made-up in bf16 + nf4", "made-up in bf16 + fp4")
+    assert names(four, four) == names(four, {}) == ("made-up", "made-up, the other trace")
+    other = attended_trace(model_name="another", receipt=four)
+    assert AttentionView(attended_trace(receipt=four), other).names == ("made-up", "another")
+
+
 def test_blocks_of_a_figure_stand_at_their_tokens():
     trace = attended_trace(layers=1, tokens=1100, heads=1, key_heads=1)
     figure = AttentionView(trace, zoom=[20, 1049, 3, 1027]).figure()

@@ -182,3 +182,11 @@ def test_scores_of_other_heads_are_refused():
     for wrong in (scores.head(3), scores.sort_values("local"), wb.head_scores(trace, long=True)):
         with pytest.raises(TraceError, match="not of this trace's heads"):
             wb.HeadScoresView(trace, wrong)
+    for other in (random_trace(1, 21), [trace, random_trace(2, 20)]):
+        scores = wb.head_scores(other)
+        for view in (wb.HeadScoresView, wb.Explorer):
+            with pytest.raises(TraceError, match="another text or another model"):
+                view(trace, scores)
+        assert wb.HeadScoresView(other, scores).scores is scores
+        scores.attrs = {}  # as from a file: nothing is known
+        wb.HeadScoresView(trace, scores)

@@ -1,12 +1,15 @@
 """Widgets in Python: what they refuse, what they tell, and that their scripts agree with them."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import workbench as wb
-from workbench.errors import TraceError
+from tests.fake_server import fake_server
+from workbench.errors import TokenizerError, TraceError
 from workbench.views import (
     AttentionView,
     ComparisonView,
@@ -108,3 +111,31 @@ def test_experts_of_a_group_differ_for_every_kind_of_colour_vision(seen):
     difference = np.linalg.norm(lab[:, :, None] - lab[:, None], axis=-1)
     assert difference[:, ~np.eye(8, dtype=bool)].min() > 5
     assert (np.diff(lab[..., 0], axis=1) > 0).all()  # and lightness keeps their order
+
+
+def test_a_script_that_ends_while_views_generate_ends_quietly(tiny_moe):
+    script = f"""
+import time
+import workbench as wb, workbench.generation
+workbench.generation.end_ids = lambda _pangu: set()
+one, two, three = (wb.load({str(tiny_moe)!r}, bits=16, device="cpu") for _ in range(3))
+views = [wb.AttentionView.live(one, "To be", 500), wb.RoutingView.live(two, "To be", 500)]
+views.append(wb.Playground(three, text="To be", max_new_tokens=500))
+views[2].start()
+time.sleep(0.2)
+print([view.running for view in views])
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "[True, True, True]\n"
+
+
+@pytest.mark.parametrize("view", [AttentionView, RoutingView])
+def test_a_live_view_needs_a_loaded_model_and_a_known_thinking_mode(view, moe, trace, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(TraceError, match=r"expected a loaded model, .*; came Trace"):
+        view.live(trace, "hi")
+    with fake_server() as script, pytest.raises(TraceError, match="server"):
+        view.live(wb.connect(script.url), "hi")
+    with pytest.raises(TokenizerError, match="thinking is 'medium'; expected one of"):
+        view.live(moe, "hi", thinking="medium")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from inspect import signature
 from numbers import Real
 
 import numpy as np
@@ -101,7 +103,8 @@ def head_scores(
     ", "; every score and, in columns ending in _chance, its chance; entropy_bits, the mean over
     q > 0 of H = -Σ a log2 a; entropy_normalised, the mean of H / log2(q + 1), 1 for even attention;
     mean_distance, the mean of Σ_k a (q - k) in tokens. NaN where no query token has such keys.
-    `frame.attrs` tells the window, the thresholds and how many query tokens each score is of.
+    `frame.attrs` tells the texts, the window, the thresholds and how many query tokens each score
+    is of.
 
     With `long` one row per (layer, head, pattern): kv_head, score, chance; above_chance,
     (score - chance) / (1 - chance); low and high, a 95 % interval of the score over traces (from
@@ -145,11 +148,19 @@ def head_scores(
     for name in MEASURES:
         frame[name] = measured.measures[name].ravel()
     frame.attrs = {
+        "texts": measured.texts,
         "window": window,
         "threshold": {name: _least(name, threshold) for name in names},
         "query_tokens": measured.queries,
     }
     return frame
+
+
+def texts_of(traces: Trace | Sequence[Trace]) -> list[str]:
+    """Model and digest of the token ids of each text, ascending: what scores are of."""
+    found = [traces] if isinstance(traces, Trace) else traces
+    digests = (sha256(np.asarray(t.token_ids, "<i4").tobytes()).hexdigest() for t in found)
+    return sorted(f"{t.model_name} {d[:16]}" for t, d in zip(found, digests, strict=True))
 
 
 # -- inside -------------------------------------------------------------------------------------
@@ -159,6 +170,7 @@ def head_scores(
 class _Measured:
     """Means over the query tokens of all traces; arrays are [layer, head]."""
 
+    texts: list[str]
     layers: list[int]
     heads: int
     group: int  # query heads of a key-value head
@@ -216,7 +228,7 @@ def _measure(
     measures = dict(zip(MEASURES, (value / total for value in sums), strict=True))
     group = first.num_heads // first.num_key_value_heads
     layers = first.attention_layers
-    return _Measured(layers, first.num_heads, group, score, chance, highest, interval, queries, measures)  # fmt: skip
+    return _Measured(texts_of(found), layers, first.num_heads, group, score, chance, highest, interval, queries, measures)  # fmt: skip
 
 
 def _per_document(
@@ -242,6 +254,13 @@ def _tags(
         raise TraceError(
             f"threshold names {sorted(unknown)[0]!r}; expected one of {', '.join(measured.score)}."
         )
+    alone = [] if threshold is None or threshold is given else [threshold]
+    for value in [*alone, *given.values()]:
+        if not isinstance(value, Real) or np.isnan(value):
+            raise TraceError(
+                f"threshold is {value!r}; expected a share of the way from chance to 1, such as "
+                "0.5, or {pattern: share}."
+            )
     tagged = {}
     for name, score in measured.score.items():
         reached = _above(score, measured.chance[name]) >= _least(name, threshold)  # NaN: False
@@ -281,6 +300,20 @@ def _long(frame: pd.DataFrame, measured: _Measured, tagged: dict[str, np.ndarray
     )
 
 
+def _require_two_arguments(name: str, pattern: Pattern) -> None:
+    try:
+        arguments = signature(pattern)
+    except ValueError:  # NumPy's functions do not tell
+        return
+    try:
+        arguments.bind(None, None)
+    except TypeError:
+        raise TraceError(
+            f"pattern {name!r} is a function of {arguments}; expected one of (query, key), for "
+            "example lambda query, key: key == query - 2."
+        ) from None
+
+
 def _require(traces: Trace | Sequence[Trace], patterns: Mapping[str, Pattern]) -> list[Trace]:
     found = [traces] if isinstance(traces, Trace) else list(traces)
     if not found or not all(isinstance(trace, Trace) for trace in found):
@@ -292,14 +325,17 @@ def _require(traces: Trace | Sequence[Trace], patterns: Mapping[str, Pattern]) -
                 "this trace has no attention: it was recorded with attention=None. "
                 'Trace again with attention="all" or with a list of layers.'
             )
-        shape = (trace.num_heads, trace.num_key_value_heads, trace.attention_layers)
-        if shape != (first.num_heads, first.num_key_value_heads, first.attention_layers):
-            raise TraceError(
-                f"traces of {first.model_name} and {trace.model_name} differ in their heads or in "
-                "their recorded layers; score traces of one model, recorded alike."
-            )
+        for what in ("num_heads", "num_key_value_heads", "attention_layers"):
+            one, other = getattr(first, what), getattr(trace, what)
+            if one != other:
+                raise TraceError(
+                    f"{what} is {one} of a trace of {first.model_name} and {other} of another of "
+                    f"{trace.model_name}; score traces of one model, recorded alike."
+                )
         if trace.num_tokens < 2:
             raise TraceError("a text of one token has nothing to attend to but itself.")
+    if not isinstance(patterns, Mapping):
+        raise TraceError(f"patterns is {patterns!r}; expected {{name: pattern}}.")
     taken = [*PATTERNS, *MEASURES, "layer", "head", "kv_head", "tags"]
     for name, pattern in patterns.items():
         if not isinstance(name, str) or not name or ", " in name:
@@ -309,7 +345,9 @@ def _require(traces: Trace | Sequence[Trace], patterns: Mapping[str, Pattern]) -
             )
         if name in taken or name.endswith("_chance"):
             raise TraceError(f"the name {name!r} is taken; call the pattern something else.")
-        if not callable(pattern) and len(found) > 1:
+        if callable(pattern):
+            _require_two_arguments(name, pattern)
+        elif len(found) > 1:
             raise TraceError(
                 f"pattern {name!r} is an array, which fits one text; expected a function of "
                 "(query, key) for several traces."

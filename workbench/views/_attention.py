@@ -26,6 +26,8 @@ class Recorded:
     ----------
     name : str
         Of the model.
+    receipt : dict
+        How its weights were stored, as far as it is known.
     layers : list of int
         Those that were recorded.
     heads, key_heads : int
@@ -39,6 +41,7 @@ class Recorded:
 
     def __init__(self, name: str, layers: Sequence[int], heads: int, key_heads: int) -> None:
         self.name, self.layers, self.heads, self.key_heads = name, list(layers), heads, key_heads
+        self.receipt: Mapping[str, Any] = {}
         self.pieces: list[str] = []
         self.spans: list[dict[str, Any]] = []
         self.turns: list[int] = []
@@ -59,6 +62,7 @@ class Recorded:
         )
         recorded._parts = [{"query": trace.query, "key": trace.key}]
         recorded.pieces, recorded.spans = trace.pieces, trace.spans
+        recorded.receipt = trace.meta.get("receipt", {})
         special = set(trace.meta["special_ids"])
         recorded.token_ids = np.asarray(trace.token_ids)
         recorded.turns = [
@@ -118,6 +122,27 @@ class Recorded:
         for block, part, _ in attention_blocks(query[rows], key, rows):
             weights[block, : part.shape[1]] = part
         return weights
+
+
+def told_apart(first: Recorded, second: Recorded) -> tuple[str, str]:
+    """Names for both: of one model with the bits, and if need be the kinds, of its weights."""
+    if first.name != second.name:
+        return first.name, second.name
+    for precision in (_bits, _kinds):
+        one, other = precision(first.receipt), precision(second.receipt)
+        if one and other and one != other:
+            return f"{first.name} in {one}", f"{second.name} in {other}"
+    return first.name, f"{second.name}, the other trace"
+
+
+def _bits(receipt: Mapping[str, Any]) -> str:
+    return f"{receipt['bits']} bit" if "bits" in receipt else ""
+
+
+def _kinds(receipt: Mapping[str, Any]) -> str:
+    """Such as "nf4 + bf16"."""
+    stored = receipt.get("stored", {}).values()
+    return " + ".join(dict.fromkeys(kind for kinds in stored for kind in kinds.split(" + ")))
 
 
 def same_beginning(first: Recorded, second: Recorded) -> int:

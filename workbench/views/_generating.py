@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.steps import Generation, Step
 
 PAUSE = 1 / 30  # seconds between two messages: a page draws no faster, and a model is not slowed
+LAST_WAIT = 5  # seconds that the end of Python waits, at most, for generations to stop
 REASONS = {
     "eos": "the model ended its turn",
     "length": "max tokens reached",
@@ -25,6 +28,30 @@ REASONS = {
     "stop_string": "a stop string came",
     "stopped": "stopped",
 }
+
+
+_running: weakref.WeakKeyDictionary[threading.Thread, threading.Event] = weakref.WeakKeyDictionary()
+
+
+def begun(work: Callable[[], None], stop: threading.Event, name: str) -> threading.Thread:
+    """A thread that does `work`. When Python ends it is stopped by `stop` and waited for.
+
+    torch aborts the process if it still computes while the interpreter is taken down.
+    """
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    _running[thread] = stop
+    thread.start()
+    return thread
+
+
+@atexit.register
+def _end_all() -> None:
+    running = list(_running.items())
+    for _, stop in running:
+        stop.set()
+    deadline = time.monotonic() + LAST_WAIT
+    for thread, _ in running:
+        thread.join(max(0, deadline - time.monotonic()))
 
 
 class GeneratingView(View):
@@ -87,10 +114,7 @@ class GeneratingView(View):
         self._require_idle()
         self._stop.clear()
         self.running = True
-        self._thread = threading.Thread(
-            target=self._guarded, args=(work,), name=type(self).__name__, daemon=True
-        )
-        self._thread.start()
+        self._thread = begun(partial(self._guarded, work), self._stop, type(self).__name__)
 
     def _require_idle(self) -> None:
         if self.running:

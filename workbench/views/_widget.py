@@ -15,12 +15,16 @@ from matplotlib.figure import Figure
 from workbench.views._print import png
 
 SCRIPTS = Path(__file__).parent
-# The page's side of a widget without a kernel; braces are doubled for str.format.
+# The page's side of a widget without a kernel, which also tells what it holds; braces are doubled
+# for str.format.
 STAND_IN = """
 const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const standIn = (values, answers) => {{
   const listeners = {{}};
+  const named = (question) => JSON.stringify(Object.entries(question).sort());
+  const known = new Map(answers.map((answer) => [named(answer.asked), answer]));
   const model = {{
+    holds: (question) => known.has(named(question)),
     get: (name) => values[name],
     set: (name, value) => {{
       if (values[name] === value) return;
@@ -31,8 +35,7 @@ const standIn = (values, answers) => {{
     on: (name, call) => (listeners[name] = listeners[name] || []).push(call),
     off: () => {{}},
     send: (question) => setTimeout(() => {{
-      const same = (asked) => JSON.stringify(Object.entries(asked).sort()) === JSON.stringify(Object.entries(question).sort());
-      const found = answers.find(({{ asked }}) => same(asked)) || {{ content: {{ kind: "absent", asked: question }}, buffers: [] }};
+      const found = known.get(named(question)) || {{ content: {{ kind: "absent", asked: question }}, buffers: [] }};
       (listeners["msg:custom"] || []).forEach((call) =>
         call(found.content, found.buffers.map((b) => new DataView(decode(b).buffer))));
     }}),

@@ -31,6 +31,8 @@
  * totals in the head that is shown;
  * {kind: "thumbnails", layer, head, heads, tokens, size, every, …} with [head, cell] of the lower
  * triangle, 255 √weight, or signed 127 √difference.
+ * `model` and `other` are names that tell two precisions of one model apart. The model of a saved page
+ * also has holds(question): whether the page has its answer.
  */
 
 const CSS = `
@@ -45,7 +47,7 @@ const CSS = `
 .pw-attention .soft { color: var(--soft); }
 .pw-attention .small { font-size: 11.5px; }
 .pw-attention .problem { border-left: 3px solid var(--mark); padding: 2px 8px; margin: 4px 0; }
-.pw-attention select, .pw-attention button.plain { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 1px 5px; max-width: 15em; }
+.pw-attention select, .pw-attention button.plain { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 1px 5px; max-width: 100%; }
 .pw-attention button.plain { cursor: pointer; padding: 1px 8px; }
 .pw-attention button.plain:disabled { opacity: .45; cursor: default; }
 .pw-attention :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
@@ -59,7 +61,7 @@ const CSS = `
 .pw-attention .stage { position: relative; margin-top: 4px; }
 .pw-attention .stage canvas { display: block; cursor: crosshair; touch-action: none; }
 .pw-attention .stage canvas.over { position: absolute; inset: 0; pointer-events: none; }
-.pw-attention .absent { position: absolute; inset: 30px 20px auto; }
+.pw-attention .absent { position: absolute; background: var(--paper); border: 1px solid var(--line); border-left: 3px solid var(--mark); padding: 6px 10px; margin: 0; }
 .pw-attention .scale { display: inline-flex; gap: 6px; align-items: center; }
 .pw-attention .pin { display: flex; align-items: center; height: 26px; }
 .pw-attention .pin span { display: flex; justify-content: flex-end; gap: 4px; padding-right: 6px; box-sizing: border-box; overflow: hidden; }
@@ -195,6 +197,7 @@ function render({ model, el }) {
   el.append(root);
 
   let data = null; // the text, as Python told it
+  let allHeads = []; // number of every head of a layer
   let hover = null; // under the pointer: {row, column}, {row, apart: true}, {token} or {grid: [layer, head]}
   let theme = null;
   let tile = null; // the part of the map that is drawn
@@ -202,6 +205,7 @@ function render({ model, el }) {
   let drag = null; // rectangle that is drawn now
   const heads = new Map(); // key → Head, the last used at the end
   const absent = new Set(); // what a saved page does not hold
+  let held = null; // in a saved page: the heads that can be looked at, as `key` calls them
   let thumbs = new Map(); // layer * heads + head → values
   let thumbInfo = null; // what Python said of the maps that came last
 
@@ -270,6 +274,8 @@ function render({ model, el }) {
   const key = (trace, layer, head) => `${trace}/${layer}/${head}`;
   const mine = () => key(0, model.get("layer"), model.get("head"));
   const theirs = () => (model.get("compare") === "head" ? key(0, model.get("other_layer"), model.get("other_head")) : key(1, model.get("layer"), model.get("head")));
+  /** Whether a head of this trace can be looked at: everywhere all can, but in a saved page. */
+  const canOpen = (layer, head) => !held || (held.has(key(0, layer, head)) && (model.get("compare") !== "trace" || held.has(key(1, layer, head))));
   const found = (name) => { const head = heads.get(name); return head && head.tokens >= (name[0] === "1" ? data.shared : data.count) ? head : null; };
   /** The head that is shown and the one that is subtracted, when they are here. */
   function both() {
@@ -437,6 +443,11 @@ function render({ model, el }) {
         if (!n) continue;
         context.imageSmoothingEnabled = n > size;
         context.drawImage(atlas, head * THUMBNAIL, row * THUMBNAIL, n, n, x, y, size, size);
+        if (canOpen(layer, head)) continue;
+        context.fillStyle = theme.paper;
+        context.globalAlpha = 0.75;
+        context.fillRect(x, y, size, size);
+        context.globalAlpha = 1;
       }
     });
     const frame = (layer, head, dash, colour) => {
@@ -448,13 +459,14 @@ function render({ model, el }) {
     if (model.get("compare") === "head") frame(model.get("other_layer"), model.get("other_head"), [4, 3], theme.ink);
     frame(model.get("layer"), model.get("head"), [], theme.mark);
     const words = [];
+    if (held && data.layers.some((layer) => allHeads.some((head) => !canOpen(layer, head)))) words.push("this page holds no large map of the faded ones");
     if (round.absent) words.push(thumbInfo ? "this saved page holds no small maps for these settings; those here are as it was saved" : "this saved page holds no small maps");
     if (thumbInfo) {
       if (thumbInfo.size > 1) words.push(`a point is the ${thumbInfo.blocks === "max" ? "strongest" : "mean"} weight of ${thumbInfo.size} × ${thumbInfo.size} tokens`);
       if (thumbInfo.every > 1) words.push(`one query token in ${thumbInfo.every} is looked at`);
       if (thumbInfo.sink) words.push(thumbInfo.sink === 1 ? "without the first token" : `without the first ${thumbInfo.sink} tokens`);
       words.push("each map has colours of its own");
-      if (thumbInfo.difference) words.push("minus the same head of the other trace");
+      if (thumbInfo.difference) words.push(`minus the same head of ${data.other}`);
     }
     gridNote.textContent = words.join("; ");
     gridNote.classList.toggle("problem", round.absent);
@@ -473,8 +485,11 @@ function render({ model, el }) {
     const widest = (from, to) => { let most = 0; for (let t = from; t < to; t++) most = Math.max(most, context.measureText(shownPiece(t)).width); return Math.ceil(Math.min(110, most)); };
     const band = 7, profile = 46, strip = sink() ? 15 : 0, gap = sink() ? 5 : 0;
     const guess = limit(width - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
-    const label = Math.max(56, (rowWords ? widest(r0, r1) : 30) + 8 + band), below = columnWords ? widest(c0, c1) + 8 : 18;
-    const side = limit(Math.min(width - label - strip - gap - profile - 14, Math.max(300, 26 * Math.max(rows, columns))), 160, 600);
+    const below = columnWords ? widest(c0, c1) + 8 : 18, free = width - strip - gap - profile - 14;
+    const labelOf = (from, to, words) => Math.max(56, (words ? widest(from, to) : 30) + 8 + band);
+    // A part is as large as the whole: words of its rows get what room is left, and are drawn narrower.
+    const side = limit(Math.min(free - labelOf(0, data.count, guess / data.count >= 11), Math.max(300, 26 * data.count)), 160, 600);
+    const label = Math.max(56, Math.min(labelOf(r0, r1, rowWords), free - side));
     place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 12, height: 28 + band + side + below + profile + 4 };
   }
   const shownPiece = (token) => (data.pieces[token] === "<0x0A>" ? "⏎" : data.pieces[token].replaceAll(" ", "␣").replaceAll("\n", "⏎"));
@@ -564,7 +579,8 @@ function render({ model, el }) {
     const here = tile !== null;
     const [trace, layer, head] = [mine(), ...(difference ? [theirs()] : [])].find((name) => absent.has(name))?.split("/") ?? [];
     missing.hidden = here || !trace;
-    missing.textContent = missing.hidden ? "" : `This saved page does not hold layer ${layer}, head ${head}${trace === "1" ? " of the other trace" : ""}. Its maker chose what it holds: to_html(layers=…, heads=…).`;
+    Object.assign(missing.style, { left: `${x + 12}px`, top: `${y + 12}px`, maxWidth: `${side - 50}px` });
+    missing.textContent = missing.hidden ? "" : `This saved page does not hold layer ${layer}, head ${head}${trace === "1" ? ` of ${data.other}` : ""}. Its maker chose what it holds: to_html(layers=…, heads=…).`;
     let top = 0;
     if (here) {
       const tops = topsOf(kind), { nr, nc, size } = tile, values = tile[kind];
@@ -647,7 +663,7 @@ function render({ model, el }) {
     context.beginPath();
     context.rect(place.band, 0, label - place.band, place.height);
     context.clip();
-    if (place.rowWords) { context.font = "11px monospace"; for (let t = r0; t < r1; t++) context.fillText(shownPiece(t), label - 4, (Y(t) + Y(t + 1)) / 2); }
+    if (place.rowWords) { context.font = "11px monospace"; for (let t = r0; t < r1; t++) context.fillText(shownPiece(t), label - 4, (Y(t) + Y(t + 1)) / 2, label - 6 - place.band); }
     else for (const t of ticks(r0, r1)) context.fillText(t, label - 4, Math.max(y + 5, (Y(t) + Y(t + 1)) / 2));
     context.restore();
     context.font = place.columnWords ? "11px monospace" : "11px system-ui, sans-serif";
@@ -896,7 +912,7 @@ function render({ model, el }) {
     const layer = model.get("layer"), head = model.get("head"), group = data.heads / data.key_heads, pair = both();
     const shares = group > 1 ? `, shares its keys with heads ${Math.floor(head / group) * group} to ${Math.floor(head / group) * group + group - 1}` : "";
     let words = `Layer ${layer}, head ${head}${shares}`;
-    if (hover?.grid) words = `Layer ${hover.grid[0]}, head ${hover.grid[1]}${group > 1 ? ` (key–value head ${Math.floor(hover.grid[1] / group)})` : ""}: click to see it large`;
+    if (hover?.grid) words = `Layer ${hover.grid[0]}, head ${hover.grid[1]}${group > 1 ? ` (key–value head ${Math.floor(hover.grid[1] / group)})` : ""}: ${canOpen(...hover.grid) ? "click to see it large" : "this page does not hold its large map"}`;
     else if (hover?.row !== undefined && pair) {
       const { row, apart } = hover, from = apart ? 0 : hover.column, to = apart ? Math.min(sink(), row + 1) : from + 1;
       const name = (token) => `${quoted(data.pieces[token])} (token ${token})`, target = to - from > 1 ? `the first ${to} tokens` : name(from);
@@ -911,13 +927,20 @@ function render({ model, el }) {
 
   function controlsFollow() {
     for (const { select, name } of Object.values(controls)) select.value = String(model.get(name));
+    if (held) {
+      const openSubtracted = (layer, head) => held.has(key(0, layer, head));
+      for (const [layers, heads, open] of [["layer", "head", canOpen], ["other_layer", "other_head", openSubtracted]]) {
+        for (const option of controls[layers].select.options) option.disabled = !allHeads.some((head) => open(option.value, head));
+        for (const option of controls[heads].select.options) option.disabled = !open(model.get(layers), option.value);
+      }
+    }
     const compare = model.get("compare");
     controls.other_layer.holder.hidden = controls.other_head.holder.hidden = compare !== "head";
     if (model.get("sink") > 0) usualSink = model.get("sink");
     apart.checked = model.get("sink") > 0;
     apartWords.textContent = usualSink === 1 ? "first token apart" : `first ${usualSink} tokens apart`;
     stop.hidden = !model.get("running");
-    const minus = { none: "", head: ` − layer ${model.get("other_layer")}, head ${model.get("other_head")}`, trace: " − the same head of the other trace" }[compare];
+    const minus = { none: "", head: ` − layer ${model.get("other_layer")}, head ${model.get("other_head")}`, trace: ` − the same head of ${data.other}` }[compare];
     mapTitle.textContent = `Layer ${model.get("layer")}, head ${model.get("head")}${minus}`;
     pinButton.disabled = selected() < 0;
     pinButton.textContent = selected() < 0 ? "pin" : `${model.get("pins").includes(selected()) ? "unpin" : "pin"} token ${selected()}`;
@@ -1074,10 +1097,15 @@ function render({ model, el }) {
       const same = before && before.count === data.count && before.model === data.model;
       if (!same) { heads.clear(); absent.clear(); thumbs = new Map(); thumbInfo = null; round = noRound; tile = null; asked = askedThumbs = null; }
       hover = null;
-      const numbers = (all) => all.map((n) => [n, n]), every = Array.from({ length: data.heads }, (_, n) => n);
+      const numbers = (all) => all.map((n) => [n, n]);
+      allHeads = Array.from({ length: data.heads }, (_, n) => n);
+      if (model.holds) {
+        const all = [0, 1].flatMap((trace) => data.layers.flatMap((layer) => allHeads.map((head) => ({ kind: "head", trace, layer, head }))));
+        held = new Set(all.filter(model.holds).map(({ trace, layer, head }) => key(trace, layer, head)));
+      }
       for (const name of ["layer", "other_layer"]) controls[name].fill(numbers(data.layers));
-      for (const name of ["head", "other_head"]) controls[name].fill(numbers(every));
-      controls.compare.fill([["none", "nothing"], ["head", "another head"], ...(data.other ? [["trace", `the other trace (${data.other})`]] : [])]);
+      for (const name of ["head", "other_head"]) controls[name].fill(numbers(allHeads));
+      controls.compare.fill([["none", "nothing"], ["head", "another head"], ...(data.other ? [["trace", data.other]] : [])]);
       title.textContent = `What ${data.model} attends to`;
       wasHover = wasSelected = null;
       wasPins = [];

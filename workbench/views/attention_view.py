@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
-from workbench.arguments import whole_number
+from workbench.arguments import require_loaded, whole_number
 from workbench.errors import TraceError, WorkbenchError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
@@ -29,7 +30,9 @@ from workbench.views._attention import (
     same_beginning,
     thumbnail_block,
     thumbnails,
+    told_apart,
 )
+from workbench.views._generating import begun
 from workbench.views._widget import SCRIPTS, Answer, View
 from workbench.views.figures import attention_figure
 
@@ -111,6 +114,9 @@ class AttentionView(View):
         self.trace = None if live else trace
         self.other = None if other is None else _recorded(other)
         self.shared = self.other and same_beginning(self.recorded, self.other)
+        self.names = (
+            told_apart(self.recorded, self.other) if self.other else (self.recorded.name, "")
+        )
         self._stop = threading.Event()
         # What the page is told comes in the order in which it happened, and nothing is half grown.
         self._turn = threading.RLock()
@@ -135,7 +141,8 @@ class AttentionView(View):
     ) -> AttentionView:
         """A view that fills while the model generates, in a thread; `stop()` ends it.
 
-        When it has ended, `view.trace` is the recorded trace.
+        When it has ended, `view.trace` is the recorded trace. No token is selected at first, where
+        a view of a trace begins with its last one.
 
         Parameters
         ----------
@@ -145,12 +152,13 @@ class AttentionView(View):
         Raises
         ------
         TraceError
-            For layers that are not there.
+            For something else than a loaded model, or layers that are not there.
         TokenizerError
-            For a prompt of no known kind.
+            For a prompt of no known kind, or an unknown `thinking`.
         GenerationError
             While another thread generates with the model.
         """
+        require_loaded(pangu)
         config = pangu.config
         layers = _wanted("layer", attention, range(config.num_hidden_layers))
         ids = pangu.encode(prompt, thinking)
@@ -158,10 +166,8 @@ class AttentionView(View):
         empty = Recorded(pangu.name, layers, config.num_attention_heads, config.num_key_value_heads)
         view = cls(empty, **settings)
         view.running = True
-        view._thread = threading.Thread(
-            target=view._run, args=(pangu, ids, max_new_tokens, layers, sampling), daemon=True
-        )
-        view._thread.start()
+        work = partial(view._run, pangu, ids, max_new_tokens, layers, sampling)
+        view._thread = begun(work, view._stop, cls.__name__)
         return view
 
     def append(
@@ -228,8 +234,8 @@ class AttentionView(View):
         recorded = self.recorded
         return {
             "kind": "attention",
-            "model": recorded.name,
-            "other": "" if self.other is None else self.other.name,
+            "model": self.names[0],
+            "other": self.names[1],
             "shared": self.shared or 0,
             "pieces": recorded.pieces,
             "spans": recorded.spans,

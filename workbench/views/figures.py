@@ -191,11 +191,11 @@ def attention_figure(view: AttentionView) -> Figure:
         drawn[0].set_yticks(rows + 0.5, labels[top:bottom], fontsize=7)
     axes.set_xlabel("attended token")
     drawn[0].set_ylabel("attending token")
-    title = f"Attention of {recorded.name}, layer {view.layer}, head {view.head}"
+    title = f"Attention of {view.names[0]}, layer {view.layer}, head {view.head}"
     if view.compare == "head":
         title += f", minus layer {view.other_layer}, head {view.other_head}"
     elif view.compare == "trace":
-        title += f", minus the same head of {view.other.name}"
+        title += f",\nminus the same head of {view.names[1]}"
     if size > 1:
         how = "strongest" if view.blocks == "max" else "mean"
         title += f"\n{how} weight of blocks of {size} × {size} tokens"

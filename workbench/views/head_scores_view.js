@@ -42,7 +42,8 @@ const CSS = `
 .pw-heads th { font-weight: 500; color: var(--soft); }
 .pw-heads th, .pw-heads td { padding: 1px 7px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 .pw-heads th.text, .pw-heads td.text { text-align: left; }
-.pw-heads td.tags { white-space: normal; }
+.pw-heads .ranking td.tags { white-space: normal; }
+.pw-heads tr[aria-current] { cursor: pointer; }
 .pw-heads tr[aria-current=true] td { font-weight: 700; box-shadow: inset 0 2px var(--mark), inset 0 -2px var(--mark); }
 .pw-heads td button, .pw-heads th button { all: unset; cursor: pointer; }
 .pw-heads td button:hover, .pw-heads th button:hover { text-decoration: underline; }
@@ -282,16 +283,18 @@ function render({ model, el }) {
 
   const button = (spot, text) => {
     const node = element("button", "", text);
-    node.addEventListener("click", () => open(spot));
     node.dataset.spot = `${data.layers[spot.row]}/${spot.head}`;
     return node;
   };
   function tableOf(head, lines, texts) {
-    const cell = (tag, content, column) => element(tag, texts.includes(column) ? "text" : "", content instanceof Node ? content : String(content));
+    const cell = (tag, content, column) => element(tag, `${texts.includes(column) ? "text" : ""} ${head[column] === "tags" ? "tags" : ""}`.trim(), content instanceof Node ? content : String(content));
     return element("table", "", element("thead", "", element("tr", "", ...head.map((content, column) => cell("th", content, column)))),
       element("tbody", "", ...lines.map(({ cells, spot }) => {
         const line = element("tr", "", ...cells.map((content, column) => cell("td", content, column)));
-        if (spot) line.setAttribute("aria-current", String(spot.row === selected()?.row && spot.head === selected()?.head));
+        if (spot) {
+          line.setAttribute("aria-current", String(spot.row === selected()?.row && spot.head === selected()?.head));
+          line.addEventListener("click", () => open(spot)); // its button's clicks and keys arrive here too
+        }
         return line;
       })));
   }

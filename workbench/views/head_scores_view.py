@@ -11,7 +11,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench.analysis import head_scores
-from workbench.analysis.heads import MEASURES, PATTERNS
+from workbench.analysis.heads import MEASURES, PATTERNS, texts_of
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._print import PrintFigure
@@ -61,7 +61,8 @@ class HeadScoresView(View):
     Raises
     ------
     TraceError
-        As `head_scores`; for a frame of other heads than the traces have.
+        As `head_scores`; for a frame of other heads than the traces have, or of other texts, as far
+        as its `attrs` tell.
     """
 
     _script = SCRIPTS / "head_scores_view.js"
@@ -81,6 +82,11 @@ class HeadScoresView(View):
         self.traces = [traces] if isinstance(traces, Trace) else list(traces)
         self.trace = self.traces[0]
         _require_heads(self.scores, self.trace)
+        if self.scores.attrs.get("texts", texts_of(self.traces)) != texts_of(self.traces):
+            raise TraceError(
+                "these scores are of another text or another model; expected what "
+                "wb.head_scores(traces) returned for the traces of this view."
+            )
         super().__init__(**{"layer": self.trace.attention_layers[0], **settings})
 
     @property

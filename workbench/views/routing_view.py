@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
+from workbench.arguments import require_loaded
 from workbench.errors import TraceError, WorkbenchError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
 from workbench.views import _routing_tables as tables
+from workbench.views._generating import begun
 from workbench.views._routing import Document, Routing, matcher
 from workbench.views._widget import SCRIPTS, Answer, View
 from workbench.views.figures import expert_colours, routing_figure
@@ -117,12 +120,13 @@ class RoutingView(View):
         Raises
         ------
         TraceError
-            For a dense model.
+            For something else than a loaded model, or a dense one.
         TokenizerError
-            For a prompt of no known kind.
+            For a prompt of no known kind, or an unknown `thinking`.
         GenerationError
             While another thread generates with the model.
         """
+        require_loaded(pangu)
         config = pangu.config
         if not getattr(config, "num_groups", 0):
             raise TraceError(f"{pangu.name} is a dense model without experts; nothing is routed.")
@@ -131,10 +135,8 @@ class RoutingView(View):
         shape = (config.num_hidden_layers, config.num_experts_per_tok, config.num_experts, config.num_groups)  # fmt: skip
         view = cls(_Empty(pangu.name, shape), **settings)
         view.running = True
-        view._thread = threading.Thread(
-            target=view._run, args=(pangu, ids, max_new_tokens, sampling), daemon=True
-        )
-        view._thread.start()
+        work = partial(view._run, pangu, ids, max_new_tokens, sampling)
+        view._thread = begun(work, view._stop, cls.__name__)
         return view
 
     def append(
