@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from workbench.errors import GenerationError
 from workbench.recipe import Recipe
 
+SHOWN = 60  # characters of a text in its repr
+
 
 @dataclass(frozen=True)
 class Alternative:
@@ -100,6 +102,18 @@ class Generation:
     stop_string: str | None = None
     tail: str = ""
     recipe: Recipe | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        model = "" if self.recipe is None else f"{self.recipe.checkpoint!r}, "
+        start = self.text if len(self.text) <= SHOWN else f"{self.text[: SHOWN - 1]}…"
+        return f"Generation({model}{len(self.steps)} tokens, {self.finish_reason}: {start!r})"
+
+    def __str__(self) -> str:
+        """The text; where there is thinking, apart from the answer."""
+        if not self.thinking:
+            return self.text
+        answer = f"\nanswer: {self.answer}" if self.answer else ""
+        return f"thinking: {self.thinking}{answer}"
 
     @property
     def text(self) -> str:

@@ -246,10 +246,10 @@ def test_hostile_text_is_shown_and_never_interpreted(play):
         play.locator(".popover", has_text="token").wait_for()
     assert "\\u202eright to left" in play.locator(".popover").text_content()
     tell(play, {"kind": "note", "text": HOSTILE[1], "bad": True})
-    entry = {"id": "x", "when": "now", "prompt": HOSTILE[0], "text": HOSTILE[1], "settings": ""}
+    entry = {"id": "x", "when": "now", "prompt": HOSTILE[0], "thinking": HOSTILE[2], "answer": HOSTILE[1], "settings": ""}  # fmt: skip
     play.evaluate("model.set('panel', 'history')")
     tell(play, {"kind": "history", "entries": [entry], "file": HOSTILE[2], "note": HOSTILE[1]})
-    assert play.locator(".panel td").nth(2).text_content() == HOSTILE[1]
+    assert play.locator(".panel td").all_text_contents()[2:4] == [HOSTILE[2], HOSTILE[1]]
     assert play.locator(".pw-play script, .pw-play img, .pw-play b b").count() == 0
     assert play.evaluate("window.hurt") is None
     wide = "(node) => node.scrollWidth - node.clientWidth"
@@ -343,8 +343,10 @@ def test_python_is_shown_to_select_where_the_clipboard_is_closed(play):
 def test_the_history_restores_and_exports(play):
     play.get_by_role("button", name="History").click()
     assert play.evaluate("sent.at(-1)") == {"kind": "history"}
-    entry = {"id": "ab", "when": "2026-11-24 10:00", "prompt": "Hi", "text": "Ho", "settings": ""}
+    entry = {"id": "ab", "when": "2026-11-24 10:00", "prompt": "Hi", "thinking": "Hm", "answer": "Ho", "settings": ""}  # fmt: skip
     tell(play, {"kind": "history", "entries": [entry], "file": "h.jsonl", "note": "1 generation"})
+    columns = dict(zip(*(play.locator(f".panel {cell}").all_text_contents() for cell in ("th", "td")), strict=True))  # fmt: skip
+    assert (columns["thinking"], columns["answer"]) == ("Hm", "Ho")
     play.get_by_role("button", name="restore prompt, settings and text").click()
     assert play.evaluate("sent.at(-1)") == {"kind": "restore", "entry": "ab"}
     play.get_by_role("button", name="export HTML").click()

@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 import workbench as wb
 from tests.fake_server import chat, entry, fake_server
 from workbench.errors import GenerationError, HistoryError
-from workbench.generation import Stream
+from workbench.generation import Generation, Step, Stream
 from workbench.views import Playground
 from workbench.views import playground as module
 from workbench.views._generating import News, is_out_of_memory
@@ -510,7 +511,27 @@ def test_the_copied_python_reproduces_the_text(play, moe, monkeypatch, capsys):
     content, _ = play.answer({"kind": "python"})
     monkeypatch.setattr(wb, "load", lambda *_args, **_settings: moe, raising=False)
     exec(content["code"], {})
-    assert generation.text in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{generation}\n"
+
+
+def test_the_history_panel_tells_thinking_apart_and_the_time_of_this_machine(play, monkeypatch):
+    begun = Step(1, "hm", "hm", -0.5, (), "thinking"), Step(2, "72", "72", -0.5, (), "answer")
+    play.history.add(Generation((), 0, begun, "eos"))
+    written = play.history.path.read_text()
+    line = {**json.loads(written), "time": "2026-11-24T23:30:05+00:00"}
+    play.history.path.write_text(json.dumps(line) + "\n")
+    monkeypatch.setenv("TZ", "UTC-5:30")  # east of Greenwich, in POSIX's signs
+    time.tzset()
+    try:
+        entry = play.answer({"kind": "history"})[0]["entries"][0]
+        line["time"] = "yesterday"
+        play.history.path.write_text(json.dumps(line) + "\n")
+        other = play.answer({"kind": "history"})[0]["entries"][0]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (entry["when"], other["when"]) == ("2026-11-25 05:00:05", "yesterday")
+    assert (entry["thinking"], entry["answer"]) == ("hm", "72")
 
 
 def test_the_history_brings_prompt_settings_and_text_back_in_a_new_playground(play, moe):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,14 @@ def history(kept: History | None) -> dict[str, Any]:
         "note": words,
         "entries": [_entry(entry) for entry in reversed(entries[-SHOWN:])],
     }
+
+
+def local_time(written: str) -> str:
+    """Date and time on this machine's clock; as it is written where it is no time."""
+    try:
+        return datetime.fromisoformat(written).astimezone().isoformat(" ")[:19]
+    except (ValueError, OverflowError):
+        return written[:19]
 
 
 def exported(kept: History, form: str) -> dict[str, Any]:
@@ -256,9 +265,10 @@ def _entry(entry: Entry) -> dict[str, Any]:
     shown = ("temperature", "top_p", "top_k", "seed")
     return {
         "id": entry.id,
-        "when": entry.time[:19].replace("T", " "),
+        "when": local_time(entry.time),
         "model": entry.model,
         "prompt": as_text(entry.prompt)[:200],
-        "text": entry.text[:300],
+        "thinking": entry.thinking[:300],
+        "answer": (entry.answer if entry.thinking else entry.text)[:300],
         "settings": ", ".join(f"{name} {sampling[name]}" for name in shown if name in sampling),
     }

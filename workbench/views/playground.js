@@ -710,8 +710,8 @@ function render({ model, el, host, signal }) {
     hold(element("div", "row", copy, done, element("span", "soft small", words || "")), box);
   }
   function drawHistory({ entries, file, note: words }) {
-    const head = element("tr", "", ...["when", "prompt", "text", "settings"].map((text) => element("th", "", text)));
-    const rows = entries.map((entry) => element("tr", "", element("td", "", button(entry.when, `restore prompt, settings and text of ${entry.when}`, () => send("restore", { entry: entry.id }))), element("td", "", entry.prompt), element("td", "", entry.text), element("td", "soft", entry.settings)));
+    const head = element("tr", "", ...["when", "prompt", "thinking", "answer", "settings"].map((text) => element("th", "", text)));
+    const rows = entries.map((entry) => element("tr", "", element("td", "", button(entry.when, `restore prompt, settings and text of ${entry.when}`, () => send("restore", { entry: entry.id }))), element("td", "", entry.prompt), element("td", "soft", entry.thinking), element("td", "", entry.answer), element("td", "soft", entry.settings)));
     const table = element("table", "", element("thead", "", head), element("tbody", "", ...rows));
     const exports = ["jsonl", "html"].map((format) => button(`export ${format.toUpperCase()}`, "", () => send("export", { format }), "small"));
     for (const part of exports) part.disabled = !entries.length;

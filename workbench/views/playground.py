@@ -306,7 +306,7 @@ class Playground(GeneratingView):
         with self.hold_trait_notifications():
             for name, value in messages.settings_of(generation.recipe).items():
                 setattr(self, name, value)
-        self.branches.add(generation, name=entry.time[5:16].replace("T", " "))
+        self.branches.add(generation, name=messages.local_time(entry.time)[5:16])
         self._show_current()
 
     def compare(self, columns: Any = None) -> ComparisonView:
