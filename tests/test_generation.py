@@ -13,7 +13,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from workbench.errors import GenerationError, TraceError
+from tests.fake_server import fake_server
+from workbench import connect
+from workbench.errors import GenerationError, TokenizerError, TraceError
 from workbench.generation import Generation, Sampling, Step
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
@@ -109,9 +111,15 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         Sampling(**settings)
 
 
-def test_an_empty_prompt_and_an_empty_wish_are_refused(moe):
-    from workbench.errors import TokenizerError
+@pytest.mark.parametrize("prompt", ["To be", IDS, [{"role": "user", "content": "To be"}]])
+def test_another_way_of_thinking_is_refused_for_every_prompt(prompt, moe):
+    with pytest.raises(TokenizerError, match="thinking is 'medium'; expected one of"):
+        moe.generate(prompt, 2, thinking="medium")
+    with fake_server() as server, pytest.raises(TokenizerError, match="thinking is 'medium'"):
+        connect(server.url).generate(prompt, 2, thinking="medium")
 
+
+def test_an_empty_prompt_and_an_empty_wish_are_refused(moe):
     with pytest.raises(GenerationError, match="max_new_tokens is 0"):
         moe.generate(IDS, 0)
     with pytest.raises(TokenizerError, match="empty"):

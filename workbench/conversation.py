@@ -19,8 +19,7 @@ def checked_turns(messages: Iterable[dict[str, str]], thinking: str) -> list[dic
         For an empty conversation, an unknown role, a message without content, or an unknown
         `thinking`.
     """
-    if thinking not in list(THINKING_SUFFIX):
-        raise TokenizerError(f"thinking is {thinking!r}; expected one of {list(THINKING_SUFFIX)}.")
+    require_thinking(thinking)
     if not isinstance(messages, Iterable):
         raise TokenizerError(
             f"the conversation is a {type(messages).__name__}; expected a list of messages."
@@ -32,6 +31,12 @@ def checked_turns(messages: Iterable[dict[str, str]], thinking: str) -> list[dic
     if users:
         users[-1]["content"] += THINKING_SUFFIX[thinking]
     return turns
+
+
+def require_thinking(thinking: str) -> None:
+    """TokenizerError for an unknown `thinking`."""
+    if thinking not in list(THINKING_SUFFIX):
+        raise TokenizerError(f"thinking is {thinking!r}; expected one of {list(THINKING_SUFFIX)}.")
 
 
 def _checked(message: dict[str, str]) -> dict[str, str]:

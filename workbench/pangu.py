@@ -14,6 +14,7 @@ import torch
 from workbench import capture, conversion, generation
 from workbench.arguments import whole_number
 from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.conversation import require_thinking
 from workbench.errors import QuantizationError, TokenizerError
 from workbench.fingerprint import fingerprint, versions
 from workbench.generation import Generation, Sampling, Step, Stream
@@ -112,6 +113,7 @@ class Pangu:
         TokenizerError
             For anything else, and for ids outside the vocabulary.
         """
+        require_thinking(thinking)
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt, special=True)
         expected = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from workbench.arguments import whole_number
 from workbench.errors import GenerationError
 from workbench.recipe import Recipe
 
@@ -143,8 +144,15 @@ class Generation:
         Raises
         ------
         GenerationError
-            For a place that is not there.
+            For a place that is not there, and for a token that is no token id.
         """
+        place = whole_number("place", place, GenerationError, "a step of this answer")
+        if token_id is not None:
+            expected = (
+                "a token id (a text's: pangu.tokenizer.encode(text, add_bos=False)), or None to draw "
+                "the place again"
+            )
+            token_id = whole_number("token_id", token_id, GenerationError, expected)
         if not 0 <= place <= len(self.steps) or (token_id is not None and place == len(self.steps)):
             raise GenerationError(
                 f"step {place} is not there; the answer has steps 0 to {len(self.steps) - 1}."
