@@ -505,6 +505,21 @@ def test_columns_stream_and_what_differs_is_marked(compared):
     assert "0 of 1 the same as two" in compared.get_by_role("status").text_content()  # it is empty
 
 
+def test_a_column_that_ends_earlier_says_so_when_all_have_ended(compared):
+    compared.evaluate("model.set('running', true)")
+    for label, pieces in {"one": "abc", "two": "ab"}.items():
+        steps = [step(piece, ord(piece)) for piece in pieces]
+        tell(compared, {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {}})
+    second = compared.locator(".column").nth(1)
+    assert "the same so far" in second.text_content()
+    compared.evaluate("model.set('running', false)")
+    tell(compared, {"kind": "marks", "error": "", "differences": {"one": [], "two": []}})
+    assert "2 tokens · the same, and ends earlier, at token 2" in second.text_content()
+    assert "0 of 1 the same as one" in compared.get_by_role("status").text_content()
+    compared.get_by_role("button", name="compare the others with two").click()
+    assert "differs from token 2 on" in compared.locator(".column").nth(0).text_content()
+
+
 def test_tokens_of_other_weights_are_compared_by_what_they_say_on_the_page(compared):
     texts = {"one": [("a", 1), ("<0x0A>", 2), ("b", 3)], "two": [("a", 9), ("\n", 8), ("c", 3)]}
     state = {
