@@ -176,6 +176,19 @@ def test_going_on_is_from_what_was_asked_and_not_from_what_is_typed_since(play):
     ]
 
 
+@pytest.mark.parametrize("thought", ["[unused16]Hm", "[unused16]Hm[unused17]"])
+def test_thinking_without_an_answer_is_no_turn_to_go_on_from(play, moe, thought):
+    play.mode, play.prompt, play.max_new_tokens = "chat", "Hello", 1
+    play.logit_bias = [(moe.tokenizer.eos_token_id, 100.0)]
+    generate(play)
+    play.branch(0, thought)
+    assert play.wait(60).answer == ""
+    asked = play.conversation
+    play._on_message(play, {"kind": "follow_up"}, [])
+    assert "all thinking, without an answer" in play.told[-1]["text"]
+    assert play.conversation == asked
+
+
 def test_going_on_in_raw_text_keeps_special_tokens(play, moe):
     end = moe.tokenizer.eos_token_id
     play.logit_bias = [(moe.tokenizer.thinking_end_id, 100.0)]
@@ -356,6 +369,9 @@ def test_closing_stops_and_gives_back_what_was_held(play):
     assert play.branches.current.generation.finish_reason == "stopped"
     assert play._prefixes.nbytes == 0
     assert play.trace is play._stream is None
+    with pytest.raises(GenerationError, match="this view is closed; make a new one"):
+        play.start()
+    assert not play.running
 
 
 def test_the_last_page_that_goes_stops_and_gives_back(play):

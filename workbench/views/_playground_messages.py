@@ -24,6 +24,10 @@ OWN_TEXT = (
     "The tokens of a text of your own are not known here: the server does not send its tokenizer."
 )
 ASKED_WITH_IDS = "this was asked with token ids, which the playground's text cannot hold; pangu.generate takes them."
+ONLY_THINKING = (
+    "this text is all thinking, without an answer that the conversation could go on from: generate it "
+    "again with more max tokens, or go on with a branch from its last token."
+)
 NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
 
 

@@ -270,6 +270,11 @@ class Playground(GeneratingView):
 
         A conversation gets the answer as a turn; a next question that stands in `prompt` already
         stays there. Raw text gets all tokens of the answer, special ones by name.
+
+        Raises
+        ------
+        GenerationError
+            If there is no answer, or only thinking; if it was asked with token ids.
         """
         generation = self.generation
         if generation is None:
@@ -283,6 +288,8 @@ class Playground(GeneratingView):
             question = asked["prompt"]
             said = [{"role": "user", "content": question}] if question.strip() else []
             whole = generation.answer.removesuffix("\ufffd" if generation.tail else "")
+            if not whole and any(step.span == "thinking" for step in generation.steps):
+                raise GenerationError(messages.ONLY_THINKING)
             answer = {"role": "assistant", "content": whole}
             asked["turns"] = [*asked["turns"], *said, answer]
             asked["prompt"] = "" if self.prompt == question else self.prompt
