@@ -142,6 +142,11 @@ def test_every_setting_has_a_control_with_a_label(play):
     play.evaluate("model.set('logit_bias', [[5, -7], [6, 1]])")
     tell(play, {"kind": "bias", "bias": [[5, "yes", -7], [6, "\n", 1]]})
     assert play.locator(".chip .piece").all_text_contents() == ["“yes”", "“\\n”"]
+    assert play.locator(".chip").first.text_content() == "“yes” id 5 -7×"
+    tell(
+        play, {"kind": "bias", "bias": [[5, "yes", -7], [6, "\n", 1], [123, None, 1]]}
+    )  # a server's
+    assert play.locator(".chip").nth(2).text_content() == "id 123 +1×"
     play.get_by_label("no bias for yes").click()
     assert play.evaluate("model.get('logit_bias')") == [[6, 1]]
     play.get_by_label("preset", exact=True).select_option("greedy")
@@ -290,8 +295,8 @@ def test_thinking_folds_and_special_tokens_are_small(play):
 def test_branches_are_gone_to_named_removed_and_undone(play):
     stream(play, [step("four"), step(" other")])
     end(play)
-    assert play.locator(".tree .name").all_text_contents() == ["prompt 1", "other at 1"]
-    assert play.locator(".tree li.current .name").text_content() == "other at 1"
+    assert play.locator(".tree .name").all_text_contents() == ["prompt 1 four", "other at 1 other"]
+    assert play.locator(".tree li.current .name").text_content() == "other at 1 other"
     play.locator(".tree .name").first.click()
     assert play.evaluate("sent.at(-1)") == {"kind": "show", "node": 0}
     play.get_by_label("rename other at 1").click()
@@ -303,6 +308,35 @@ def test_branches_are_gone_to_named_removed_and_undone(play):
     play.get_by_role("button", name="undo").click()
     assert play.evaluate("sent.at(-1)") == {"kind": "undo"}
     assert play.get_by_role("button", name="redo").is_disabled()
+
+
+def test_the_tree_shows_how_a_text_begins_and_hovering_tells_more(play):
+    preview = "<b>床前明月光</b>\n\u202e" + "x" * 47
+    end(play, nodes=[{"id": 0, "name": "prompt 1", "at": None, "depth": 0, "preview": preview}])
+    begins = play.locator(".tree .name .begins")
+    assert begins.text_content() == "<b>床前明月光</b>  " + "x" * 10 + "…"
+    assert preview in play.locator(".tree .name").get_attribute("title")
+    play.get_by_label("rename prompt 1").click()
+    assert play.get_by_label("name of the branch").input_value() == "prompt 1"
+
+
+def test_a_server_s_token_without_an_id_shows_none(play):
+    stream(play, [step("four", -79640041497810), step(" five", 8)])
+    end(play)
+    play.locator(".token").nth(0).click()
+    assert "token 0" in play.locator(".popover").text_content()
+    assert "id" not in play.locator(".popover .small").first.text_content()
+    play.locator(".token").nth(1).click()
+    assert "token 1, id 8" in play.locator(".popover").text_content()
+
+
+def test_panels_say_that_they_wait_for_a_text(play):
+    for name in ("Routing", "Attention", "Copy as Python"):
+        assert play.get_by_role("button", name=name).is_disabled()
+        assert "generate one first" in play.get_by_role("button", name=name).get_attribute("title")
+    stream(play, [step("four")])
+    end(play)
+    assert play.get_by_role("button", name="Routing").get_attribute("title") == ""
 
 
 def test_an_error_is_shown_and_the_prompt_stays(play):

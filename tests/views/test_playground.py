@@ -521,6 +521,23 @@ def test_a_bias_is_given_by_text_or_id(play, moe):
     assert "there is no token 999999" in play.told[-1]["text"]
 
 
+def test_a_bias_on_a_piece_is_given_in_quotes_or_with_its_space(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    play = Playground(wb.load("demo", bits=16, device="cpu"), history=None)
+    play.told = []
+    play.send = lambda content, buffers=None: play.told.append(content)
+    pieces = play.pangu.tokenizer.pieces(range(len(play.pangu.tokenizer)))
+    digit = pieces.index("7")
+    word = next(n for n, piece in enumerate(pieces) if piece[0] == " " and piece[1:].isalpha())
+    for text, token in {'"7"': digit, "“7”": digit, "7": 7, pieces[word]: word}.items():
+        play.logit_bias = []
+        play._on_message(play, {"kind": "bias", "text": text, "value": 1}, [])
+        assert play.logit_bias == [[token, 1]]
+        assert play._bias() == [[token, pieces[token], 1]]
+    play._on_message(play, {"kind": "bias", "text": '"[unused16]"', "value": 1}, [])
+    assert "tokens (" in play.told[-1]["text"]  # in quotes it is no special token
+
+
 def test_the_copied_python_reproduces_the_text(play, moe, monkeypatch, capsys):
     play.mode, play.prompt, play.stop_strings = "chat", "To be?", ["zz"]
     generation = generate(play)

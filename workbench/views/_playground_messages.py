@@ -28,6 +28,7 @@ ONLY_THINKING = (
     "this text is all thinking, without an answer that the conversation could go on from: generate it "
     "again with more max tokens, or go on with a branch from its last token."
 )
+QUOTES = {'"': '"', "“": "”"}  # as they are typed, and as the page shows a piece
 NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
 
 
@@ -91,7 +92,10 @@ def nodes(branches: Branches) -> list[dict[str, Any]]:
 
 
 def tokens_of(pangu: Pangu, text: str) -> list[int]:
-    """The token that a text names: its id, a special token's name, a piece, or what it becomes."""
+    """The token that a text names: its id, a special token's name, or what a word becomes.
+
+    In quotes, or after a space, it is a piece as the page shows it: 7 is an id, "7" the digit.
+    """
     if is_remote(pangu):
         if text.isascii() and text.isdigit():
             return [int(text)]
@@ -103,6 +107,12 @@ def tokens_of(pangu: Pangu, text: str) -> list[int]:
         return [int(text)]
     if text in tokenizer.special_tokens:
         return [tokenizer.special_tokens[text]]
+    quoted = len(text) > 2 and text[0] in QUOTES and text[-1] == QUOTES[text[0]]
+    text = text[1:-1] if quoted else text
+    if (quoted or text[:1] == " ") and text not in tokenizer.special_tokens:
+        pieces = tokenizer.pieces(range(len(tokenizer)))
+        if text in pieces:
+            return [pieces.index(text)]
     return tokenizer.encode(text, add_bos=False)
 
 

@@ -33,7 +33,7 @@
  * Messages from Python: {kind: "state", title, missing, presets, count, context, bias, steps} and
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
- * {kind: "count", count}; {kind: "bias", bias: [[id, piece, value]]}; {kind: "presets", presets};
+ * {kind: "count", count}; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, file, note}; {kind: "file", name, content};
  * {kind: "status", status}; {kind: "note", text, bad}.
  */
@@ -135,6 +135,7 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .tree li { display: grid; grid-template-columns: minmax(0, 1fr) auto auto; align-items: center; padding-left: calc(var(--depth) * 12px); }
 .pw-play .tree li .name { text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; border-color: transparent; padding: 2px 6px; }
 .pw-play .tree li.current .name { border-color: var(--mark); font-weight: 600; }
+.pw-play .tree .begins { unicode-bidi: isolate; font-weight: 400; }
 .pw-play .tree .icon { border-color: transparent; padding: 1px 5px; color: var(--soft); }
 .pw-play .tree li input { width: 100%; outline-offset: -2px; }
 
@@ -159,6 +160,7 @@ const CLASSES = {
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g; // controls, also of direction
 const TURNS = /[\u202a-\u202e\u2066-\u2069]/; // characters that turn the direction of what follows
 const BRIEF = 5; // alternatives shown while hovering; a click shows all
+const PREVIEW = 24; // characters of a branch's text in the tree
 const PANELS = ["routing", "attention", "compare", "python", "history"];
 const LABELS = { routing: "Routing", attention: "Attention", compare: "Compare", python: "Copy as Python", history: "History" };
 
@@ -336,9 +338,10 @@ function render({ model, el, host, signal }) {
   stops.addEventListener("change", () => set({ stop_strings: stops.value.split("\n").filter(Boolean).map(unescaped) }));
   refreshers.stop_strings = () => { stops.value = model.get("stop_strings").map(escaped).join("\n"); };
   const biasText = element("input"), biasValue = element("input"), biasAdd = element("button", "", "add");
-  biasText.size = 10;
-  biasText.placeholder = "text or token id";
-  biasText.setAttribute("aria-label", "token to bias: its text or its id");
+  biasText.size = 18;
+  biasText.placeholder = 'id, text, or "7" quoted';
+  biasText.title = 'A number is a token id. In quotes stands a piece as the text shows it: "7" is the digit, " yes" a word with its space.';
+  biasText.setAttribute("aria-label", "token to bias: its id, or its text (a number in quotes)");
   Object.assign(biasValue, { type: "number", step: 1, value: "-100" });
   biasValue.style.width = "5.5em";
   biasValue.setAttribute("aria-label", "what is added to its logit");
@@ -349,8 +352,8 @@ function render({ model, el, host, signal }) {
     biasText.value = "";
   });
   function drawBias() {
-    biasList.replaceChildren(...state.bias.map(([id, piece, value]) => element("span", "chip", element("span", "piece", visible(piece)), ` ${value > 0 ? "+" : ""}${value}`,
-      button("×", `no bias for ${piece}`, () => set({ logit_bias: model.get("logit_bias").filter(([other]) => other !== id) }), "bare"))));
+    biasList.replaceChildren(...state.bias.map(([id, piece, value]) => element("span", "chip", ...(piece === null ? [] : [element("span", "piece", visible(piece)), " "]), element("span", "soft small", `id ${id}`), ` ${value > 0 ? "+" : ""}${value}`,
+      button("×", `no bias for ${piece ?? `id ${id}`}`, () => set({ logit_bias: model.get("logit_bias").filter(([other]) => other !== id) }), "bare"))));
   }
   const presetName = element("input"), presetForm = element("form", "row"), presetSave = element("button", "", "save");
   presetName.size = 14;
@@ -529,7 +532,7 @@ function render({ model, el, host, signal }) {
     node.classList.add("looked");
     [open, held] = [place, hold];
     const bits = (value) => (value === null ? "unknown" : `${value.toFixed(2)} bits`);
-    const facts = element("p", "", element("b", "piece", visible(step.piece)), ` ${percent(step.logprob)}`, element("div", "small soft", `surprisal ${bits(surprisal(step))} · entropy ${bits(step.entropy)} · token ${place}, id ${step.id}`));
+    const facts = element("p", "", element("b", "piece", visible(step.piece)), ` ${percent(step.logprob)}`, element("div", "small soft", `surprisal ${bits(surprisal(step))} · entropy ${bits(step.entropy)} · token ${place}${step.id < 0 ? "" : `, id ${step.id}`}`));
     const body = element("tbody");
     const listed = hold ? step.others : step.others.filter(([id], n) => n < BRIEF || id === step.id);
     for (const [id, piece, logprob, drawn, kept] of listed) {
@@ -637,6 +640,8 @@ function render({ model, el, host, signal }) {
     treeList.replaceChildren(...nodes.map((node) => {
       const label = `${node.name}${node.at === null ? "" : `, from token ${node.at}`}: ${node.preview}`;
       const name = button(node.name, label, () => send("show", { node: node.id }), "name");
+      const begins = shorten(node.preview.replace(UNSEEN, " ").trim(), PREVIEW);
+      if (begins) name.append(" ", element("span", "soft small begins", begins));
       const rename = button("✎", `rename ${node.name}`, () => {
         const input = element("input");
         input.value = node.name;
@@ -671,9 +676,9 @@ function render({ model, el, host, signal }) {
   function drawPanels() {
     const wanted = model.get("panel"), reasons = [];
     for (const name of PANELS) {
-      const why = state.missing[name];
-      panelButtons[name].disabled = Boolean(why) || (["routing", "attention", "python"].includes(name) && !steps.length);
-      panelButtons[name].title = why || "";
+      const why = state.missing[name], empty = ["routing", "attention", "python"].includes(name) && !steps.length;
+      panelButtons[name].disabled = Boolean(why) || empty;
+      panelButtons[name].title = why || (empty ? "There is no text yet: generate one first." : "");
       panelButtons[name].setAttribute("aria-pressed", String(wanted === name));
       if (why && !reasons.includes(why)) reasons.push(why);
     }

@@ -684,7 +684,7 @@ class Playground(GeneratingView):
     def _bias(self) -> list[list[Any]]:
         ids = [int(token) for token, _ in self.logit_bias]
         if messages.is_remote(self.pangu):
-            pieces = [f"id {token}" for token in ids]
+            pieces = [None] * len(ids)
         else:
             pieces = self.pangu.tokenizer.pieces(ids)
         return [
