@@ -186,6 +186,23 @@ def test_the_conversation_and_the_text_that_is_read_are_edited(play):
     assert play.get_by_label("prompt", exact=True).is_visible()
 
 
+def test_a_special_token_s_name_in_the_conversation_is_said_to_be_plain_text(play):
+    note = play.locator(".spelled")
+    assert note.is_hidden()
+    tell(play, {"kind": "count", "count": 9, "special": ["[unused10]"]})
+    assert "“[unused10]” in the conversation is read as plain characters" in note.text_content()
+    assert "edited (raw text), it is the special token" in note.text_content()
+    assert "9 tokens" in play.locator(".reads").text_content()
+    tell(play, {"kind": "count", "count": 9, "special": ["<s>", "[unused10]"]})
+    assert "“<s>”, “[unused10]” in the conversation are read as" in note.text_content()
+    play.evaluate("model.set('mode', 'raw')")
+    assert note.is_hidden()
+    play.evaluate("model.set('mode', 'chat')")
+    assert note.is_visible()
+    tell(play, {"kind": "count", "count": 9, "special": []})
+    assert note.is_hidden()
+
+
 def test_hovering_shows_alternatives_before_and_after_the_filters_and_a_click_branches(play):
     stream(play, [step("four", 7), step(" five", 8)])
     end(play)

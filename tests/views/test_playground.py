@@ -137,7 +137,7 @@ def test_the_text_that_the_model_reads_follows_the_conversation(moe, play):
     play.thinking = "fast"
     assert play.text.count("/no_think") == 1
     ids = moe.encode(messages, "fast")
-    assert play.told[-1] == {"kind": "count", "count": len(ids)}
+    assert play.told[-1] == {"kind": "count", "count": len(ids), "special": ["[unused10]"]}
     assert generate(play).token_ids[: len(ids)] == tuple(ids)
 
 

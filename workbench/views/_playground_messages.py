@@ -116,6 +116,14 @@ def tokens_of(pangu: Pangu, text: str) -> list[int]:
     return tokenizer.encode(text, add_bos=False)
 
 
+def special_names(pangu: Pangu, turns: list[dict[str, str]]) -> list[str]:
+    """Special tokens' names that a conversation holds as text; of a server it is not known."""
+    if is_remote(pangu):
+        return []
+    names = pangu.tokenizer.special_tokens
+    return [name for name in names if any(name in str(turn.get("content")) for turn in turns)]
+
+
 def history(kept: History | None) -> dict[str, Any]:
     """The newest entries for the page."""
     if kept is None:

@@ -30,10 +30,10 @@
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
  * {kind: "restore", entry}; {kind: "export", format}.
- * Messages from Python: {kind: "state", title, missing, presets, count, context, bias, steps} and
+ * Messages from Python: {kind: "state", title, missing, presets, count, special, context, bias, steps} and
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
- * {kind: "count", count}; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
+ * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, file, note}; {kind: "file", name, content};
  * {kind: "status", status}; {kind: "note", text, bad}.
  */
@@ -280,7 +280,8 @@ function render({ model, el, host, signal }) {
     turnParts.at(-1)?.words.focus();
   }, "bare small soft");
   const readsWho = element("div", "who", "the model reads"), readsNote = element("div", "small soft");
-  const ask = element("div", "ask", area), reads = element("div", "reads", textArea, readsNote);
+  const spelled = element("div", "small spelled"); // special tokens' names in the conversation
+  const ask = element("div", "ask", area), reads = element("div", "reads", textArea, readsNote, spelled);
   const chatOnly = [element("div", "who", "system"), systemArea, turnHolder, element("div", "who", "user"), ask];
   says.append(...chatOnly.slice(0, 3), ...chatOnly.slice(3), readsWho, reads);
   root.append(says);
@@ -299,6 +300,9 @@ function render({ model, el, host, signal }) {
     const tokens = state.count === null ? "" : `${whole(state.count)} tokens. `;
     const why = state.missing.text && !raw ? state.missing.text : raw ? "Raw text: names such as [unused9] are special tokens; the conversation does not count." : "An edit here switches to raw text.";
     textArea.readOnly = Boolean(state.missing.text && !raw);
+    const names = raw ? [] : state.special || [], one = names.length === 1;
+    spelled.hidden = !names.length;
+    spelled.textContent = `${names.map(visible).join(", ")} in the conversation ${one ? "is" : "are"} read as plain characters, not as ${one ? "the special token" : "special tokens"} of that name. Once this text is edited (raw text), ${one ? "it is the special token" : "they are the special tokens"}.`;
     const back = raw ? button("back to the conversation", "", () => set({ mode: "chat" }), "bare small") : null;
     readsNote.replaceChildren(`${tokens}${why}`, ...(raw ? [" ", back] : [" ", addTurn]));
   }
@@ -746,7 +750,7 @@ function render({ model, el, host, signal }) {
       append(message.steps.slice(steps.length - message.from));
       state.status = message.status;
       drawStatus();
-    } else if (kind === "count") { state.count = message.count; drawAsk(); }
+    } else if (kind === "count") { Object.assign(state, message); drawAsk(); }
     else if (kind === "bias") { state.bias = message.bias; drawBias(); }
     else if (kind === "presets") { state.presets = message.presets; refreshers.preset(); }
     else if (kind === "tree") {

@@ -441,7 +441,7 @@ class Playground(GeneratingView):
             "title": f"Playground: {pangu.name}",
             "about": messages.about(pangu),
             "missing": messages.missing(pangu, self.history),
-            "count": self._count(),
+            **self._read(),
             "context": messages.context(pangu),
             "bias": self._bias(),
             "steps": list(self._shown),
@@ -662,12 +662,19 @@ class Playground(GeneratingView):
             self._templating = True
             self.text = rendered
             self._templating = False
-        self.send({"kind": "count", "count": self._count()})
+        self.send({"kind": "count", **self._read()})
 
     def _follow_text(self, _change: Any) -> None:
         if not self._templating:
             self.mode = "raw"
-            self.send({"kind": "count", "count": self._count()})
+            self.send({"kind": "count", **self._read()})
+
+    def _read(self) -> dict[str, Any]:
+        """What is said of the text that the model reads."""
+        return {
+            "count": self._count(),
+            "special": messages.special_names(self.pangu, self.conversation),
+        }
 
     def _count(self) -> int | None:
         """Tokens that the model will read; None if that cannot be said."""
