@@ -506,6 +506,29 @@ def test_a_preset_sets_how_tokens_are_drawn_and_own_ones_are_kept(play, moe):
     assert Playground(moe, preset="mine", min_p=0.1).min_p == 0.1
     with pytest.raises(HistoryError, match="no preset 'cold'"):
         play.preset = "cold"
+    assert play.preset == "mine"
+
+
+def test_the_preset_is_the_one_whose_settings_are_on_screen(play, moe):
+    assert play.preset == ""
+    assert Playground(moe).preset == "Pangu Pro MoE"
+    assert Playground(moe, preset="greedy", top_k=7).preset == ""
+    play.temperature, play.top_p, play.top_k, play.logit_bias = 1.0, 0.8, 0, []
+    assert play.preset == "openPangu Embedded"
+    play.seed = 9
+    assert play.preset == "openPangu Embedded"
+    play.top_p = 3.0  # no setting at all
+    assert play.preset == ""
+    play.top_p = 1.0
+    assert play.preset == "as trained"
+    play.preset = ""  # they are still its settings
+    assert play.preset == "as trained"
+    play.save_preset("mine")  # the same: the chosen one counts
+    assert play.preset == "mine"
+    play.seed, play.top_k = 1, 3
+    assert play.preset == ""
+    play.preset = "greedy"
+    assert (play.preset, play.temperature, play.top_k) == ("greedy", 0.0, 50)
 
 
 def test_a_bias_is_given_by_text_or_id(play, moe):
@@ -771,6 +794,11 @@ def test_a_damaged_file_of_presets_is_said_and_costs_nothing_else(moe, tmp_path,
     content, _ = view.answer({"kind": "want"})
     assert "pangu-presets.json" in content["error"]
     assert "greedy" in content["presets"]
+    assert view.preset == "Pangu Pro MoE"
+    view.preset = "greedy"
+    assert (view.temperature, view.preset) == (0.0, "greedy")
+    view.temperature = 0.25
+    assert view.preset == ""
     view.start()
     assert len(view.wait(60).steps) > 0
     assert (tmp_path / "pangu-presets.json").read_text() == '{"mine": {"temp'

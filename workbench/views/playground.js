@@ -330,8 +330,9 @@ function render({ model, el, host, signal }) {
   const preset = element("select");
   preset.addEventListener("change", () => set({ preset: preset.value }));
   refreshers.preset = () => {
-    preset.replaceChildren(new Option("own settings", ""), ...state.presets.map((name) => new Option(name, name)));
-    preset.value = model.get("preset");
+    const now = model.get("preset"), names = new Set([...state.presets, ...(now ? [now] : [])]); // another notebook may have saved it
+    preset.replaceChildren(new Option("own settings", ""), ...[...names].map((name) => new Option(name, name)));
+    preset.value = now;
   };
   const moreToggle = button("more settings ▸", "", () => openMore(more.hidden), "bare small");
   const fields = element("div", "fields", labelled("preset", preset),

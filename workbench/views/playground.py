@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -72,7 +73,8 @@ class Playground(GeneratingView):
     max_new_tokens, stop_strings
         See `workbench.generation.stream`.
     preset : str
-        Name of the settings that are chosen; "" if they are not those of a preset.
+        Name of the settings on screen, but for the seed; "" if they are not those of a preset. Of
+        several the one that was chosen.
     colour : "none", "probability", "entropy" or "surprisal"
         What the colours of the tokens tell.
     folded : bool
@@ -151,10 +153,11 @@ class Playground(GeneratingView):
         self.observe(self._follow_text, "text")
         self.observe(self._tell_bias, "logit_bias")
         self.observe(self._use_preset, "preset")
-        self.observe(self._leave_preset, [name for name in SAMPLING if name != "seed"])
+        self.observe(self._find_preset, [name for name in SAMPLING if name != "seed"])
         self.observe(self._open_panel, "panel")
         self.observe(self._select_inside, "token")
         self._template()
+        self._find_preset()
 
     # -- from Python ----------------------------------------------------------------------------
 
@@ -720,13 +723,16 @@ class Playground(GeneratingView):
         self.preset = name
 
     def _use_preset(self, _change: Any) -> None:
-        if not self.preset:
-            return
-        self._presetting = True
-        with self.hold_trait_notifications():
-            for name, value in self._preset_settings(self.preset).items():
-                setattr(self, name, value)
-        self._presetting = False
+        try:
+            if not self._presetting and self.preset:
+                settings = self._preset_settings(self.preset)
+                self._presetting = True
+                with self.hold_trait_notifications():
+                    for name, value in settings.items():
+                        setattr(self, name, value)
+        finally:
+            self._presetting = False
+            self._find_preset()
 
     def _preset_settings(self, name: str) -> dict[str, Any]:
         """All but the seed: a preset says how to draw, not with which numbers."""
@@ -734,9 +740,25 @@ class Playground(GeneratingView):
         del settings["seed"]
         return settings
 
-    def _leave_preset(self, _change: Any) -> None:
-        if not self._presetting and self.preset:
+    def _find_preset(self, _change: Any = None) -> None:
+        """Name the preset of the settings on screen."""
+        if self._presetting:
+            return
+        try:
+            presets = {preset.name: preset for preset in self.presets}
+        except WorkbenchError:  # the page says so; those that are built in are there
+            presets = {name: self.presets[name] for name in self.presets.built_in()}
+        try:
+            now = self.sampling
+        except GenerationError:  # said when it is generated
             self.preset = ""
+            return
+        same = [
+            name
+            for name, preset in presets.items()
+            if replace(preset.sampling, seed=self.seed) == now
+        ]
+        self.preset = self.preset if self.preset in same else next(iter(same), "")
 
     # -- inside ---------------------------------------------------------------------------------
 
