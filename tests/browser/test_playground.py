@@ -364,6 +364,9 @@ def test_an_error_is_shown_and_the_prompt_stays(play):
     assert play.locator(".note.bad").text_content().startswith("top_p is 2.0")
     assert play.get_by_label("prompt", exact=True).input_value() == "Hello"
     assert play.locator(".pw-play").get_attribute("data-state") == "error"
+    tell(play, {"kind": "note", "text": "", "bad": False})  # something else was done
+    assert play.locator(".note").is_hidden()
+    assert play.locator(".pw-play").get_attribute("data-state") == ""
 
 
 def test_tokens_that_were_missed_are_asked_for(play):

@@ -317,6 +317,39 @@ def test_what_is_wrong_is_said_and_the_answer_on_screen_stays(settings, message,
     assert message in play.answer({"kind": "want"})[0]["error"]
 
 
+@pytest.mark.parametrize(
+    "done",
+    [
+        {"kind": "save_preset", "name": "mine"},
+        {"kind": "rename", "node": 0, "name": "mine"},
+        {"kind": "remove", "node": 1},
+        {"kind": "undo"},
+        {"kind": "show", "node": 0},
+        {"kind": "follow_up"},
+        {"kind": "bias", "text": "7", "value": 1},
+        {"kind": "export", "format": "html"},
+        {"panel": "compare"},
+        {"top_p": 0.5},
+    ],
+    ids=str,
+)
+def test_what_was_wrong_is_no_longer_said_after_something_else_was_done(done, play):
+    generate(play)
+    generate(play)
+    assert generate(play, top_k=-1) is None
+    play.top_k = 0
+    play._error = "an error from before"
+    play._on_message(play, {"kind": "save_preset", "name": "greedy"}, [])
+    assert "choose another name" in play.told[-1]["text"]
+    if "kind" in done:
+        play._on_message(play, done, [])
+    else:
+        play.set_trait(*next(iter(done.items())))
+    said = [m for m in play.told if m["kind"] in ("note", "tree", "state")][-1]
+    assert said.get("error", said.get("text")) == ""
+    assert play.answer({"kind": "want"})[0]["error"] == ""
+
+
 def test_memory_that_runs_out_is_a_message_with_a_way_out(play, monkeypatch):
     kept = generate(play)
     assert play._prefixes.nbytes > 0
@@ -537,7 +570,11 @@ def test_a_bias_is_given_by_text_or_id(play, moe):
     play._on_message(play, {"kind": "bias", "text": "[unused16]", "value": -100}, [])
     play._on_message(play, {"kind": "bias", "text": "7", "value": 2.5}, [])
     assert play.logit_bias == [[ids["[unused16]"], -100], [7, 2.5]]
-    assert play.told[-1]["bias"][0] == [ids["[unused16]"], "[unused16]", -100]
+    assert [m["bias"] for m in play.told if m["kind"] == "bias"][-1][0] == [
+        ids["[unused16]"],
+        "[unused16]",
+        -100,
+    ]
     play._on_message(play, {"kind": "bias", "text": "unbelievable", "value": 1}, [])
     assert "tokens (" in play.told[-1]["text"]
     play._on_message(play, {"kind": "bias", "text": "999999", "value": 1}, [])

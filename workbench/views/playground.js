@@ -764,7 +764,11 @@ function render({ model, el, host, signal }) {
       spoken.textContent = state.error || state.status.reason || "ended";
       drawOpen();
     } else if (kind === "status") { state.status = message.status; drawStatus(); }
-    else if (kind === "note") say(message.text, message.bad);
+    else if (kind === "note") {
+      if (!message.bad) state.error = "";
+      say(message.text, message.bad);
+      drawStatus();
+    }
     else if (kind === "python" && model.get("panel") === "python") drawPython(message);
     else if (kind === "history" && model.get("panel") === "history") drawHistory(message);
     else if (kind === "file") saveFile(message);

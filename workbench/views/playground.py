@@ -152,6 +152,7 @@ class Playground(GeneratingView):
         self.observe(self._template, list(CONVERSATION))
         self.observe(self._follow_text, "text")
         self.observe(self._tell_bias, "logit_bias")
+        self.observe(self._calm, [*SAMPLING, "max_new_tokens", "stop_strings"])
         self.observe(self._use_preset, "preset")
         self.observe(self._find_preset, [name for name in SAMPLING if name != "seed"])
         self.observe(self._open_panel, "panel")
@@ -299,6 +300,7 @@ class Playground(GeneratingView):
         with self.hold_trait_notifications():
             for name, value in asked.items():
                 setattr(self, name, value)
+        self._calm()
 
     def restore(self, entry_id: str) -> None:
         """Bring prompt, settings and text of a generation of the history back on screen.
@@ -420,6 +422,7 @@ class Playground(GeneratingView):
             self.follow_up()
         elif kind == "bias":
             self._add_bias(question["text"], float(question["value"]))
+            self._calm()
         elif kind == "save_preset":
             self.save_preset(question["name"])
         elif kind == "python":
@@ -433,7 +436,9 @@ class Playground(GeneratingView):
         elif kind == "restore":
             self.restore(question["entry"])
         elif kind == "export" and self.history is not None:
-            return messages.exported(self.history, question["format"]), []
+            exported = messages.exported(self.history, question["format"])
+            self._calm()
+            return exported, []
         return None
 
     def _state(self) -> dict[str, Any]:
@@ -595,6 +600,11 @@ class Playground(GeneratingView):
     def _fail(self, text: str) -> None:
         self._error = text
 
+    def _calm(self, _change: Any = None) -> None:
+        """Something else was done since: what went wrong before need not be said any longer."""
+        self._error = ""
+        self.send({"kind": "note", "text": self._made_elsewhere(), "bad": False})
+
     def _ended(self) -> None:
         if self.panel in INSIDE and self.inside is None:  # there is nothing to show
             self.panel = ""
@@ -620,6 +630,7 @@ class Playground(GeneratingView):
         change(*arguments)
         now = self.branches.current
         if before is not None and now is not None and before.generation is now.generation:
+            self._error = ""
             self.send({"kind": "tree", **self._tree()})
         else:
             self._return()
@@ -721,6 +732,7 @@ class Playground(GeneratingView):
         self.presets.save(name, self.sampling)
         self.send({"kind": "presets", "presets": self.presets.names()})
         self.preset = name
+        self._calm()
 
     def _use_preset(self, _change: Any) -> None:
         try:
@@ -772,6 +784,8 @@ class Playground(GeneratingView):
         if self.inside is not None:
             self.inside.close()
         self.inside = None
+        if self.panel:
+            self._calm()
         if self.panel in INSIDE and messages.is_remote(self.pangu):
             self._error, self.panel = self.pangu.missing(self.panel), ""
             self.send({"kind": "tree", **self._tree()})
