@@ -343,8 +343,8 @@ function render({ model, el, host, signal }) {
   stops.addEventListener("change", () => set({ stop_strings: stops.value.split("\n").filter(Boolean).map(unescaped) }));
   refreshers.stop_strings = () => { stops.value = model.get("stop_strings").map(escaped).join("\n"); };
   const biasText = element("input"), biasValue = element("input"), biasAdd = element("button", "", "add");
-  biasText.size = 18;
-  biasText.placeholder = 'id, text, or "7" quoted';
+  biasText.size = 12;
+  biasText.placeholder = 'id, text or "7"';
   biasText.title = 'A number is a token id. In quotes stands a piece as the text shows it: "7" is the digit, " yes" a word with its space.';
   biasText.setAttribute("aria-label", "token to bias: its id, or its text (a number in quotes)");
   Object.assign(biasValue, { type: "number", step: 1, value: "-100" });
