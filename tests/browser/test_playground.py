@@ -527,6 +527,17 @@ def test_it_fits_and_can_be_read(play, tmp_path, width, scheme):
 # -- the comparison ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_kernel_that_does_not_answer_is_told_of(alive, play):
+    play.evaluate("model.send = () => {}; null")
+    play.clock.install()
+    play.get_by_role("button", name="Generate").click()
+    if alive:
+        play.evaluate("model.set('running', true); model.set('running', false)")
+    play.clock.run_for(6000)
+    assert play.get_by_text("The kernel does not answer").is_visible() != alive
+
+
 @pytest.fixture
 def compared(moe, watched, tmp_path):
     view = ComparisonView(moe, "What is 2 + 2?", {"one": {}, "two": {"temperature": 0.0}})

@@ -159,6 +159,7 @@ const CLASSES = {
 };
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g; // controls, also of direction
 const TURNS = /[\u202a-\u202e\u2066-\u2069]/; // characters that turn the direction of what follows
+const SILENCE = 5000; // milliseconds without a word from the kernel until the page says so
 const BRIEF = 5; // alternatives shown while hovering; a click shows all
 const PREVIEW = 24; // characters of a branch's text in the tree
 const PANELS = ["routing", "attention", "compare", "python", "history"];
@@ -204,7 +205,12 @@ function render({ model, el, host, signal }) {
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
   const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
-  const send = (kind, more) => model.send({ kind, ...more });
+  let heard = 0; // how often the kernel has told something
+  const send = (kind, more) => {
+    const before = heard;
+    model.send({ kind, ...more });
+    if (kind === "generate" || kind === "branch") setTimeout(() => { if (heard === before && !model.get("running")) say("The kernel does not answer. It may be busy with a cell: wait. Or it was restarted: then run this view's cell again.", true); }, SILENCE);
+  };
   let state = { missing: {}, presets: [], nodes: [], bias: [], current: null, context: 0, count: null }, steps = [];
 
   // -- title ------------------------------------------------------------------------------------------
@@ -738,6 +744,7 @@ function render({ model, el, host, signal }) {
 
   function hear(message) {
     const { kind } = message;
+    heard += 1;
     if (kind === "state") {
       const fresh = message.steps;
       state = { ...message, steps: undefined };
@@ -806,6 +813,7 @@ function render({ model, el, host, signal }) {
   for (const name of Object.keys(refreshers)) on(`change:${name}`, refreshers[name]);
   for (const name of ["mode", "system", "turns", "prompt", "text", "thinking"]) on(`change:${name}`, drawAsk);
   on("change:running", () => {
+    heard += 1;
     if (model.get("running")) spoken.textContent = "generating";
     close();
     drawStatus();
