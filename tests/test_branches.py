@@ -96,6 +96,10 @@ def test_a_branch_begins_with_the_shared_steps_and_another_token():
     for place, token in ((4, None), (3, 5), (-1, None)):
         with pytest.raises(GenerationError, match=f"step {place} is not there"):
             trunk.begun(place, token)
+    with pytest.raises(GenerationError, match="token_id is 'x'; expected a token id"):
+        trunk.begun(1, "x")
+    with pytest.raises(GenerationError, match="place is '1'"):
+        trunk.begun("1", 5)
 
 
 def test_a_server_need_not_tell_the_prompt_of_a_branch():

@@ -1,6 +1,7 @@
 """Generation equals transformers' own, can be repeated, and stops when told."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from workbench.errors import GenerationError, TraceError
-from workbench.generation import Sampling
+from tests.fake_server import fake_server
+from workbench import connect
+from workbench.errors import GenerationError, TokenizerError, TraceError
+from workbench.generation import Generation, Sampling, Step
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 
@@ -108,9 +111,15 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
         Sampling(**settings)
 
 
-def test_an_empty_prompt_and_an_empty_wish_are_refused(moe):
-    from workbench.errors import TokenizerError
+@pytest.mark.parametrize("prompt", ["To be", IDS, [{"role": "user", "content": "To be"}]])
+def test_another_way_of_thinking_is_refused_for_every_prompt(prompt, moe):
+    with pytest.raises(TokenizerError, match="thinking is 'medium'; expected one of"):
+        moe.generate(prompt, 2, thinking="medium")
+    with fake_server() as server, pytest.raises(TokenizerError, match="thinking is 'medium'"):
+        connect(server.url).generate(prompt, 2, thinking="medium")
 
+
+def test_an_empty_prompt_and_an_empty_wish_are_refused(moe):
     with pytest.raises(GenerationError, match="max_new_tokens is 0"):
         moe.generate(IDS, 0)
     with pytest.raises(TokenizerError, match="empty"):
@@ -435,3 +444,20 @@ def test_a_stream_can_be_stopped_after_its_trace_was_taken(moe, monkeypatch):
     stop.set()
     assert list(stream) == []
     assert stream.finish_reason == "stopped"
+
+
+def test_a_generation_shows_itself_in_a_line_and_prints_thinking_apart(moe):
+    generation = moe.generate("To be", 3, begun=moe.encode("Hm")[1:])
+    line = repr(generation)
+    facts = f"{moe.name!r}, {len(generation.steps)} tokens, {generation.finish_reason}"
+    assert line.startswith(f"Generation({facts}: ")
+    assert "\n" not in line
+    assert str(generation) == generation.text
+    spans = ("thinking", " = 7."), ("answer", "72")
+    steps = tuple(Step(1, text, text, -0.5, (), span) for span, text in spans)
+    answered = Generation((1, 1), 0, steps, "eos")
+    assert str(answered) == "thinking: = 7.\nanswer: 72"
+    assert answered.text == " = 7.72"
+    assert repr(answered) == "Generation(2 tokens, eos: ' = 7.72')"
+    assert str(replace(answered, steps=steps[:1])) == "thinking: = 7."
+    assert len(repr(replace(answered, steps=steps * 500))) < 120

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -210,3 +212,24 @@ def test_the_page_colours_tokens_by_probability(history):
         assert (
             f'<span class="p{level}" title="&#x27;{piece}&#x27;: {shown} %">{piece}</span>' in page
         )
+
+
+def test_the_table_and_the_page_tell_thinking_from_the_answer(history):
+    history.add(make(" 72", thinking="7 ."))
+    history.add(make("Hi"))
+    history.add(make("", "length", thinking="Hm"))
+    table = history.table()
+    assert table["thinking"].tolist() == ["7 .", "", "Hm"]
+    assert table["answer"].tolist() == ["72", "Hi", ""]
+    page = re.sub("</?span[^>]*>", "", history.to_html())
+    box = '<div class="text" dir="auto">'
+    said = re.findall(f"<h3>(Text|Thinking|Answer)</h3>{box}([^<]*)<", page)
+    assert said == [("Thinking", "7 ."), ("Answer", " 72"), ("Text", "Hi"), ("Thinking", "Hm")]
+
+
+def test_a_page_of_a_text_that_its_tokens_do_not_make_up_tells_thinking_apart_too(history):
+    generation = make("To be", thinking="Hm")
+    history.add(replace(generation, tail=" END"))
+    page = history.to_html()
+    assert ">Hm</span></div>" in page
+    assert '<h3>Answer</h3><div class="text" dir="auto">To be END</div>' in page

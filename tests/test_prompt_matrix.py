@@ -113,7 +113,11 @@ def test_every_cell_holds_what_the_model_generates(moe, path):
     ]
     alone = moe.generate(turns, 3, SETTINGS["warm"])
     row = frame.loc[4]
-    assert row["text"] == alone.text
+    assert row[["text", "thinking", "answer"]].tolist() == [
+        alone.text,
+        alone.thinking,
+        alone.answer,
+    ]
     assert row["tokens"] == len(alone.steps) == 3
     assert row["finish_reason"] == alone.finish_reason
     assert row["logprob_mean"] == pytest.approx(sum(s.logprob for s in alone.steps) / 3, abs=1e-5)

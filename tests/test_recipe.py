@@ -53,7 +53,7 @@ def test_the_copied_cell_gives_the_same_text_in_a_new_process(demo):
     assert branch.text
     done = run(branch.to_python())
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip("\n") == branch.text.rstrip("\n")
+    assert done.stdout.rstrip("\n") == str(branch).rstrip("\n")
     changed = replace(branch, steps=(*branch.steps, branch.steps[0]))
     failed = run(changed.to_python())
     assert "AssertionError: the text differs; it was made with workbench" in failed.stderr

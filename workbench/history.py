@@ -282,6 +282,8 @@ class History:
                 "model": entry.model,
                 "prompt": entry.prompt,
                 "text": entry.text,
+                "thinking": entry.thinking,
+                "answer": entry.answer,
                 "tokens": entry.num_tokens,
                 "logprob_mean": entry.logprob_mean,
                 "finish_reason": entry.finish_reason,
@@ -400,8 +402,8 @@ def as_text(prompt: Any) -> str:
 # -- inside -------------------------------------------------------------------------------------
 
 _COLUMNS = [
-    "id", "time", "model", "prompt", "text", "tokens", "logprob_mean", "finish_reason", "seconds",
-    "rating", "note", "recipe",
+    "id", "time", "model", "prompt", "text", "thinking", "answer", "tokens", "logprob_mean",
+    "finish_reason", "seconds", "rating", "note", "recipe",
 ]  # fmt: skip
 _WORDS = (
     "id", "time", "model", "prompt", "text", "thinking", "answer", "finish_reason", "note",

@@ -92,9 +92,11 @@ class Presets:
         return name in self.names()
 
     def __getitem__(self, name: str) -> Preset:
-        for preset in self:
-            if preset.name == name:
-                return preset
+        if name in self._fixed:  # there, whatever the file holds
+            return self._fixed[name]
+        yours = self._yours()
+        if name in yours:
+            return yours[name]
         raise HistoryError(
             f"there is no preset {name!r}; there are {', '.join(map(repr, self.names()))}."
         )

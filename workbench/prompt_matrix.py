@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 WORDS = ("text", "answer", "thinking", "finish_reason", "note")
 COLUMNS = (
-    "model", "setting", "prompt", "state", "text", "answer", "tokens", "logprob_mean",
+    "model", "setting", "prompt", "state", "text", "thinking", "answer", "tokens", "logprob_mean",
     "finish_reason", "seconds", "rating", "note", "error", "recipe",
 )  # fmt: skip
 
@@ -289,6 +289,7 @@ class PromptMatrix:
                     "prompt": cell.prompt,
                     "state": result.state,
                     "text": result.text,
+                    "thinking": result.thinking,
                     "answer": result.answer,
                     "tokens": len(result.tokens.get("texts", [])),
                     "logprob_mean": result.logprob_mean,

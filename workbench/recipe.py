@@ -123,7 +123,7 @@ class Recipe:
             "generation = pangu.generate(",
             *(f"    {argument}," for argument in arguments),
             ")",
-            "print(generation.text)",
+            "print(generation)",
         ]
         if text is not None and self.bits == 0:
             lines += [

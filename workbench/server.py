@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from workbench import __version__
 from workbench.arguments import whole_number
-from workbench.conversation import checked_turns
+from workbench.conversation import checked_turns, require_thinking
 from workbench.errors import GenerationError, ServerError
 from workbench.recipe import Recipe
 from workbench.sampling import Sampling, checked_sampling
@@ -306,6 +306,7 @@ class RemotePangu:
         stop_strings: tuple[str, ...],
         begun: Sequence[Step],
     ) -> tuple[str, dict[str, Any]]:
+        require_thinking(thinking)
         count = whole_number("max_new_tokens", max_new_tokens, GenerationError, "1 or more")
         alternatives = whole_number("alternatives", alternatives, GenerationError, "0 or more")
         if count < 1 or alternatives < 0:

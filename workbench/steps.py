@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from workbench.arguments import whole_number
 from workbench.errors import GenerationError
 from workbench.recipe import Recipe
+
+SHOWN = 60  # characters of a text in its repr
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,18 @@ class Generation:
     tail: str = ""
     recipe: Recipe | None = field(default=None, compare=False)
 
+    def __repr__(self) -> str:
+        model = "" if self.recipe is None else f"{self.recipe.checkpoint!r}, "
+        start = self.text if len(self.text) <= SHOWN else f"{self.text[: SHOWN - 1]}…"
+        return f"Generation({model}{len(self.steps)} tokens, {self.finish_reason}: {start!r})"
+
+    def __str__(self) -> str:
+        """The text; where there is thinking, apart from the answer."""
+        if not self.thinking:
+            return self.text
+        answer = f"\nanswer: {self.answer}" if self.answer else ""
+        return f"thinking: {self.thinking}{answer}"
+
     @property
     def text(self) -> str:
         """The generated text, thinking included, special tokens left out."""
@@ -129,8 +144,15 @@ class Generation:
         Raises
         ------
         GenerationError
-            For a place that is not there.
+            For a place that is not there, and for a token that is no token id.
         """
+        place = whole_number("place", place, GenerationError, "a step of this answer")
+        if token_id is not None:
+            expected = (
+                "a token id (a text's: pangu.tokenizer.encode(text, add_bos=False)), or None to draw "
+                "the place again"
+            )
+            token_id = whole_number("token_id", token_id, GenerationError, expected)
         if not 0 <= place <= len(self.steps) or (token_id is not None and place == len(self.steps)):
             raise GenerationError(
                 f"step {place} is not there; the answer has steps 0 to {len(self.steps) - 1}."

@@ -142,6 +142,11 @@ def test_every_setting_has_a_control_with_a_label(play):
     play.evaluate("model.set('logit_bias', [[5, -7], [6, 1]])")
     tell(play, {"kind": "bias", "bias": [[5, "yes", -7], [6, "\n", 1]]})
     assert play.locator(".chip .piece").all_text_contents() == ["“yes”", "“\\n”"]
+    assert play.locator(".chip").first.text_content() == "“yes” id 5 -7×"
+    tell(
+        play, {"kind": "bias", "bias": [[5, "yes", -7], [6, "\n", 1], [123, None, 1]]}
+    )  # a server's
+    assert play.locator(".chip").nth(2).text_content() == "id 123 +1×"
     play.get_by_label("no bias for yes").click()
     assert play.evaluate("model.get('logit_bias')") == [[6, 1]]
     play.get_by_label("preset", exact=True).select_option("greedy")
@@ -179,6 +184,23 @@ def test_the_conversation_and_the_text_that_is_read_are_edited(play):
     play.get_by_role("button", name="back to the conversation").click()
     assert play.evaluate("model.get('mode')") == "chat"
     assert play.get_by_label("prompt", exact=True).is_visible()
+
+
+def test_a_special_token_s_name_in_the_conversation_is_said_to_be_plain_text(play):
+    note = play.locator(".spelled")
+    assert note.is_hidden()
+    tell(play, {"kind": "count", "count": 9, "special": ["[unused10]"]})
+    assert "“[unused10]” in the conversation is read as plain characters" in note.text_content()
+    assert "edited (raw text), it is the special token" in note.text_content()
+    assert "9 tokens" in play.locator(".reads").text_content()
+    tell(play, {"kind": "count", "count": 9, "special": ["<s>", "[unused10]"]})
+    assert "“<s>”, “[unused10]” in the conversation are read as" in note.text_content()
+    play.evaluate("model.set('mode', 'raw')")
+    assert note.is_hidden()
+    play.evaluate("model.set('mode', 'chat')")
+    assert note.is_visible()
+    tell(play, {"kind": "count", "count": 9, "special": []})
+    assert note.is_hidden()
 
 
 def test_hovering_shows_alternatives_before_and_after_the_filters_and_a_click_branches(play):
@@ -246,10 +268,10 @@ def test_hostile_text_is_shown_and_never_interpreted(play):
         play.locator(".popover", has_text="token").wait_for()
     assert "\\u202eright to left" in play.locator(".popover").text_content()
     tell(play, {"kind": "note", "text": HOSTILE[1], "bad": True})
-    entry = {"id": "x", "when": "now", "prompt": HOSTILE[0], "text": HOSTILE[1], "settings": ""}
+    entry = {"id": "x", "when": "now", "prompt": HOSTILE[0], "thinking": HOSTILE[2], "answer": HOSTILE[1], "settings": ""}  # fmt: skip
     play.evaluate("model.set('panel', 'history')")
     tell(play, {"kind": "history", "entries": [entry], "file": HOSTILE[2], "note": HOSTILE[1]})
-    assert play.locator(".panel td").nth(2).text_content() == HOSTILE[1]
+    assert play.locator(".panel td").all_text_contents()[2:4] == [HOSTILE[2], HOSTILE[1]]
     assert play.locator(".pw-play script, .pw-play img, .pw-play b b").count() == 0
     assert play.evaluate("window.hurt") is None
     wide = "(node) => node.scrollWidth - node.clientWidth"
@@ -290,8 +312,8 @@ def test_thinking_folds_and_special_tokens_are_small(play):
 def test_branches_are_gone_to_named_removed_and_undone(play):
     stream(play, [step("four"), step(" other")])
     end(play)
-    assert play.locator(".tree .name").all_text_contents() == ["prompt 1", "other at 1"]
-    assert play.locator(".tree li.current .name").text_content() == "other at 1"
+    assert play.locator(".tree .name").all_text_contents() == ["prompt 1 four", "other at 1 other"]
+    assert play.locator(".tree li.current .name").text_content() == "other at 1 other"
     play.locator(".tree .name").first.click()
     assert play.evaluate("sent.at(-1)") == {"kind": "show", "node": 0}
     play.get_by_label("rename other at 1").click()
@@ -305,6 +327,35 @@ def test_branches_are_gone_to_named_removed_and_undone(play):
     assert play.get_by_role("button", name="redo").is_disabled()
 
 
+def test_the_tree_shows_how_a_text_begins_and_hovering_tells_more(play):
+    preview = "<b>床前明月光</b>\n\u202e" + "x" * 47
+    end(play, nodes=[{"id": 0, "name": "prompt 1", "at": None, "depth": 0, "preview": preview}])
+    begins = play.locator(".tree .name .begins")
+    assert begins.text_content() == "<b>床前明月光</b>  " + "x" * 10 + "…"
+    assert preview in play.locator(".tree .name").get_attribute("title")
+    play.get_by_label("rename prompt 1").click()
+    assert play.get_by_label("name of the branch").input_value() == "prompt 1"
+
+
+def test_a_server_s_token_without_an_id_shows_none(play):
+    stream(play, [step("four", -79640041497810), step(" five", 8)])
+    end(play)
+    play.locator(".token").nth(0).click()
+    assert "token 0" in play.locator(".popover").text_content()
+    assert "id" not in play.locator(".popover .small").first.text_content()
+    play.locator(".token").nth(1).click()
+    assert "token 1, id 8" in play.locator(".popover").text_content()
+
+
+def test_panels_say_that_they_wait_for_a_text(play):
+    for name in ("Routing", "Attention", "Copy as Python"):
+        assert play.get_by_role("button", name=name).is_disabled()
+        assert "generate one first" in play.get_by_role("button", name=name).get_attribute("title")
+    stream(play, [step("four")])
+    end(play)
+    assert play.get_by_role("button", name="Routing").get_attribute("title") == ""
+
+
 def test_an_error_is_shown_and_the_prompt_stays(play):
     play.get_by_label("prompt", exact=True).fill("Hello")
     play.keyboard.press("Control+Enter")
@@ -313,6 +364,9 @@ def test_an_error_is_shown_and_the_prompt_stays(play):
     assert play.locator(".note.bad").text_content().startswith("top_p is 2.0")
     assert play.get_by_label("prompt", exact=True).input_value() == "Hello"
     assert play.locator(".pw-play").get_attribute("data-state") == "error"
+    tell(play, {"kind": "note", "text": "", "bad": False})  # something else was done
+    assert play.locator(".note").is_hidden()
+    assert play.locator(".pw-play").get_attribute("data-state") == ""
 
 
 def test_tokens_that_were_missed_are_asked_for(play):
@@ -343,8 +397,10 @@ def test_python_is_shown_to_select_where_the_clipboard_is_closed(play):
 def test_the_history_restores_and_exports(play):
     play.get_by_role("button", name="History").click()
     assert play.evaluate("sent.at(-1)") == {"kind": "history"}
-    entry = {"id": "ab", "when": "2026-11-24 10:00", "prompt": "Hi", "text": "Ho", "settings": ""}
+    entry = {"id": "ab", "when": "2026-11-24 10:00", "prompt": "Hi", "thinking": "Hm", "answer": "Ho", "settings": ""}  # fmt: skip
     tell(play, {"kind": "history", "entries": [entry], "file": "h.jsonl", "note": "1 generation"})
+    columns = dict(zip(*(play.locator(f".panel {cell}").all_text_contents() for cell in ("th", "td")), strict=True))  # fmt: skip
+    assert (columns["thinking"], columns["answer"]) == ("Hm", "Ho")
     play.get_by_role("button", name="restore prompt, settings and text").click()
     assert play.evaluate("sent.at(-1)") == {"kind": "restore", "entry": "ab"}
     play.get_by_role("button", name="export HTML").click()
@@ -512,6 +568,21 @@ def test_columns_stream_and_what_differs_is_marked(compared):
     assert compared.locator(".column").nth(0).locator(".token.parts").text_content() == "b"
     compared.get_by_role("button", name="add a column").click()
     assert "0 of 1 the same as two" in compared.get_by_role("status").text_content()  # it is empty
+
+
+def test_a_column_that_ends_earlier_says_so_when_all_have_ended(compared):
+    compared.evaluate("model.set('running', true)")
+    for label, pieces in {"one": "abc", "two": "ab"}.items():
+        steps = [step(piece, ord(piece)) for piece in pieces]
+        tell(compared, {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {}})
+    second = compared.locator(".column").nth(1)
+    assert "the same so far" in second.text_content()
+    compared.evaluate("model.set('running', false)")
+    tell(compared, {"kind": "marks", "error": "", "differences": {"one": [], "two": []}})
+    assert "2 tokens · the same, and ends earlier, at token 2" in second.text_content()
+    assert "0 of 1 the same as one" in compared.get_by_role("status").text_content()
+    compared.get_by_role("button", name="compare the others with two").click()
+    assert "differs from token 2 on" in compared.locator(".column").nth(0).text_content()
 
 
 def test_tokens_of_other_weights_are_compared_by_what_they_say_on_the_page(compared):

@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 import workbench as wb
 from tests.fake_server import chat, entry, fake_server
 from workbench.errors import GenerationError, HistoryError
-from workbench.generation import Stream
+from workbench.generation import Generation, Step, Stream
 from workbench.views import Playground
 from workbench.views import playground as module
 from workbench.views._generating import News, is_out_of_memory
@@ -136,7 +137,7 @@ def test_the_text_that_the_model_reads_follows_the_conversation(moe, play):
     play.thinking = "fast"
     assert play.text.count("/no_think") == 1
     ids = moe.encode(messages, "fast")
-    assert play.told[-1] == {"kind": "count", "count": len(ids)}
+    assert play.told[-1] == {"kind": "count", "count": len(ids), "special": ["[unused10]"]}
     assert generate(play).token_ids[: len(ids)] == tuple(ids)
 
 
@@ -173,6 +174,19 @@ def test_going_on_is_from_what_was_asked_and_not_from_what_is_typed_since(play):
         {"role": "assistant", "content": answer},
         {"role": "user", "content": "And next?"},
     ]
+
+
+@pytest.mark.parametrize("thought", ["[unused16]Hm", "[unused16]Hm[unused17]"])
+def test_thinking_without_an_answer_is_no_turn_to_go_on_from(play, moe, thought):
+    play.mode, play.prompt, play.max_new_tokens = "chat", "Hello", 1
+    play.logit_bias = [(moe.tokenizer.eos_token_id, 100.0)]
+    generate(play)
+    play.branch(0, thought)
+    assert play.wait(60).answer == ""
+    asked = play.conversation
+    play._on_message(play, {"kind": "follow_up"}, [])
+    assert "all thinking, without an answer" in play.told[-1]["text"]
+    assert play.conversation == asked
 
 
 def test_going_on_in_raw_text_keeps_special_tokens(play, moe):
@@ -303,6 +317,39 @@ def test_what_is_wrong_is_said_and_the_answer_on_screen_stays(settings, message,
     assert message in play.answer({"kind": "want"})[0]["error"]
 
 
+@pytest.mark.parametrize(
+    "done",
+    [
+        {"kind": "save_preset", "name": "mine"},
+        {"kind": "rename", "node": 0, "name": "mine"},
+        {"kind": "remove", "node": 1},
+        {"kind": "undo"},
+        {"kind": "show", "node": 0},
+        {"kind": "follow_up"},
+        {"kind": "bias", "text": "7", "value": 1},
+        {"kind": "export", "format": "html"},
+        {"panel": "compare"},
+        {"top_p": 0.5},
+    ],
+    ids=str,
+)
+def test_what_was_wrong_is_no_longer_said_after_something_else_was_done(done, play):
+    generate(play)
+    generate(play)
+    assert generate(play, top_k=-1) is None
+    play.top_k = 0
+    play._error = "an error from before"
+    play._on_message(play, {"kind": "save_preset", "name": "greedy"}, [])
+    assert "choose another name" in play.told[-1]["text"]
+    if "kind" in done:
+        play._on_message(play, done, [])
+    else:
+        play.set_trait(*next(iter(done.items())))
+    said = [m for m in play.told if m["kind"] in ("note", "tree", "state")][-1]
+    assert said.get("error", said.get("text")) == ""
+    assert play.answer({"kind": "want"})[0]["error"] == ""
+
+
 def test_memory_that_runs_out_is_a_message_with_a_way_out(play, monkeypatch):
     kept = generate(play)
     assert play._prefixes.nbytes > 0
@@ -355,6 +402,9 @@ def test_closing_stops_and_gives_back_what_was_held(play):
     assert play.branches.current.generation.finish_reason == "stopped"
     assert play._prefixes.nbytes == 0
     assert play.trace is play._stream is None
+    with pytest.raises(GenerationError, match="this view is closed; make a new one"):
+        play.start()
+    assert not play.running
 
 
 def test_the_last_page_that_goes_stops_and_gives_back(play):
@@ -489,6 +539,29 @@ def test_a_preset_sets_how_tokens_are_drawn_and_own_ones_are_kept(play, moe):
     assert Playground(moe, preset="mine", min_p=0.1).min_p == 0.1
     with pytest.raises(HistoryError, match="no preset 'cold'"):
         play.preset = "cold"
+    assert play.preset == "mine"
+
+
+def test_the_preset_is_the_one_whose_settings_are_on_screen(play, moe):
+    assert play.preset == ""
+    assert Playground(moe).preset == "Pangu Pro MoE"
+    assert Playground(moe, preset="greedy", top_k=7).preset == ""
+    play.temperature, play.top_p, play.top_k, play.logit_bias = 1.0, 0.8, 0, []
+    assert play.preset == "openPangu Embedded"
+    play.seed = 9
+    assert play.preset == "openPangu Embedded"
+    play.top_p = 3.0  # no setting at all
+    assert play.preset == ""
+    play.top_p = 1.0
+    assert play.preset == "as trained"
+    play.preset = ""  # they are still its settings
+    assert play.preset == "as trained"
+    play.save_preset("mine")  # the same: the chosen one counts
+    assert play.preset == "mine"
+    play.seed, play.top_k = 1, 3
+    assert play.preset == ""
+    play.preset = "greedy"
+    assert (play.preset, play.temperature, play.top_k) == ("greedy", 0.0, 50)
 
 
 def test_a_bias_is_given_by_text_or_id(play, moe):
@@ -497,11 +570,32 @@ def test_a_bias_is_given_by_text_or_id(play, moe):
     play._on_message(play, {"kind": "bias", "text": "[unused16]", "value": -100}, [])
     play._on_message(play, {"kind": "bias", "text": "7", "value": 2.5}, [])
     assert play.logit_bias == [[ids["[unused16]"], -100], [7, 2.5]]
-    assert play.told[-1]["bias"][0] == [ids["[unused16]"], "[unused16]", -100]
+    assert [m["bias"] for m in play.told if m["kind"] == "bias"][-1][0] == [
+        ids["[unused16]"],
+        "[unused16]",
+        -100,
+    ]
     play._on_message(play, {"kind": "bias", "text": "unbelievable", "value": 1}, [])
     assert "tokens (" in play.told[-1]["text"]
     play._on_message(play, {"kind": "bias", "text": "999999", "value": 1}, [])
     assert "there is no token 999999" in play.told[-1]["text"]
+
+
+def test_a_bias_on_a_piece_is_given_in_quotes_or_with_its_space(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    play = Playground(wb.load("demo", bits=16, device="cpu"), history=None)
+    play.told = []
+    play.send = lambda content, buffers=None: play.told.append(content)
+    pieces = play.pangu.tokenizer.pieces(range(len(play.pangu.tokenizer)))
+    digit = pieces.index("7")
+    word = next(n for n, piece in enumerate(pieces) if piece[0] == " " and piece[1:].isalpha())
+    for text, token in {'"7"': digit, "“7”": digit, "7": 7, pieces[word]: word}.items():
+        play.logit_bias = []
+        play._on_message(play, {"kind": "bias", "text": text, "value": 1}, [])
+        assert play.logit_bias == [[token, 1]]
+        assert play._bias() == [[token, pieces[token], 1]]
+    play._on_message(play, {"kind": "bias", "text": '"[unused16]"', "value": 1}, [])
+    assert "tokens (" in play.told[-1]["text"]  # in quotes it is no special token
 
 
 def test_the_copied_python_reproduces_the_text(play, moe, monkeypatch, capsys):
@@ -510,7 +604,27 @@ def test_the_copied_python_reproduces_the_text(play, moe, monkeypatch, capsys):
     content, _ = play.answer({"kind": "python"})
     monkeypatch.setattr(wb, "load", lambda *_args, **_settings: moe, raising=False)
     exec(content["code"], {})
-    assert generation.text in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{generation}\n"
+
+
+def test_the_history_panel_tells_thinking_apart_and_the_time_of_this_machine(play, monkeypatch):
+    begun = Step(1, "hm", "hm", -0.5, (), "thinking"), Step(2, "72", "72", -0.5, (), "answer")
+    play.history.add(Generation((), 0, begun, "eos"))
+    written = play.history.path.read_text()
+    line = {**json.loads(written), "time": "2026-11-24T23:30:05+00:00"}
+    play.history.path.write_text(json.dumps(line) + "\n")
+    monkeypatch.setenv("TZ", "UTC-5:30")  # east of Greenwich, in POSIX's signs
+    time.tzset()
+    try:
+        entry = play.answer({"kind": "history"})[0]["entries"][0]
+        line["time"] = "yesterday"
+        play.history.path.write_text(json.dumps(line) + "\n")
+        other = play.answer({"kind": "history"})[0]["entries"][0]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (entry["when"], other["when"]) == ("2026-11-25 05:00:05", "yesterday")
+    assert (entry["thinking"], entry["answer"]) == ("hm", "72")
 
 
 def test_the_history_brings_prompt_settings_and_text_back_in_a_new_playground(play, moe):
@@ -717,6 +831,11 @@ def test_a_damaged_file_of_presets_is_said_and_costs_nothing_else(moe, tmp_path,
     content, _ = view.answer({"kind": "want"})
     assert "pangu-presets.json" in content["error"]
     assert "greedy" in content["presets"]
+    assert view.preset == "Pangu Pro MoE"
+    view.preset = "greedy"
+    assert (view.temperature, view.preset) == (0.0, "greedy")
+    view.temperature = 0.25
+    assert view.preset == ""
     view.start()
     assert len(view.wait(60).steps) > 0
     assert (tmp_path / "pangu-presets.json").read_text() == '{"mine": {"temp'

@@ -109,9 +109,11 @@ class GeneratingView(View):
         Raises
         ------
         GenerationError
-            If something is running.
+            If something is running, or the view is closed.
         """
         self._require_idle()
+        if self.comm is None:
+            raise GenerationError("this view is closed; make a new one.")
         self._stop.clear()
         self.running = True
         self._thread = begun(partial(self._guarded, work), self._stop, type(self).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,11 @@ OWN_TEXT = (
     "The tokens of a text of your own are not known here: the server does not send its tokenizer."
 )
 ASKED_WITH_IDS = "this was asked with token ids, which the playground's text cannot hold; pangu.generate takes them."
+ONLY_THINKING = (
+    "this text is all thinking, without an answer that the conversation could go on from: generate it "
+    "again with more max tokens, or go on with a branch from its last token."
+)
+QUOTES = {'"': '"', "“": "”"}  # as they are typed, and as the page shows a piece
 NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
 
 
@@ -86,7 +92,10 @@ def nodes(branches: Branches) -> list[dict[str, Any]]:
 
 
 def tokens_of(pangu: Pangu, text: str) -> list[int]:
-    """The token that a text names: its id, a special token's name, a piece, or what it becomes."""
+    """The token that a text names: its id, a special token's name, or what a word becomes.
+
+    In quotes, or after a space, it is a piece as the page shows it: 7 is an id, "7" the digit.
+    """
     if is_remote(pangu):
         if text.isascii() and text.isdigit():
             return [int(text)]
@@ -98,7 +107,21 @@ def tokens_of(pangu: Pangu, text: str) -> list[int]:
         return [int(text)]
     if text in tokenizer.special_tokens:
         return [tokenizer.special_tokens[text]]
+    quoted = len(text) > 2 and text[0] in QUOTES and text[-1] == QUOTES[text[0]]
+    text = text[1:-1] if quoted else text
+    if (quoted or text[:1] == " ") and text not in tokenizer.special_tokens:
+        pieces = tokenizer.pieces(range(len(tokenizer)))
+        if text in pieces:
+            return [pieces.index(text)]
     return tokenizer.encode(text, add_bos=False)
+
+
+def special_names(pangu: Pangu, turns: list[dict[str, str]]) -> list[str]:
+    """Special tokens' names that a conversation holds as text; of a server it is not known."""
+    if is_remote(pangu):
+        return []
+    names = pangu.tokenizer.special_tokens
+    return [name for name in names if any(name in str(turn.get("content")) for turn in turns)]
 
 
 def history(kept: History | None) -> dict[str, Any]:
@@ -118,6 +141,14 @@ def history(kept: History | None) -> dict[str, Any]:
         "note": words,
         "entries": [_entry(entry) for entry in reversed(entries[-SHOWN:])],
     }
+
+
+def local_time(written: str) -> str:
+    """Date and time on this machine's clock; as it is written where it is no time."""
+    try:
+        return datetime.fromisoformat(written).astimezone().isoformat(" ")[:19]
+    except (ValueError, OverflowError):
+        return written[:19]
 
 
 def exported(kept: History, form: str) -> dict[str, Any]:
@@ -256,9 +287,10 @@ def _entry(entry: Entry) -> dict[str, Any]:
     shown = ("temperature", "top_p", "top_k", "seed")
     return {
         "id": entry.id,
-        "when": entry.time[:19].replace("T", " "),
+        "when": local_time(entry.time),
         "model": entry.model,
         "prompt": as_text(entry.prompt)[:200],
-        "text": entry.text[:300],
+        "thinking": entry.thinking[:300],
+        "answer": (entry.answer if entry.thinking else entry.text)[:300],
         "settings": ", ".join(f"{name} {sampling[name]}" for name in shown if name in sampling),
     }

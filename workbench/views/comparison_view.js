@@ -205,12 +205,12 @@ function render({ model, el }) {
 
   /** What a token says: "<0x0A>" is a line break also where another vocabulary writes it so. */
   const content = ({ piece }) => piece.replace(/^<0x([0-7][0-9A-F])>$/, (_, code) => String.fromCharCode(parseInt(code, 16)));
-  /** Where a column first differs from the one of reference, as far as both have come. */
+  /** Where a column first differs from the one of reference; while they grow, as far as both have come. */
   function firstDifference(column, base) {
     const both = Math.min(column.steps.length, base.steps.length), weights = held(state.weights, column);
     const token = weights && weights === held(state.weights, base) ? ({ id }) => id : content; // an id of other weights may mean another token
     for (let place = 0; place < both; place++) if (token(column.steps[place]) !== token(base.steps[place])) return place;
-    return model.get("running") || column.steps.length <= base.steps.length ? -1 : both;
+    return model.get("running") || column.steps.length === base.steps.length ? -1 : both;
   }
   function drawState() {
     const running = model.get("running"), base = columns[model.get("reference")] || columns[0], same = [];
@@ -233,10 +233,11 @@ function render({ model, el }) {
       const words = [];
       if (column.steps.length) words.push(`${column.steps.length} tokens`);
       if (now.reason && !running) words.push(now.reason);
-      if (column !== base && column.steps.length) words.push(parts >= 0 ? `differs from token ${parts} on` : column.steps.length === base.steps.length ? "the same" : "the same so far");
+      const shorter = parts === column.steps.length, alike = running ? "the same so far" : "the same";
+      if (column !== base && column.steps.length) words.push(parts < 0 ? alike : shorter ? `the same, and ends earlier, at token ${parts}` : `differs from token ${parts} on`);
       if (!running && state.changed?.includes(column.label)) words.push("prompt or settings changed since this text");
       column.status.textContent = words.join(" · ");
-      if (column !== base && column.steps.length && parts < 0 && column.steps.length === base.steps.length) same.push(place);
+      if (column !== base && column.steps.length && parts < 0) same.push(place);
     });
     const others = columns.filter((column) => column !== base && column.steps.length).length;
     summary.textContent = running ? "generating" : !base?.steps.length || !others ? "" : `${same.length} of ${others} the same as ${model.get("columns")[columns.indexOf(base)].label}`;

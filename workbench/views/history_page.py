@@ -23,8 +23,7 @@ h2 { font-size: 1rem; margin: 0 0 .5rem; font-weight: 600; }
 h3 { font-size: .8rem; margin: .6rem 0 .2rem; color: #555; font-weight: 600; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; font-family: ui-monospace, monospace; font-size: .9rem; margin: 0; padding: .5rem; background: #f6f6f6; border-radius: 4px; }
 .facts, .legend { color: #555; font-size: .85rem; }
-.thinking { font-style: italic; border-bottom: 1px dotted currentColor; }
-.control { font-size: .75em; border: 1px solid currentColor; border-radius: 3px; padding: 0 2px; color: #8a3b00; font-style: normal; }
+.control { font-size: .75em; border: 1px solid currentColor; border-radius: 3px; padding: 0 2px; color: #8a3b00; }
 .p0 { background: #f6b26b; } .p1 { background: #fbd5a5; } .p2 { background: #fdebd3; } .p3 { background: #eef6ea; } .p4 { background: #d4ebc8; }
 .stars { letter-spacing: .1em; color: #8a3b00; }
 details { margin: .4rem 0; } summary { cursor: pointer; font-size: .85rem; color: #555; }
@@ -50,8 +49,7 @@ def history_page(entries: Sequence[Entry], title: str) -> str:
         f"<title>{shown(title, marks=False)}</title><style>{CSS}</style></head><body>\n"
         f"<h1>{shown(title)}</h1>\n"
         f'<p class="facts">{len(entries)} generation{"" if len(entries) == 1 else "s"}, oldest first.</p>'
-        f'<p class="legend">A token\'s probability: {legend}; hovering it tells the number. '
-        "Thinking is in italics.</p>\n"
+        f'<p class="legend">A token\'s probability: {legend}; hovering it tells the number.</p>\n'
         f"{articles}\n</body></html>\n"
     )
 
@@ -91,7 +89,7 @@ def _article(number: int, entry: Entry) -> str:
         f"<h2>{number}. {shown(entry.model)}{rating}</h2>"
         f'<div class="facts">{shown(entry.time)}: {shown(", ".join(facts))}</div>'
         f'<h3>Prompt</h3><div class="text" dir="auto">{shown(entry.prompt)}</div>'
-        f'<h3>Text</h3><div class="text" dir="auto">{_tokens(entry)}</div>{note}'
+        f"{_said(entry)}{note}"
         f"<details><summary>Recipe</summary>"
         f'<div class="text">{shown(chr(10).join(lines))}</div></details></article>'
     )
@@ -101,22 +99,40 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _tokens(entry: Entry) -> str:
-    """The text by tokens, if they make it up; else as it is."""
+def _said(entry: Entry) -> str:
+    """The text; where there is thinking, it and the answer under their names."""
+    parts = {"Text": (entry.text, None)}
+    if entry.thinking:
+        parts = {"Thinking": (entry.thinking, True)}
+        if entry.answer:
+            parts["Answer"] = (entry.answer, False)
+    return "".join(
+        f'<h3>{name}</h3><div class="text" dir="auto">{_tokens(entry, text, thinking)}</div>'
+        for name, (text, thinking) in parts.items()
+    )
+
+
+def _tokens(entry: Entry, whole: str, thinking: bool | None) -> str:
+    """The text by tokens, of the thinking, of the rest or of all, if they make it up; else `whole`."""
     tokens = entry.tokens
     texts = tokens.get("texts") or []
-    if "".join(texts) != entry.text:
-        return shown(entry.text)
     columns = [tokens.get(name) or [None] * len(texts) for name in ("pieces", "logprobs", "spans")]
+    listed = [
+        (text, piece, logprob)
+        for text, piece, logprob, span in zip(texts, *columns, strict=False)
+        if thinking is None or (span == "thinking") is thinking
+    ]
+    made = "".join(text for text, _, _ in listed)
+    if made != whole if thinking is None else made.strip() != whole:
+        return shown(whole)
     parts = []
-    for text, piece, logprob, span in zip(texts, *columns, strict=False):
+    for text, piece, logprob in listed:
         if not text:
             continue  # a special token, or a part of the next one's character
-        classes, title = ["thinking"] if span == "thinking" else [], ""
+        coloured = ""
         if logprob is not None:
             chance = math.exp(min(0.0, logprob))
-            classes.append(f"p{min(LEVELS - 1, int(chance * LEVELS))}")
-            title = f' title="{shown(repr(piece), marks=False)}: {100 * chance:.1f} %"'
-        kind = f' class="{" ".join(classes)}"' if classes else ""
-        parts.append(f"<span{kind}{title}>{shown(text)}</span>")
+            title = f"{shown(repr(piece), marks=False)}: {100 * chance:.1f} %"
+            coloured = f' class="p{min(LEVELS - 1, int(chance * LEVELS))}" title="{title}"'
+        parts.append(f"<span{coloured}>{shown(text)}</span>")
     return "".join(parts)

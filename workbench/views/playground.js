@@ -30,10 +30,10 @@
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
  * {kind: "restore", entry}; {kind: "export", format}.
- * Messages from Python: {kind: "state", title, missing, presets, count, context, bias, steps} and
+ * Messages from Python: {kind: "state", title, missing, presets, count, special, context, bias, steps} and
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
- * {kind: "count", count}; {kind: "bias", bias: [[id, piece, value]]}; {kind: "presets", presets};
+ * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, file, note}; {kind: "file", name, content};
  * {kind: "status", status}; {kind: "note", text, bad}.
  */
@@ -135,6 +135,7 @@ body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
 .pw-play .tree li { display: grid; grid-template-columns: minmax(0, 1fr) auto auto; align-items: center; padding-left: calc(var(--depth) * 12px); }
 .pw-play .tree li .name { text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; border-color: transparent; padding: 2px 6px; }
 .pw-play .tree li.current .name { border-color: var(--mark); font-weight: 600; }
+.pw-play .tree .begins { unicode-bidi: isolate; font-weight: 400; }
 .pw-play .tree .icon { border-color: transparent; padding: 1px 5px; color: var(--soft); }
 .pw-play .tree li input { width: 100%; outline-offset: -2px; }
 
@@ -160,6 +161,7 @@ const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u206
 const TURNS = /[\u202a-\u202e\u2066-\u2069]/; // characters that turn the direction of what follows
 const SILENCE = 5000; // milliseconds without a word from the kernel until the page says so
 const BRIEF = 5; // alternatives shown while hovering; a click shows all
+const PREVIEW = 24; // characters of a branch's text in the tree
 const PANELS = ["routing", "attention", "compare", "python", "history"];
 const LABELS = { routing: "Routing", attention: "Attention", compare: "Compare", python: "Copy as Python", history: "History" };
 
@@ -284,7 +286,8 @@ function render({ model, el, host, signal }) {
     turnParts.at(-1)?.words.focus();
   }, "bare small soft");
   const readsWho = element("div", "who", "the model reads"), readsNote = element("div", "small soft");
-  const ask = element("div", "ask", area), reads = element("div", "reads", textArea, readsNote);
+  const spelled = element("div", "small spelled"); // special tokens' names in the conversation
+  const ask = element("div", "ask", area), reads = element("div", "reads", textArea, readsNote, spelled);
   const chatOnly = [element("div", "who", "system"), systemArea, turnHolder, element("div", "who", "user"), ask];
   says.append(...chatOnly.slice(0, 3), ...chatOnly.slice(3), readsWho, reads);
   root.append(says);
@@ -303,6 +306,9 @@ function render({ model, el, host, signal }) {
     const tokens = state.count === null ? "" : `${whole(state.count)} tokens. `;
     const why = state.missing.text && !raw ? state.missing.text : raw ? "Raw text: names such as [unused9] are special tokens; the conversation does not count." : "An edit here switches to raw text.";
     textArea.readOnly = Boolean(state.missing.text && !raw);
+    const names = raw ? [] : state.special || [], one = names.length === 1;
+    spelled.hidden = !names.length;
+    spelled.textContent = `${names.map(visible).join(", ")} in the conversation ${one ? "is" : "are"} read as plain characters, not as ${one ? "the special token" : "special tokens"} of that name. Once this text is edited (raw text), ${one ? "it is the special token" : "they are the special tokens"}.`;
     const back = raw ? button("back to the conversation", "", () => set({ mode: "chat" }), "bare small") : null;
     readsNote.replaceChildren(`${tokens}${why}`, ...(raw ? [" ", back] : [" ", addTurn]));
   }
@@ -330,8 +336,9 @@ function render({ model, el, host, signal }) {
   const preset = element("select");
   preset.addEventListener("change", () => set({ preset: preset.value }));
   refreshers.preset = () => {
-    preset.replaceChildren(new Option("own settings", ""), ...state.presets.map((name) => new Option(name, name)));
-    preset.value = model.get("preset");
+    const now = model.get("preset"), names = new Set([...state.presets, ...(now ? [now] : [])]); // another notebook may have saved it
+    preset.replaceChildren(new Option("own settings", ""), ...[...names].map((name) => new Option(name, name)));
+    preset.value = now;
   };
   const moreToggle = button("more settings ▸", "", () => openMore(more.hidden), "bare small");
   const fields = element("div", "fields", labelled("preset", preset),
@@ -342,9 +349,10 @@ function render({ model, el, host, signal }) {
   stops.addEventListener("change", () => set({ stop_strings: stops.value.split("\n").filter(Boolean).map(unescaped) }));
   refreshers.stop_strings = () => { stops.value = model.get("stop_strings").map(escaped).join("\n"); };
   const biasText = element("input"), biasValue = element("input"), biasAdd = element("button", "", "add");
-  biasText.size = 10;
-  biasText.placeholder = "text or token id";
-  biasText.setAttribute("aria-label", "token to bias: its text or its id");
+  biasText.size = 12;
+  biasText.placeholder = 'id, text or "7"';
+  biasText.title = 'A number is a token id. In quotes stands a piece as the text shows it: "7" is the digit, " yes" a word with its space.';
+  biasText.setAttribute("aria-label", "token to bias: its id, or its text (a number in quotes)");
   Object.assign(biasValue, { type: "number", step: 1, value: "-100" });
   biasValue.style.width = "5.5em";
   biasValue.setAttribute("aria-label", "what is added to its logit");
@@ -355,8 +363,8 @@ function render({ model, el, host, signal }) {
     biasText.value = "";
   });
   function drawBias() {
-    biasList.replaceChildren(...state.bias.map(([id, piece, value]) => element("span", "chip", element("span", "piece", visible(piece)), ` ${value > 0 ? "+" : ""}${value}`,
-      button("×", `no bias for ${piece}`, () => set({ logit_bias: model.get("logit_bias").filter(([other]) => other !== id) }), "bare"))));
+    biasList.replaceChildren(...state.bias.map(([id, piece, value]) => element("span", "chip", ...(piece === null ? [] : [element("span", "piece", visible(piece)), " "]), element("span", "soft small", `id ${id}`), ` ${value > 0 ? "+" : ""}${value}`,
+      button("×", `no bias for ${piece ?? `id ${id}`}`, () => set({ logit_bias: model.get("logit_bias").filter(([other]) => other !== id) }), "bare"))));
   }
   const presetName = element("input"), presetForm = element("form", "row"), presetSave = element("button", "", "save");
   presetName.size = 14;
@@ -535,7 +543,7 @@ function render({ model, el, host, signal }) {
     node.classList.add("looked");
     [open, held] = [place, hold];
     const bits = (value) => (value === null ? "unknown" : `${value.toFixed(2)} bits`);
-    const facts = element("p", "", element("b", "piece", visible(step.piece)), ` ${percent(step.logprob)}`, element("div", "small soft", `surprisal ${bits(surprisal(step))} · entropy ${bits(step.entropy)} · token ${place}, id ${step.id}`));
+    const facts = element("p", "", element("b", "piece", visible(step.piece)), ` ${percent(step.logprob)}`, element("div", "small soft", `surprisal ${bits(surprisal(step))} · entropy ${bits(step.entropy)} · token ${place}${step.id < 0 ? "" : `, id ${step.id}`}`));
     const body = element("tbody");
     const listed = hold ? step.others : step.others.filter(([id], n) => n < BRIEF || id === step.id);
     for (const [id, piece, logprob, drawn, kept] of listed) {
@@ -643,6 +651,8 @@ function render({ model, el, host, signal }) {
     treeList.replaceChildren(...nodes.map((node) => {
       const label = `${node.name}${node.at === null ? "" : `, from token ${node.at}`}: ${node.preview}`;
       const name = button(node.name, label, () => send("show", { node: node.id }), "name");
+      const begins = shorten(node.preview.replace(UNSEEN, " ").trim(), PREVIEW);
+      if (begins) name.append(" ", element("span", "soft small begins", begins));
       const rename = button("✎", `rename ${node.name}`, () => {
         const input = element("input");
         input.value = node.name;
@@ -677,9 +687,9 @@ function render({ model, el, host, signal }) {
   function drawPanels() {
     const wanted = model.get("panel"), reasons = [];
     for (const name of PANELS) {
-      const why = state.missing[name];
-      panelButtons[name].disabled = Boolean(why) || (["routing", "attention", "python"].includes(name) && !steps.length);
-      panelButtons[name].title = why || "";
+      const why = state.missing[name], empty = ["routing", "attention", "python"].includes(name) && !steps.length;
+      panelButtons[name].disabled = Boolean(why) || empty;
+      panelButtons[name].title = why || (empty ? "There is no text yet: generate one first." : "");
       panelButtons[name].setAttribute("aria-pressed", String(wanted === name));
       if (why && !reasons.includes(why)) reasons.push(why);
     }
@@ -716,8 +726,8 @@ function render({ model, el, host, signal }) {
     hold(element("div", "row", copy, done, element("span", "soft small", words || "")), box);
   }
   function drawHistory({ entries, file, note: words }) {
-    const head = element("tr", "", ...["when", "prompt", "text", "settings"].map((text) => element("th", "", text)));
-    const rows = entries.map((entry) => element("tr", "", element("td", "", button(entry.when, `restore prompt, settings and text of ${entry.when}`, () => send("restore", { entry: entry.id }))), element("td", "", entry.prompt), element("td", "", entry.text), element("td", "soft", entry.settings)));
+    const head = element("tr", "", ...["when", "prompt", "thinking", "answer", "settings"].map((text) => element("th", "", text)));
+    const rows = entries.map((entry) => element("tr", "", element("td", "", button(entry.when, `restore prompt, settings and text of ${entry.when}`, () => send("restore", { entry: entry.id }))), element("td", "", entry.prompt), element("td", "soft", entry.thinking), element("td", "", entry.answer), element("td", "soft", entry.settings)));
     const table = element("table", "", element("thead", "", head), element("tbody", "", ...rows));
     const exports = ["jsonl", "html"].map((format) => button(`export ${format.toUpperCase()}`, "", () => send("export", { format }), "small"));
     for (const part of exports) part.disabled = !entries.length;
@@ -748,7 +758,7 @@ function render({ model, el, host, signal }) {
       append(message.steps.slice(steps.length - message.from));
       state.status = message.status;
       drawStatus();
-    } else if (kind === "count") { state.count = message.count; drawAsk(); }
+    } else if (kind === "count") { Object.assign(state, message); drawAsk(); }
     else if (kind === "bias") { state.bias = message.bias; drawBias(); }
     else if (kind === "presets") { state.presets = message.presets; refreshers.preset(); }
     else if (kind === "tree") {
@@ -761,7 +771,11 @@ function render({ model, el, host, signal }) {
       spoken.textContent = state.error || state.status.reason || "ended";
       drawOpen();
     } else if (kind === "status") { state.status = message.status; drawStatus(); }
-    else if (kind === "note") say(message.text, message.bad);
+    else if (kind === "note") {
+      if (!message.bad) state.error = "";
+      say(message.text, message.bad);
+      drawStatus();
+    }
     else if (kind === "python" && model.get("panel") === "python") drawPython(message);
     else if (kind === "history" && model.get("panel") === "history") drawHistory(message);
     else if (kind === "file") saveFile(message);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -72,7 +73,8 @@ class Playground(GeneratingView):
     max_new_tokens, stop_strings
         See `workbench.generation.stream`.
     preset : str
-        Name of the settings that are chosen; "" if they are not those of a preset.
+        Name of the settings on screen, but for the seed; "" if they are not those of a preset. Of
+        several the one that was chosen.
     colour : "none", "probability", "entropy" or "surprisal"
         What the colours of the tokens tell.
     folded : bool
@@ -150,11 +152,13 @@ class Playground(GeneratingView):
         self.observe(self._template, list(CONVERSATION))
         self.observe(self._follow_text, "text")
         self.observe(self._tell_bias, "logit_bias")
+        self.observe(self._calm, [*SAMPLING, "max_new_tokens", "stop_strings"])
         self.observe(self._use_preset, "preset")
-        self.observe(self._leave_preset, [name for name in SAMPLING if name != "seed"])
+        self.observe(self._find_preset, [name for name in SAMPLING if name != "seed"])
         self.observe(self._open_panel, "panel")
         self.observe(self._select_inside, "token")
         self._template()
+        self._find_preset()
 
     # -- from Python ----------------------------------------------------------------------------
 
@@ -270,6 +274,11 @@ class Playground(GeneratingView):
 
         A conversation gets the answer as a turn; a next question that stands in `prompt` already
         stays there. Raw text gets all tokens of the answer, special ones by name.
+
+        Raises
+        ------
+        GenerationError
+            If there is no answer, or only thinking; if it was asked with token ids.
         """
         generation = self.generation
         if generation is None:
@@ -283,12 +292,15 @@ class Playground(GeneratingView):
             question = asked["prompt"]
             said = [{"role": "user", "content": question}] if question.strip() else []
             whole = generation.answer.removesuffix("\ufffd" if generation.tail else "")
+            if not whole and any(step.span == "thinking" for step in generation.steps):
+                raise GenerationError(messages.ONLY_THINKING)
             answer = {"role": "assistant", "content": whole}
             asked["turns"] = [*asked["turns"], *said, answer]
             asked["prompt"] = "" if self.prompt == question else self.prompt
         with self.hold_trait_notifications():
             for name, value in asked.items():
                 setattr(self, name, value)
+        self._calm()
 
     def restore(self, entry_id: str) -> None:
         """Bring prompt, settings and text of a generation of the history back on screen.
@@ -306,7 +318,7 @@ class Playground(GeneratingView):
         with self.hold_trait_notifications():
             for name, value in messages.settings_of(generation.recipe).items():
                 setattr(self, name, value)
-        self.branches.add(generation, name=entry.time[5:16].replace("T", " "))
+        self.branches.add(generation, name=messages.local_time(entry.time)[5:16])
         self._show_current()
 
     def compare(self, columns: Any = None) -> ComparisonView:
@@ -410,6 +422,7 @@ class Playground(GeneratingView):
             self.follow_up()
         elif kind == "bias":
             self._add_bias(question["text"], float(question["value"]))
+            self._calm()
         elif kind == "save_preset":
             self.save_preset(question["name"])
         elif kind == "python":
@@ -423,7 +436,9 @@ class Playground(GeneratingView):
         elif kind == "restore":
             self.restore(question["entry"])
         elif kind == "export" and self.history is not None:
-            return messages.exported(self.history, question["format"]), []
+            exported = messages.exported(self.history, question["format"])
+            self._calm()
+            return exported, []
         return None
 
     def _state(self) -> dict[str, Any]:
@@ -434,7 +449,7 @@ class Playground(GeneratingView):
             "title": f"Playground: {pangu.name}",
             "about": messages.about(pangu),
             "missing": messages.missing(pangu, self.history),
-            "count": self._count(),
+            **self._read(),
             "context": messages.context(pangu),
             "bias": self._bias(),
             "steps": list(self._shown),
@@ -585,6 +600,11 @@ class Playground(GeneratingView):
     def _fail(self, text: str) -> None:
         self._error = text
 
+    def _calm(self, _change: Any = None) -> None:
+        """Something else was done since: what went wrong before need not be said any longer."""
+        self._error = ""
+        self.send({"kind": "note", "text": self._made_elsewhere(), "bad": False})
+
     def _ended(self) -> None:
         if self.panel in INSIDE and self.inside is None:  # there is nothing to show
             self.panel = ""
@@ -610,6 +630,7 @@ class Playground(GeneratingView):
         change(*arguments)
         now = self.branches.current
         if before is not None and now is not None and before.generation is now.generation:
+            self._error = ""
             self.send({"kind": "tree", **self._tree()})
         else:
             self._return()
@@ -655,12 +676,19 @@ class Playground(GeneratingView):
             self._templating = True
             self.text = rendered
             self._templating = False
-        self.send({"kind": "count", "count": self._count()})
+        self.send({"kind": "count", **self._read()})
 
     def _follow_text(self, _change: Any) -> None:
         if not self._templating:
             self.mode = "raw"
-            self.send({"kind": "count", "count": self._count()})
+            self.send({"kind": "count", **self._read()})
+
+    def _read(self) -> dict[str, Any]:
+        """What is said of the text that the model reads."""
+        return {
+            "count": self._count(),
+            "special": messages.special_names(self.pangu, self.conversation),
+        }
 
     def _count(self) -> int | None:
         """Tokens that the model will read; None if that cannot be said."""
@@ -677,7 +705,7 @@ class Playground(GeneratingView):
     def _bias(self) -> list[list[Any]]:
         ids = [int(token) for token, _ in self.logit_bias]
         if messages.is_remote(self.pangu):
-            pieces = [f"id {token}" for token in ids]
+            pieces = [None] * len(ids)
         else:
             pieces = self.pangu.tokenizer.pieces(ids)
         return [
@@ -704,15 +732,19 @@ class Playground(GeneratingView):
         self.presets.save(name, self.sampling)
         self.send({"kind": "presets", "presets": self.presets.names()})
         self.preset = name
+        self._calm()
 
     def _use_preset(self, _change: Any) -> None:
-        if not self.preset:
-            return
-        self._presetting = True
-        with self.hold_trait_notifications():
-            for name, value in self._preset_settings(self.preset).items():
-                setattr(self, name, value)
-        self._presetting = False
+        try:
+            if not self._presetting and self.preset:
+                settings = self._preset_settings(self.preset)
+                self._presetting = True
+                with self.hold_trait_notifications():
+                    for name, value in settings.items():
+                        setattr(self, name, value)
+        finally:
+            self._presetting = False
+            self._find_preset()
 
     def _preset_settings(self, name: str) -> dict[str, Any]:
         """All but the seed: a preset says how to draw, not with which numbers."""
@@ -720,9 +752,25 @@ class Playground(GeneratingView):
         del settings["seed"]
         return settings
 
-    def _leave_preset(self, _change: Any) -> None:
-        if not self._presetting and self.preset:
+    def _find_preset(self, _change: Any = None) -> None:
+        """Name the preset of the settings on screen."""
+        if self._presetting:
+            return
+        try:
+            presets = {preset.name: preset for preset in self.presets}
+        except WorkbenchError:  # the page says so; those that are built in are there
+            presets = {name: self.presets[name] for name in self.presets.built_in()}
+        try:
+            now = self.sampling
+        except GenerationError:  # said when it is generated
             self.preset = ""
+            return
+        same = [
+            name
+            for name, preset in presets.items()
+            if replace(preset.sampling, seed=self.seed) == now
+        ]
+        self.preset = self.preset if self.preset in same else next(iter(same), "")
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -736,6 +784,8 @@ class Playground(GeneratingView):
         if self.inside is not None:
             self.inside.close()
         self.inside = None
+        if self.panel:
+            self._calm()
         if self.panel in INSIDE and messages.is_remote(self.pangu):
             self._error, self.panel = self.pangu.missing(self.panel), ""
             self.send({"kind": "tree", **self._tree()})
