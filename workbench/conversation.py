@@ -45,12 +45,6 @@ def checked_turns(messages: Iterable[dict[str, str]], thinking: str) -> list[dic
     return turns
 
 
-def require_thinking(thinking: str) -> None:
-    """TokenizerError for an unknown `thinking`."""
-    if thinking not in list(THINKING_SUFFIX):
-        raise TokenizerError(f"thinking is {thinking!r}; expected one of {list(THINKING_SUFFIX)}.")
-
-
 def _checked(message: dict[str, str]) -> dict[str, str]:
     if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
         raise TokenizerError(
