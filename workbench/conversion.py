@@ -200,12 +200,11 @@ def _differences(before: dict[str, Any], job: dict[str, Any]) -> str:
     said = []
     if before.get("source") != job["source"]:
         said.append("its source was another one, or has changed since")
-    for name in ("bits", "quant_type"):
-        if before.get(name) != job[name]:
-            said.append(f"{name} was {before.get(name)} and is {job[name]}")
-    if before.get("shards") != job["shards"]:
-        said.append("its files had another size")
-    return ", ".join(said)
+    if before.get("bits") != job["bits"]:  # the other settings follow
+        said.append(f"bits was {before.get('bits')} and is {job['bits']}")
+    elif before.get("quant_type") != job["quant_type"]:
+        said.append(f"quant_type was {before.get('quant_type')} and is {job['quant_type']}")
+    return ", ".join(said) or "its files had another size"
 
 
 def _holds(file: Path, entries: dict[str, int]) -> bool:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from workbench.generation import Stream
 
 
+_turns: weakref.WeakSet[Turn] = weakref.WeakSet()
+
+
 class Turn:
     """Who generates with a model now, and a lock for every forward pass.
 
@@ -35,6 +38,7 @@ class Turn:
         self._holder: weakref.ref[Stream] | None = None
         self._thread = threading.current_thread()
         self._holds: set[object] = set()  # of `held`, one inside the other
+        _turns.add(self)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -83,6 +87,12 @@ class Turn:
             self._holder = None
         let_go()
 
+    def rest(self) -> None:
+        """Streams of this thread that wait leave the turn, until they go on."""
+        with self._lock:
+            if self._thread is threading.current_thread() and not self._holds:
+                self._holder = None
+
     def leave(self, stream: Stream) -> None:
         """This stream does not go on for now."""
         with self._lock:
@@ -103,6 +113,16 @@ class Turn:
                 f"this model is generating already, in the thread {self._thread.name!r}{count}; stop "
                 "that generation or wait until it ends."
             )
+
+
+def cell_ended(_result: Any = None) -> None:
+    """After a cell of a notebook: what its thread left unfinished is in no other thread's way.
+
+    A page's click is heard in another thread than the cells, which may not say so itself.
+    """
+    for turn in list(_turns):
+        turn.rest()
+    let_go()
 
 
 def ask_turn(pangu: Any) -> None:

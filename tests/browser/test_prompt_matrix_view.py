@@ -179,7 +179,7 @@ def test_the_page_of_a_history_shows_hostile_text_and_runs_nothing(watched, tmp_
     history.to_html(tmp_path / "history.html")
     page.goto((tmp_path / "history.html").as_uri())
     shown = page.locator("article").nth(0).locator(".text").all_text_contents()
-    assert shown[:3] == [MORE[0], MORE[0] + MORE[0], MORE[0]]  # prompt; thinking and answer; note
+    assert shown[:4] == [MORE[0]] * 4  # prompt, thinking, answer, note
     assert "U+202Eevil" in page.locator("article").nth(2).text_content()
     assert page.evaluate("window.hacked") is None
     assert page.locator("img, script, b").count() == 0

@@ -150,6 +150,11 @@ def test_a_page_of_views_with_other_layers_holds_what_each_has(moe, trace):
     for layers, held in (([0], {0: 1, 1: 1}), ([0, 2], {0: 1, 2: 1}), ([1], {1: 2})):
         page = linked.to_html(layers=(layer for layer in layers), heads=[0])
         assert {n: page.count(asked % n) for n in range(3) if asked % n in page} == held
+    late.head = 0
+    page = linked.to_html(layers=[0], heads=(head for head in [3]))
+    values = [part.split("}")[0] for part in page.split("standIn({")[1:]]
+    opened = [('"layer": 0' in part, '"head": 3' in part) for part in values]
+    assert opened == [(True, True), (False, False)]  # the other one has layer 0 not at all
     with pytest.raises(TraceError, match="layer 7 is not recorded"):
         linked.to_html(layers=[0, 7])
 

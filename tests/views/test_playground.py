@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import workbench as wb
 from tests.fake_server import chat, entry, fake_server
 from workbench.errors import GenerationError, HistoryError
 from workbench.generation import Generation, Step, Stream
+from workbench.turn import cell_ended
 from workbench.views import Playground
 from workbench.views import playground as module
 from workbench.views._generating import News, is_out_of_memory
@@ -748,10 +750,11 @@ def test_the_history_is_exported_and_its_absence_is_said(play, moe):
 
 
 def test_a_long_generation_is_not_recorded_in_memory(play, monkeypatch):
-    assert play._recorded(begun=0) == {"record": True}
-    assert play._recorded(begun=10**9) == {"record": False}
+    assert play._recorded(prompt=9, begun=0) == {"record": True}
+    assert play._recorded(prompt=9, begun=10**9) == {"record": False}
+    assert play._recorded(prompt=10**9, begun=0) == {"record": False}
     monkeypatch.setattr(module, "RECORD_BYTES", 1000)
-    assert play._recorded(begun=0) == {"record": False}
+    assert play._recorded(prompt=9, begun=0) == {"record": False}
 
 
 def test_a_text_for_print_shows_prompt_and_answer(play):
@@ -814,6 +817,8 @@ def test_the_kernels_interrupt_stops_every_widget_that_is_alive(moe, monkeypatch
     one, two = Playground(moe, history=None), Playground(moe, history=None)
     handler = Shell.kernel.saved_sigint_handler
     assert set(handler.views) == {one, two}  # one handler, not a chain of them
+    clicked = elsewhere(lambda: Playground(moe, history=None))
+    assert clicked in handler.views
     handler(signal.SIGINT, None)
     assert one._stop.is_set()
     assert two._stop.is_set()
@@ -858,6 +863,58 @@ def test_a_stream_that_a_cell_left_unfinished_is_not_in_the_way(moe):
     view.start()
     assert len(view.wait(60).steps) > 0
     assert len(list(unfinished)) > 0  # and it can go on
+
+
+def elsewhere(work):
+    """What a function gives in another thread: there JupyterLab's clicks are heard."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result(60)
+
+
+def test_a_click_waits_for_the_cell_and_not_for_what_it_left_unfinished(moe):
+    unfinished = moe.stream([1, 45, 99, 7], 6)
+    next(unfinished)
+    view = Playground(moe, mode="raw", text="To be", max_new_tokens=2)
+    content, _ = elsewhere(lambda: view.answer({"kind": "generate"}))
+    assert content["bad"]
+    assert "generating already, in the thread 'MainThread'" in content["text"]
+    cell_ended()
+    assert elsewhere(lambda: view.answer({"kind": "generate"})) is None
+    assert len(view.wait(60).steps) > 0
+    assert len(list(unfinished)) > 0  # and it can go on
+
+
+@pytest.mark.parametrize("kind", ["matrix", "comparison"])
+def test_a_click_beside_a_generating_cell_says_why_nothing_happens(kind, moe):
+    unfinished = moe.stream([1, 45, 99, 7], 6)
+    next(unfinished)
+    if kind == "matrix":
+        matrix = wb.PromptMatrix("To {{a}}", {"a": ["be"]}, ["greedy"], moe, max_new_tokens=2)
+        view = wb.PromptMatrixView(matrix)
+    else:
+        view = wb.ComparisonView(moe, "To be", mode="raw", max_new_tokens=2)
+    told = []
+    view.send = lambda content, buffers=None: told.append(content)
+    elsewhere(lambda: view.answer({"kind": "run" if kind == "matrix" else "generate"}))
+    assert "generating already" in told[-1]["error"]
+    assert not view.running
+
+
+def test_only_one_of_two_that_begin_at_once_does(play):
+    gate, begun = threading.Event(), []
+
+    def begin(_):
+        try:
+            play._begin(lambda: gate.wait(60))
+            begun.append(True)
+        except GenerationError:
+            begun.append(False)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(begin, range(8)))
+    gate.set()
+    play._thread.join(60)
+    assert sorted(begun) == [False] * 7 + [True]
 
 
 @pytest.mark.parametrize("kind", ["routing", "attention", "matrix", "comparison"])

@@ -60,7 +60,10 @@ class GeneratingView(View):
     A subclass has a synced trait `running` and calls `_begin`.
     """
 
-    _thread: threading.Thread | None = None  # here, for one that could not be made is closed too
+    # Here, for a view that could not be made is closed too.
+    _thread: threading.Thread | None = None
+    _beginning = threading.RLock()  # a cell and a click may begin at the same time
+    _closed = False
 
     def __init__(self, **settings: Any) -> None:
         self._stop = threading.Event()
@@ -85,6 +88,8 @@ class GeneratingView(View):
 
     def close(self) -> None:
         """Stop, wait for the end, and give back what was held for the next generation."""
+        with self._beginning:
+            self._closed = True
         if self._thread is not None and self._thread is not threading.current_thread():
             self.stop()
             self._thread.join()
@@ -111,12 +116,13 @@ class GeneratingView(View):
         GenerationError
             If something is running, or the view is closed.
         """
-        self._require_idle()
-        if self.comm is None:
-            raise GenerationError("this view is closed; make a new one.")
-        self._stop.clear()
-        self.running = True
-        self._thread = begun(partial(self._guarded, work), self._stop, type(self).__name__)
+        with self._beginning:
+            self._require_idle()
+            if self._closed:
+                raise GenerationError("this view is closed; make a new one.")
+            self._stop.clear()
+            self.running = True
+            self._thread = begun(partial(self._guarded, work), self._stop, type(self).__name__)
 
     def _require_idle(self) -> None:
         if self.running:
@@ -159,15 +165,15 @@ class GeneratingView(View):
 
         An idle kernel ignores the signal. It sets the handler that it saved when it has dealt with
         a message: that one is replaced, once for all widgets. Only the main thread may do so, where
-        cells run; a page's messages may be dealt with in another one.
+        cells run; a widget that a page's click makes in another one joins those that are there.
         """
         kernel = getattr(get_ipython(), "kernel", None)
         if not hasattr(kernel, "saved_sigint_handler"):
             return
-        if threading.current_thread() is not threading.main_thread():
-            return
         before = kernel.saved_sigint_handler
         if not hasattr(before, "views"):
+            if threading.current_thread() is not threading.main_thread():
+                return
 
             def heard(number: int, frame: Any) -> None:
                 for view in list(heard.views):

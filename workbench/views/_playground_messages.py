@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -278,7 +279,9 @@ def _differences(recipe: Recipe, pangu: Pangu) -> list[str]:
     if recipe.device != pangu.plan.device:
         found.append(f"the device {recipe.device}")
     now = versions()
-    made = {name: version for name, version in recipe.versions.items() if name != "python"}
+    left_out = ("python", "threads")  # a thread that computes nothing does not know torch's number
+    made = {name: value for name, value in recipe.versions.items() if name not in left_out}
+    made["processor"] = re.sub(r", \d+ threads$", "", made.get("processor", now["processor"]))
     return found + [f"{name} {other}" for name, other in made.items() if now.get(name) != other]
 
 

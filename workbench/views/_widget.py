@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+from IPython import get_ipython
 from matplotlib.figure import Figure
 
+from workbench.turn import cell_ended
 from workbench.views._print import png
 
 SCRIPTS = Path(__file__).parent
@@ -87,9 +89,12 @@ class View(anywidget.AnyWidget):
         """Begin to be heard by pages, also while a cell runs.
 
         JupyterLab sends what a page asks to a shell of its own, and ipykernel 7.4 holds it back
-        until the cells that run have ended. Nothing in a view needs that.
+        until the cells that run have ended. Views do without that: `answer` may be called beside a
+        cell, and a cell that has ended leaves nothing behind that is in its way.
         """
         super().open()
+        if shell := get_ipython():
+            shell.events.register("post_run_cell", cell_ended)  # once, however often
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda _data, sent_to: sent_to
 

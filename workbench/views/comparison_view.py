@@ -190,7 +190,11 @@ class ComparisonView(GeneratingView):
         elif kind == "stop":
             self.stop()
         elif kind == "generate" and not self.running:
-            self.start()
+            try:
+                self.start()
+            except GenerationError as error:
+                self._fail(str(error))
+                self._mark()
         return None
 
     def _state(self) -> dict[str, Any]:

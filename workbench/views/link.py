@@ -102,8 +102,12 @@ class Link:
             For a layer that no AttentionView has recorded or a head that is not there, or if there
             is no AttentionView to hold it.
         """
-        if isinstance(layers, Iterable) and not isinstance(layers, str):
-            layers = list(layers)
+        layers, heads = (
+            list(numbers)
+            if isinstance(numbers, Iterable) and not isinstance(numbers, str)
+            else numbers
+            for numbers in (layers, heads)
+        )
         if titles is None:
             titles = {}
             for view in self.views:
@@ -155,7 +159,8 @@ def _chosen(view: AttentionView, layers: Any, heads: Any, views: Iterable[Attent
         elsewhere.difference_update(view.recorded.layers)
         kept = [layer for layer in layers if layer not in elsewhere]
         if layers and not kept:
-            return view.chosen([view.layer], [view.head])
+            questions, _ = view.chosen([view.layer], [view.head])
+            return questions, {"layer": view.layer, "head": view.head}
         layers = kept
     return view.chosen(layers, heads)
 

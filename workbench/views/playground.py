@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -484,7 +485,9 @@ class Playground(GeneratingView):
         at: int = 0,
     ) -> None:
         """In the thread: stream a generation to the page and put it into tree and history."""
-        settings = self._recorded(len(begun))
+        current = None if parent is None else self.branches.current
+        read = self._count() if current is None else current.generation.prompt_length
+        settings = self._recorded(read, len(begun))
         stream = self.pangu.stream(
             asked,
             self.max_new_tokens,
@@ -503,7 +506,7 @@ class Playground(GeneratingView):
         self.send(self._state())
         news = News(self._send_steps, len(self._shown))
         try:
-            self._follow_layers(self._tell_layer)
+            self._follow_layers(True)
             for step in stream:
                 if news.count == 0 and begun:  # what was given comes with the first token
                     self._give(news, stream.generation.steps[len(self._shown) : -1], at)
@@ -511,7 +514,7 @@ class Playground(GeneratingView):
                 self._shown.append(message)
                 news.add(message, lambda: self._progress(news, stream))
         finally:  # after an error too: what came stays
-            self._follow_layers(None)
+            self._follow_layers(False)
             generation = stream.generation
             if len(self._shown) < len(generation.steps):
                 self._give(news, generation.steps[len(self._shown) :], at)
@@ -533,12 +536,15 @@ class Playground(GeneratingView):
         if self.panel in INSIDE and (self._stream is not None or not self._stop.is_set()):
             self._look_inside()  # it was clicked meanwhile
 
-    def _follow_layers(self, tell: Callable[[int, int], None] | None) -> None:
+    def _follow_layers(self, follow: bool) -> None:
         """Hear of every layer of a model that stays on disk, whose tokens take long."""
-        if getattr(self.pangu, "streaming", None) is not None:
-            self.pangu.streaming.on_layer = tell
+        streaming = getattr(self.pangu, "streaming", None)
+        if streaming is not None and (follow or streaming.on_layer == self._tell_layer):
+            streaming.on_layer = self._tell_layer if follow else None
 
     def _tell_layer(self, layer: int, layers: int) -> None:
+        if threading.current_thread() is not self._thread:
+            return  # somebody else's, who runs the same model
         if time.perf_counter() - self._told >= PAUSE:
             self._told = time.perf_counter()
             doing = f"layer {layer} of {layers}, from disk ({self.pangu.streaming})"
@@ -575,14 +581,14 @@ class Playground(GeneratingView):
             self._prefixes = Prefixes(self.pangu)
         return self._prefixes
 
-    def _recorded(self, begun: int) -> dict[str, Any]:
+    def _recorded(self, prompt: int | None, begun: int) -> dict[str, Any]:
         """Record while it generates, where that takes little memory; else the text is read again."""
         if messages.is_remote(self.pangu):
             return {}
         config = self.pangu.config
         heads = config.num_attention_heads + config.num_key_value_heads
         a_token = 4 * config.num_hidden_layers * heads * config.head_dim  # bytes, at most
-        tokens = self._count() + begun + self.max_new_tokens
+        tokens = prompt + begun + self.max_new_tokens
         return {"record": tokens * a_token <= RECORD_BYTES}
 
     def _progress(self, news: News, stream: Any) -> dict[str, Any]:
@@ -775,7 +781,7 @@ class Playground(GeneratingView):
     # -- inside ---------------------------------------------------------------------------------
 
     def _take_turn(self) -> None:
-        """Let a stream that a cell left unfinished wait; the cell's own thread is this one."""
+        """Let a stream that this thread left unfinished wait; of a cell's, `cell_ended` sees to it."""
         self._require_idle()
         ask_turn(self.pangu)
 
@@ -812,10 +818,10 @@ class Playground(GeneratingView):
                 if stream is not None:
                     self.trace = stream.trace()
                 else:
-                    self._follow_layers(self._tell_layer)
+                    self._follow_layers(True)
                     self.trace = trace_generation(self.pangu, generation, self._stop)
         finally:
-            self._follow_layers(None)
+            self._follow_layers(False)
             self._status.pop("doing", None)
         place = generation.prompt_length + max(self.token, 0)
         if self.panel == "routing":

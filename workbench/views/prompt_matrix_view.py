@@ -144,14 +144,14 @@ class PromptMatrixView(GeneratingView):
             self._count_pages(1 if kind == "hello" else -1)
         elif kind == "stop":
             self.stop()
-        elif kind == "run" and not self.running:
-            self.start()
-        elif kind == "rate":
-            try:
+        try:
+            if kind == "run" and not self.running:
+                self.start()
+            elif kind == "rate":
                 self.matrix.rate(question["cell"], question.get("rating"), question.get("note"))
-            except HistoryError as error:
-                self._fail(str(error))
-                self._tell_progress()
+        except (GenerationError, HistoryError) as error:
+            self._fail(str(error))
+            self._tell_progress()
         return None
 
     def _state(self) -> dict[str, Any]:
