@@ -871,6 +871,14 @@ def elsewhere(work):
         return pool.submit(work).result(60)
 
 
+def several(kind, moe):
+    """A view of several short texts."""
+    if kind == "comparison":
+        return wb.ComparisonView(moe, "To be", mode="raw", max_new_tokens=2)
+    matrix = wb.PromptMatrix("To {{a}}", {"a": ["be"]}, ["greedy"], moe, max_new_tokens=2)
+    return wb.PromptMatrixView(matrix)
+
+
 def test_a_click_waits_for_the_cell_and_not_for_what_it_left_unfinished(moe):
     unfinished = moe.stream([1, 45, 99, 7], 6)
     next(unfinished)
@@ -888,11 +896,7 @@ def test_a_click_waits_for_the_cell_and_not_for_what_it_left_unfinished(moe):
 def test_a_click_beside_a_generating_cell_says_why_nothing_happens(kind, moe):
     unfinished = moe.stream([1, 45, 99, 7], 6)
     next(unfinished)
-    if kind == "matrix":
-        matrix = wb.PromptMatrix("To {{a}}", {"a": ["be"]}, ["greedy"], moe, max_new_tokens=2)
-        view = wb.PromptMatrixView(matrix)
-    else:
-        view = wb.ComparisonView(moe, "To be", mode="raw", max_new_tokens=2)
+    view = several(kind, moe)
     told = []
     view.send = lambda content, buffers=None: told.append(content)
     elsewhere(lambda: view.answer({"kind": "run" if kind == "matrix" else "generate"}))
@@ -922,12 +926,11 @@ def test_a_stream_that_a_cell_left_unfinished_is_in_no_view_s_way(kind, moe):
     unfinished = moe.stream([1, 45, 99, 7], 6)
     next(unfinished)
     if kind == "matrix":
-        matrix = wb.PromptMatrix("To {{a}}", {"a": ["be"]}, ["greedy"], moe, max_new_tokens=2)
-        view = wb.PromptMatrixView(matrix)
+        view = several(kind, moe)
         view.start()
         assert view.wait(60)["error"].tolist() == [""]
     elif kind == "comparison":
-        view = wb.ComparisonView(moe, "To be", mode="raw", max_new_tokens=2)
+        view = several(kind, moe)
         view.start()
         assert view.wait(60) is not None
     else:
