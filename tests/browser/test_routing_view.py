@@ -243,6 +243,26 @@ def test_an_expert_is_found_and_its_card_holds_the_tables(trace, watched, tmp_pa
     assert page.evaluate("model.get('search')") == "be"
 
 
+def test_a_redraw_leaves_what_is_being_typed(trace, watched, tmp_path):
+    page = watched.open(page_of(RoutingView(trace)), tmp_path)
+    settle(page)
+    field = page.get_by_label("find tokens")
+    for text in ("to be", "/[/"):
+        field.fill(text)
+        page.evaluate("model.set('span', model.get('span') === 'all' ? 'prompt' : 'all'); null")
+        settle(page)
+        assert field.input_value() == text
+        assert page.evaluate("model.get('search')") == ""
+    page.keyboard.press("Enter")
+    page.locator(".problem", has_text="no regular expression").wait_for()
+    page.get_by_role("button", name="all tokens").click()
+    page.locator(".problem").wait_for(state="hidden")
+    assert field.input_value() == ""
+    page.evaluate("model.set('search', 'be'); null")
+    settle(page)
+    assert field.input_value() == "be"
+
+
 def test_a_model_without_groups_has_partners_and_loads_too(watched, tmp_path):
     view = RoutingView(top_k_trace(), layer=1, expert=2)
     page = watched.open(page_of(view), tmp_path)

@@ -356,9 +356,14 @@ function render({ model, el }) {
     search.classList.toggle("bad", !matcher(search.value));
     if (!matcher(search.value)) return say(`${search.value} is no regular expression.`);
     say("");
-    model.set("search", search.value);
+    model.set("search", searched = search.value);
     model.save_changes();
   });
+  let searched = ""; // the filter that the input last showed: a redraw leaves what somebody is typing
+  const showSearch = () => {
+    search.value = searched = model.get("search");
+    search.classList.remove("bad");
+  };
   goTo.placeholder = "17 or 3.17";
   goTo.size = 7;
   entered(goTo, () => {
@@ -377,6 +382,8 @@ function render({ model, el }) {
     model.set("phase", "all");
     model.set("search", "");
     model.save_changes();
+    showSearch();
+    say("");
   });
   const tables = []; // rebuild those that are open
   function tableButton({ bar, body }, name, build) {
@@ -1094,7 +1101,7 @@ function render({ model, el }) {
     const all = todo.has("all");
     if (all || todo.has("filter")) recount();
     if (all || todo.has("filter") || todo.has("select") || todo.has("colour")) controls.forEach((control) => control.update());
-    if (all || todo.has("filter")) search.value = model.get("search");
+    if (searched !== model.get("search")) showSearch();
     if (all) {
       for (const box of [pair, strips.body, maps.body, loads.body]) box.hidden = !data.count;
       summary.textContent = data.count ? `${data.count} tokens · ${data.layers} layers · ${data.experts} experts${data.groups > 1 ? ` in ${data.groups} groups` : ""}${data.documents.length > 1 ? ` · ${data.documents.length} texts` : ""}` : "waiting for the first tokens…";
