@@ -57,6 +57,30 @@ def test_changes_are_undone_and_done_again(tree):
     assert not tree.can_redo
 
 
+def test_several_changes_can_be_one_and_none_of_them_stays_after_an_error(tree):
+    before, current = list(tree), tree.current
+    with tree.one_change():
+        tree.rename(0, "one")
+        tree.rename(1, "two")
+    assert [tree[0].name, tree[1].name] == ["one", "two"]
+    assert tree.undo()
+    assert (list(tree), tree.current) == (before, current)
+    with tree.one_change():
+        tree.go(0)
+    assert tree.can_redo  # looking at another branch is no change
+
+    def fail() -> None:
+        with tree.one_change():
+            tree.remove(1)
+            tree.go(99)
+
+    with pytest.raises(GenerationError, match="no branch 99"):
+        fail()
+    assert list(tree) == before
+    assert tree.redo()
+    assert [tree[0].name, tree[1].name] == ["one", "two"]
+
+
 def test_going_to_a_branch_is_no_change_to_undo(tree):
     tree.go(0)
     tree.undo()

@@ -104,6 +104,31 @@ def test_ratings_and_notes_are_later_lines_of_the_file(history):
     assert (again.rating, again.note) == (5, "good <b>")
 
 
+def test_branches_know_what_they_leave_and_make_a_tree(history, tmp_path):
+    root = history.add(make("ab"))
+    branch = history.add(make("ac"), parent=root.id, at=1)
+    other = history.add(make("b"))
+    leaf = history.add(make("ad"), parent=branch.id, at=1)
+    history.rename(branch, "<b>the better")
+    again = wb.History(history.path)
+    assert [entry.id for entry in again.tree(leaf)] == [root.id, branch.id, leaf.id]
+    assert again.tree(root.id) == again.tree(branch.id) == again.tree(leaf.id)
+    assert [entry.id for entry in again.tree(other)] == [other.id]
+    assert (again[1].parent, again[1].at, again[1].name) == (root.id, 1, "<b>the better")
+    columns = again.table()[["parent", "at", "name"]]
+    assert columns.iloc[3].tolist() == [branch.id, 1, ""]
+    with pytest.raises(HistoryError, match="no generation 'x'"):
+        again.tree("x")
+    with pytest.raises(HistoryError, match="no generation 'x'"):
+        again.rename("x", "name")
+    page = again.to_html()
+    assert "a branch of 1 at its token 1, named &lt;b&gt;the better" in page
+    assert "a branch of 2 at its token 1" in page
+    again.to_jsonl(tmp_path / "export.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "export.jsonl").read_text().splitlines()]
+    assert [line["parent"] for line in lines] == ["", root.id, "", branch.id]
+
+
 @pytest.mark.parametrize(
     ("rating", "note", "expected"),
     [(6, None, "1 to 5"), (0, None, "1 to 5"), (2.5, None, "1 to 5"), (True, None, "1 to 5"),

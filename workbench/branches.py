@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from workbench.arguments import whole_number
@@ -163,6 +164,22 @@ class Branches:
     def redo(self) -> bool:
         """Do again what was undone last; False if there is nothing."""
         return self._step(self._undone, self._done)
+
+    @contextmanager
+    def one_change(self) -> Iterator[None]:
+        """Whatever changes inside is one change for `undo`; none of it stays after an error."""
+        before, done, undone = self._state, self._done, self._undone
+        self._done, self._undone = [], []
+        try:
+            yield
+        except BaseException:
+            self._state, self._done, self._undone = before, done, undone
+            raise
+        changed, self._done = bool(self._done), done
+        if changed:
+            done.append(before)
+        else:
+            self._undone = undone
 
     def children(self, branch_id: int | None) -> tuple[Branch, ...]:
         """Branches that leave this one, by the place where they do; None gives the roots."""

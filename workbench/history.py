@@ -48,6 +48,12 @@ class Entry:
     rating : int or None
         1 to 5.
     note : str
+    parent : str
+        The id of the generation that this one is a branch of; "" where it begins with a prompt.
+    at : int
+        The token of the parent's text where it leaves; tokens before it are shared.
+    name : str
+        Of the branch, if somebody gave it one.
     """
 
     id: str
@@ -63,6 +69,9 @@ class Entry:
     seconds: float | None = None
     rating: int | None = None
     note: str = ""
+    parent: str = ""
+    at: int = 0
+    name: str = ""
 
     def generation(self) -> Generation:
         """The generation as it was, as far as it was kept: without `drawn_logprob` and times.
@@ -191,6 +200,8 @@ class History:
         model: str | None = None,
         seconds: float | None = None,
         note: str = "",
+        parent: str = "",
+        at: int = 0,
     ) -> Entry:
         """Write a generation down; it is on the disk when this returns.
 
@@ -204,6 +215,8 @@ class History:
             By default the recipe's.
         seconds
             How long it took.
+        parent, at
+            Of a branch: the id of the entry that it leaves, and the token where it does.
 
         Raises
         ------
@@ -230,6 +243,8 @@ class History:
             tokens=token_columns(generation.steps, self._alternatives),
             seconds=None if seconds is None else round(float(seconds), 3),
             note=note,
+            parent=parent,
+            at=at,
         )
         self._journal.append({"kind": "generation", **_line(entry)})
         return entry
@@ -246,14 +261,43 @@ class History:
         self[key]  # an unknown id is told before anything is written
         self._journal.append({"kind": "mark", "id": key, **checked_mark(rating, note)})
 
+    def rename(self, entry: Entry | str, name: str) -> None:
+        """Give a branch another name; a later line of the file.
+
+        Raises
+        ------
+        HistoryError
+            For an unknown id, or a file that cannot be written.
+        """
+        key = entry.id if isinstance(entry, Entry) else entry
+        self[key]
+        self._journal.append({"kind": "mark", "id": key, "name": name})
+
+    def tree(self, entry: Entry | str) -> list[Entry]:
+        """All generations of the tree that one is in, parents before their branches.
+
+        Raises
+        ------
+        HistoryError
+            For an unknown id.
+        """
+        key = entry.id if isinstance(entry, Entry) else entry
+        self[key]
+        entries, roots = self.entries(), {}
+        for other in entries:  # parents stand before their branches
+            roots[other.id] = roots.get(other.parent, other.id)
+        return [other for other in entries if roots[other.id] == roots[key]]
+
     def entries(self) -> list[Entry]:
-        """All generations, oldest first, with their latest ratings and notes."""
+        """All generations, oldest first, with their latest ratings, notes and names."""
         found: dict[str, Entry] = {}
         for record in self._journal.read():
             if record.get("kind") == "generation" and isinstance(record.get("id"), str):
                 found[record["id"]] = _entry(record)
             elif record.get("kind") == "mark" and record.get("id") in found:
-                found[record["id"]] = replace(found[record["id"]], **marks_of(record))
+                found[record["id"]] = replace(
+                    found[record["id"]], **marks_of(record), **_name_of(record)
+                )
         return list(found.values())
 
     def table(
@@ -290,6 +334,9 @@ class History:
                 "seconds": entry.seconds,
                 "rating": entry.rating,
                 "note": entry.note,
+                "parent": entry.parent,
+                "at": entry.at,
+                "name": entry.name,
                 "recipe": entry.recipe,
             }
             for entry in self.entries()
@@ -403,10 +450,11 @@ def as_text(prompt: Any) -> str:
 
 _COLUMNS = [
     "id", "time", "model", "prompt", "text", "thinking", "answer", "tokens", "logprob_mean",
-    "finish_reason", "seconds", "rating", "note", "recipe",
+    "finish_reason", "seconds", "rating", "note", "parent", "at", "name", "recipe",
 ]  # fmt: skip
 _WORDS = (
-    "id", "time", "model", "prompt", "text", "thinking", "answer", "finish_reason", "note",
+    "id", "time", "model", "prompt", "text", "thinking", "answer", "finish_reason", "note", "parent",
+    "name",
 )  # fmt: skip
 
 
@@ -421,13 +469,13 @@ def _known(value: float | None) -> float:
 
 def _line(entry: Entry) -> dict[str, Any]:
     """What a person looks for first, first."""
-    names = (*_WORDS, "rating", "seconds", "recipe", "tokens")
+    names = (*_WORDS, "at", "rating", "seconds", "recipe", "tokens")
     return {name: getattr(entry, name) for name in names}
 
 
 def _entry(record: Mapping[str, Any]) -> Entry:
     """A line that somebody else wrote may hold anything."""
-    recipe, seconds = record.get("recipe"), record.get("seconds")
+    recipe, seconds, at = (record.get(name) for name in ("recipe", "seconds", "at"))
     words = {name: str(record.get(name) or "") for name in _WORDS}
     return Entry(
         **words,
@@ -435,7 +483,12 @@ def _entry(record: Mapping[str, Any]) -> Entry:
         tokens=columns_of(record),
         seconds=seconds if isinstance(seconds, int | float) else None,
         rating=marks_of(record).get("rating"),
+        at=at if isinstance(at, int) else 0,
     )
+
+
+def _name_of(record: Mapping[str, Any]) -> dict[str, str]:
+    return {"name": record["name"]} if isinstance(record.get("name"), str) else {}
 
 
 def _write(path: str | Path, content: str, errors: str, source: Path) -> None:

@@ -397,10 +397,11 @@ def test_python_is_shown_to_select_where_the_clipboard_is_closed(play):
 def test_the_history_restores_and_exports(play):
     play.get_by_role("button", name="History").click()
     assert play.evaluate("sent.at(-1)") == {"kind": "history"}
-    entry = {"id": "ab", "when": "2026-11-24 10:00", "prompt": "Hi", "thinking": "Hm", "answer": "Ho", "settings": ""}  # fmt: skip
-    tell(play, {"kind": "history", "entries": [entry], "file": "h.jsonl", "note": "1 generation"})
+    entry = {"id": "ab", "when": "2026-11-24 10:00", "prompt": "Hi", "thinking": "Hm", "answer": "Ho", "settings": "", "branch": "better"}  # fmt: skip
+    tell(play, {"kind": "history", "entries": [entry], "note": "1 generation"})
     columns = dict(zip(*(play.locator(f".panel {cell}").all_text_contents() for cell in ("th", "td")), strict=True))  # fmt: skip
     assert (columns["thinking"], columns["answer"]) == ("Hm", "Ho")
+    assert columns["when"] == "2026-11-24 10:00better"
     play.get_by_role("button", name="restore prompt, settings and text").click()
     assert play.evaluate("sent.at(-1)") == {"kind": "restore", "entry": "ab"}
     play.get_by_role("button", name="export HTML").click()

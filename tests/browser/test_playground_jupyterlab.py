@@ -146,6 +146,7 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     assert play.locator(".panel tbody tr").count() == 3
     play.locator(".panel tbody button").first.click()
     play.locator(".token").nth(9).wait_for()
+    assert play.locator(".tree li").count() == 2  # the branch and what it leaves
     play.screenshot(path=tmp_path / "restored.png")
     assert run_in_new_cell(page, "print(repr(playground.generation.text))") == text
     assert run_in_new_cell(page, "print(playground.prompt, playground.max_new_tokens)") == "Add 38 and 55. 6"  # fmt: skip

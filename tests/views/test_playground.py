@@ -12,7 +12,7 @@ import torch
 
 import workbench as wb
 from tests.fake_server import chat, entry, fake_server
-from workbench.errors import GenerationError, HistoryError
+from workbench.errors import GenerationError, HistoryError, WorkbenchError
 from workbench.generation import Generation, Step, Stream
 from workbench.turn import cell_ended
 from workbench.views import Playground
@@ -651,6 +651,74 @@ def test_the_history_brings_prompt_settings_and_text_back_in_a_new_playground(pl
     assert [other.token_id for other in again.generation.steps[2].alternatives] == best
     again.branch(2, kept.steps[2].alternatives[-1].token_id)
     assert again.wait(60).steps[:2] == again.branches[0].generation.steps[:2]
+
+
+def test_the_history_brings_the_tree_back_with_its_names(play, moe):
+    generate(play)
+    play.branch(2, "me")
+    play.wait(60)
+    play.rename(1, "the better")
+    play.branch(4, "us")
+    play.wait(60)
+    play.show(0)
+    play.branch(1)
+    play.wait(60)
+    play.rename(0, "wrong")
+    play.undo()
+    generate(play, text="Not to")
+    shapes = [(b.parent, b.at, b.generation.token_ids) for b in play.branches]
+    names = [branch.name for branch in play.branches]
+    again = Playground(moe)  # as after a restart of the kernel
+    again.send = lambda content, buffers=None: None
+    generate(again, text="Or else", max_new_tokens=2)
+    ids = [entry.id for entry in again.history]
+    again.restore(ids[2])
+    assert [(b.parent, b.at, b.generation.token_ids) for b in again.branches][1:] == [
+        (None if parent is None else parent + 1, at, tokens) for parent, at, tokens in shapes[:4]
+    ]
+    assert [branch.name for branch in again.branches][1:] == names[:4]
+    assert (again.branches.current.id, again.text) == (3, "To be")
+    assert [node["depth"] for node in again.answer({"kind": "want"})[0]["nodes"]] == [0, 0, 1, 1, 2]
+    again.restore(ids[0])
+    assert (len(again.branches), again.branches.current.id) == (5, 1)  # it was there
+    again.undo()
+    assert len(again.branches) == 1
+    again.restore(ids[0])
+    assert len(again.branches) == 5
+    again.branch(2, "go")  # goes on in the tree of the history
+    again.wait(60)
+    assert [entry.id for entry in again.history.tree(ids[1])] == [*ids[:4], again.history[-1].id]
+    assert again.history[-1].parent == ids[0]
+
+
+@pytest.mark.parametrize("harm", ["tokens", "ids", "parent", "loop"])
+def test_a_tree_with_a_line_that_somebody_changed_comes_back_without_it(harm, play, moe):
+    generate(play)
+    play.branch(2, "me")
+    play.wait(60)
+    play.branch(4, "us")
+    kept = play.wait(60)
+    lines = [json.loads(line) for line in play.history.path.read_text().splitlines()]
+    if harm == "tokens":
+        del lines[1]["tokens"]["pieces"]
+    elif harm == "ids":
+        lines[1]["tokens"]["ids"][0] += 1
+    else:
+        lines[1]["parent"] = {"parent": "nobody", "loop": lines[2]["id"]}[harm]
+    play.history.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = Playground(moe)
+    again.restore(lines[2]["id"])
+    assert again.generation.text == kept.text
+    parents = [(branch.parent, branch.at) for branch in again.branches]
+    assert parents == {
+        "tokens": [(None, 0), (None, 0)],
+        "ids": [(None, 0), (None, 0)],
+    }.get(harm, [(None, 0), (0, 4)])
+    if harm in ("tokens", "ids"):
+        there = list(again.branches)
+        with pytest.raises(WorkbenchError, match=r"has no pieces|no branch of it"):
+            again.restore(lines[1]["id"])
+        assert list(again.branches) == there
 
 
 def test_a_text_that_was_made_otherwise_says_so_and_is_read_anew(play, moe, tiny_moe):

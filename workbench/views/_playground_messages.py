@@ -128,17 +128,16 @@ def special_names(pangu: Pangu, turns: list[dict[str, str]]) -> list[str]:
 def history(kept: History | None) -> dict[str, Any]:
     """The newest entries for the page."""
     if kept is None:
-        return {"kind": "history", "entries": [], "file": "", "note": NO_HISTORY}
+        return {"kind": "history", "entries": [], "note": NO_HISTORY}
     entries = kept.entries()
     damaged = f" {len(kept.damaged)} damaged lines were left out." if kept.damaged else ""
     words = (
         f"{len(entries)} generations in {kept.path.name}"
         + (f", the newest {SHOWN} here" if len(entries) > SHOWN else "")
-        + f". A click on the time brings prompt, settings and text back.{damaged}"
+        + f". A click on the time brings prompt, settings, text and its branches back.{damaged}"
     )
     return {
         "kind": "history",
-        "file": kept.path.name,
         "note": words,
         "entries": [_entry(entry) for entry in reversed(entries[-SHOWN:])],
     }
@@ -288,6 +287,7 @@ def _differences(recipe: Recipe, pangu: Pangu) -> list[str]:
 def _entry(entry: Entry) -> dict[str, Any]:
     sampling = (entry.recipe or {}).get("sampling") or {}
     shown = ("temperature", "top_p", "top_k", "seed")
+    settings = [f"{name} {sampling[name]}" for name in shown if name in sampling]
     return {
         "id": entry.id,
         "when": local_time(entry.time),
@@ -295,5 +295,6 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "prompt": as_text(entry.prompt)[:200],
         "thinking": entry.thinking[:300],
         "answer": (entry.answer if entry.thinking else entry.text)[:300],
-        "settings": ", ".join(f"{name} {sampling[name]}" for name in shown if name in sampling),
+        "settings": ", ".join(settings),
+        "branch": entry.name or (f"branch at {entry.at}" if entry.parent else ""),
     }

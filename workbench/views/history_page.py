@@ -6,7 +6,7 @@ import html
 import json
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def history_page(entries: Sequence[Entry], title: str) -> str:
         f'<span class="p{level}">{100 * level // LEVELS}–{100 * (level + 1) // LEVELS} %</span>'
         for level in range(LEVELS)
     )
-    articles = "\n".join(_article(number, entry) for number, entry in enumerate(entries, 1))
+    numbers = {entry.id: number for number, entry in enumerate(entries, 1)}
+    articles = "\n".join(_article(numbers, entry) for entry in entries)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -70,8 +71,12 @@ def shown(text: str, marks: bool = True) -> str:
 # -- inside -------------------------------------------------------------------------------------
 
 
-def _article(number: int, entry: Entry) -> str:
+def _article(numbers: Mapping[str, int], entry: Entry) -> str:
     facts = [entry.finish_reason, f"{entry.num_tokens} tokens"]
+    if entry.parent in numbers:
+        facts.append(f"a branch of {numbers[entry.parent]} at its token {entry.at}")
+    if entry.name:
+        facts.append(f"named {entry.name}")
     if entry.seconds:
         facts.append(f"{entry.seconds:.1f} s")
     if entry.logprob_mean is not None:
@@ -86,7 +91,7 @@ def _article(number: int, entry: Entry) -> str:
     lines = [f"{name}: {_compact(value)}" for name, value in entry.recipe.items()]
     return (
         f'<article id="{shown(entry.id, marks=False)}">'
-        f"<h2>{number}. {shown(entry.model)}{rating}</h2>"
+        f"<h2>{numbers[entry.id]}. {shown(entry.model)}{rating}</h2>"
         f'<div class="facts">{shown(entry.time)}: {shown(", ".join(facts))}</div>'
         f'<h3>Prompt</h3><div class="text" dir="auto">{shown(entry.prompt)}</div>'
         f"{_said(entry)}{note}"

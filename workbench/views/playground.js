@@ -34,7 +34,7 @@
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
  * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
- * {kind: "python", code, note}; {kind: "history", entries, file, note}; {kind: "file", name, content};
+ * {kind: "python", code, note}; {kind: "history", entries, note}; {kind: "file", name, content};
  * {kind: "status", status}; {kind: "note", text, bad}.
  */
 
@@ -725,13 +725,13 @@ function render({ model, el, host, signal }) {
     });
     hold(element("div", "row", copy, done, element("span", "soft small", words || "")), box);
   }
-  function drawHistory({ entries, file, note: words }) {
+  function drawHistory({ entries, note: words }) {
     const head = element("tr", "", ...["when", "prompt", "thinking", "answer", "settings"].map((text) => element("th", "", text)));
-    const rows = entries.map((entry) => element("tr", "", element("td", "", button(entry.when, `restore prompt, settings and text of ${entry.when}`, () => send("restore", { entry: entry.id }))), element("td", "", entry.prompt), element("td", "soft", entry.thinking), element("td", "", entry.answer), element("td", "soft", entry.settings)));
+    const rows = entries.map((entry) => element("tr", "", element("td", "", button(entry.when, `restore prompt, settings and text of ${entry.when}`, () => send("restore", { entry: entry.id })), element("div", "soft", entry.branch)), element("td", "", entry.prompt), element("td", "soft", entry.thinking), element("td", "", entry.answer), element("td", "soft", entry.settings)));
     const table = element("table", "", element("thead", "", head), element("tbody", "", ...rows));
     const exports = ["jsonl", "html"].map((format) => button(`export ${format.toUpperCase()}`, "", () => send("export", { format }), "small"));
     for (const part of exports) part.disabled = !entries.length;
-    hold(element("div", "row", element("span", "soft small", words || `${entries.length} of ${file}; a click on the time restores prompt, settings and text.`), element("span", "push"), ...exports), element("div", "scroll", table));
+    hold(element("div", "row", element("span", "soft small", words), element("span", "push"), ...exports), element("div", "scroll", table));
   }
   function saveFile({ name, content }) {
     const link = document.createElement("a"), address = URL.createObjectURL(new Blob([content]));

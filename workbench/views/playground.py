@@ -138,6 +138,8 @@ class Playground(GeneratingView):
         self._shown: list[dict[str, Any]] = []  # the steps on screen
         self._status: dict[str, Any] = {}
         self._statuses: dict[int, dict[str, Any]] = {}  # by branch
+        self._entries: dict[int, str] = {}  # by branch: its id in the history
+        self._names: dict[str, str] = {}  # by id in the history: what the branch is called there
         self._error = ""
         self._templating = False  # `text` follows the conversation just now
         self._told = 0.0  # when the page last heard of a layer
@@ -306,6 +308,8 @@ class Playground(GeneratingView):
     def restore(self, entry_id: str) -> None:
         """Bring prompt, settings and text of a generation of the history back on screen.
 
+        The whole tree that it is in comes back, as far as it is not there; `undo` takes it away.
+
         Raises
         ------
         WorkbenchError
@@ -314,13 +318,36 @@ class Playground(GeneratingView):
         self._require_idle()
         if self.history is None:
             raise GenerationError("this playground keeps no history.")
-        entry = self.history[entry_id]
-        generation = entry.generation()
+        settings = messages.settings_of(self.history[entry_id].generation().recipe)
+        with self.branches.one_change():
+            self.branches.go(self._bring_back(entry_id))
         with self.hold_trait_notifications():
-            for name, value in messages.settings_of(generation.recipe).items():
+            for name, value in settings.items():
                 setattr(self, name, value)
-        self.branches.add(generation, name=messages.local_time(entry.time)[5:16])
         self._show_current()
+
+    def _bring_back(self, entry_id: str) -> int:
+        """Put the tree of an entry of the history into the branches; the entry's branch."""
+        there = {
+            entry: branch for branch, entry in self._entries.items() if branch in self.branches
+        }
+        if entry_id in there:
+            return there[entry_id]
+        for entry in self.history.tree(entry_id):
+            if entry.id in there:
+                continue
+            parent, at, name = there.get(entry.parent), entry.at, entry.name.strip() or None
+            if parent is None:
+                at, name = 0, name or messages.local_time(entry.time)[5:16]
+            try:
+                branch = self.branches.add(entry.generation(), parent, at, name)
+            except WorkbenchError:  # a line that somebody changed
+                if entry.id == entry_id:
+                    raise
+                continue
+            there[entry.id] = branch.id
+            self._entries[branch.id], self._names[entry.id] = entry.id, branch.name
+        return there[entry_id]
 
     def compare(self, columns: Any = None) -> ComparisonView:
         """What is asked under several settings, side by side; by default these and greedy.
@@ -562,7 +589,9 @@ class Playground(GeneratingView):
         branch = self.branches.add(generation, parent, at)
         self._statuses[branch.id] = self._status
         if self.history is not None:
-            self.history.add(generation, generation.recipe, seconds=seconds)
+            left = self._entries.get(parent, "")
+            entry = self.history.add(generation, seconds=seconds, parent=left, at=at if left else 0)
+            self._entries[branch.id], self._names[entry.id] = entry.id, branch.name
 
     def _asked(self) -> str | list[dict[str, str]]:
         if self.mode == "raw":
@@ -634,12 +663,21 @@ class Playground(GeneratingView):
         """Change the branches; what is on screen and open stays so if it is still the current one."""
         before = self.branches.current
         change(*arguments)
+        self._write_names()
         now = self.branches.current
         if before is not None and now is not None and before.generation is now.generation:
             self._error = ""
             self.send({"kind": "tree", **self._tree()})
         else:
             self._return()
+
+    def _write_names(self) -> None:
+        """Tell the history what branches are called now."""
+        for branch in self.branches:
+            entry = self._entries.get(branch.id, "")
+            if branch.name != self._names.get(entry, branch.name):
+                self._names[entry] = branch.name
+                self.history.rename(entry, branch.name)
 
     def _return(self) -> None:
         """Show the current branch, and with it what was asked."""
