@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+import traitlets
 
 import workbench.devices as devices
 from tests.tiny import make_tiny_checkpoint
@@ -18,6 +19,7 @@ from workbench.loading import Filler
 from workbench.plan import size_in_bytes
 from workbench.streaming import needed_bytes
 from workbench.trace import Trace
+from workbench.views import AttentionView, ComparisonView, RoutingView
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 GREEDY = Sampling(temperature=0)
@@ -312,7 +314,7 @@ def test_the_playground_generates_from_disk_and_tells_of_every_layer(stored, mon
     folder = stored("moe", 4)
     pangu = load(folder, device="cpu", memory=least_bytes(folder, 4))
     told = []
-    monkeypatch.setattr("workbench.views.playground.PAUSE", 0)
+    monkeypatch.setattr("workbench.views._generating.PAUSE", 0)
     monkeypatch.setattr(Playground, "send", lambda self, message, *_: told.append(message))
     view = Playground(pangu, prompt="To be", history=None, max_new_tokens=4)
     view.start()
@@ -327,6 +329,25 @@ def test_the_playground_generates_from_disk_and_tells_of_every_layer(stored, mon
     assert any("found in memory" in text for text in doing)
     assert pangu.streaming.on_layer is None
     assert "doing" not in told[-1]["status"]
+
+
+@pytest.mark.parametrize("kind", [RoutingView, AttentionView, ComparisonView])
+def test_live_views_tell_of_every_layer_from_disk(kind, stored, monkeypatch):
+    folder = stored("moe", 4)
+    pangu = load(folder, device="cpu", memory=least_bytes(folder, 4))
+    told, layers = [], pangu.config.num_hidden_layers
+    monkeypatch.setattr("workbench.views._generating.PAUSE", 0)
+    hear = traitlets.observe("doing")(lambda _, change: told.append(change["new"]))
+    heard = type("Heard", (kind,), {"hear": hear})
+    if kind is ComparisonView:
+        view = heard(pangu, "To be", {"one": {}, "two": {}}, max_new_tokens=3)
+        view.start()
+    else:
+        view = heard.live(pangu, "To be", max_new_tokens=3)
+    view.wait(60)
+    for layer in range(1, layers + 1):
+        assert any(text.startswith(f"layer {layer} of {layers}, from disk (") for text in told)
+    assert (told[-1], view.doing, pangu.streaming.on_layer) == ("", "", None)
 
 
 def test_tied_embeddings_are_read_with_the_head(stored, fills):

@@ -483,13 +483,17 @@ def test_a_page_takes_no_tokens_twice_and_asks_when_it_missed_some(trace, watche
     assert page.evaluate("sent") == [{"kind": "want"}]
 
 
-def test_a_running_view_can_be_stopped(trace, watched, tmp_path):
+def test_a_running_view_says_what_it_does_and_can_be_stopped(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace)), tmp_path)
     stop = page.get_by_role("button", name="Stop")
     assert stop.is_hidden()
     page.evaluate("window.sent = []; model.send = (question) => sent.push(question); model.set('running', true)")  # fmt: skip
+    page.evaluate("model.set('doing', 'layer 3 of 48')")
+    assert page.get_by_text("layer 3 of 48").is_visible()
     stop.click()
     assert page.evaluate("sent.at(-1)") == {"kind": "stop"}
+    page.evaluate("model.set('doing', '')")
+    assert page.get_by_text("layer 3 of 48").count() == 0
 
 
 def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watched, tmp_path):

@@ -552,7 +552,8 @@ def test_columns_stream_and_what_differs_is_marked(compared):
     compared.get_by_role("button", name="Generate all").click()
     assert compared.evaluate("sent.map((m) => m.kind)") == ["generate"]
     assert compared.evaluate("model.get('prompt')") == "What is 3 + 3?"
-    compared.evaluate("model.set('running', true)")
+    compared.evaluate("model.set('running', true); model.set('doing', 'layer 3 of 48')")
+    assert compared.get_by_role("status").text_content() == "generating · layer 3 of 48"
     for label, pieces in {"one": ["a", "b", "c"], "two": ["a", "x", "c"]}.items():
         steps = [step(piece, ord(piece)) for piece in pieces]
         tell(compared, {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {}})

@@ -404,7 +404,9 @@ def test_a_view_without_tokens_fills_as_they_come(trace, moe, watched, tmp_path,
     empty.routing.documents[0].surprisal_bits = np.empty(0)
     empty.routing.__dict__.pop("_choices", None)
     page = watched.open(page_of(empty), tmp_path)
-    assert "waiting for the first tokens" in page.locator(".pw-routing").text_content()
+    page.evaluate("model.set('doing', 'layer 3 of 48'); null")
+    told = page.locator(".pw-routing").text_content()
+    assert "waiting for the first tokens…layer 3 of 48" in told
     assert page.locator(".token").count() == 0
     sent = []
     monkeypatch.setattr(empty, "send", lambda content, buffers: sent.append((content, buffers)))

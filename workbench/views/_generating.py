@@ -6,7 +6,8 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,36 @@ def _end_all() -> None:
     deadline = time.monotonic() + LAST_WAIT
     for thread, _ in running:
         thread.join(max(0, deadline - time.monotonic()))
+
+
+@contextmanager
+def layers_told(model: Any, tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell, in words, of every layer that a model on disk runs inside, in this thread; "" at the end.
+
+    Its tokens take long, and no progress bar is shown in a thread. Of a model in memory, or of a
+    server's, nothing is told.
+    """
+    streaming = getattr(model, "streaming", None)
+    if streaming is None:
+        yield
+        return
+    thread, told = threading.current_thread(), 0.0
+
+    def on_layer(layer: int, layers: int) -> None:
+        nonlocal told
+        if threading.current_thread() is not thread:
+            return  # somebody else's, who runs the same model
+        if time.perf_counter() - told >= PAUSE:
+            told = time.perf_counter()
+            tell(f"layer {layer} of {layers}, from disk ({streaming})")
+
+    streaming.on_layer = on_layer
+    try:
+        yield
+    finally:
+        if streaming.on_layer is on_layer:
+            streaming.on_layer = None
+        tell("")
 
 
 class GeneratingView(View):

@@ -140,8 +140,8 @@ class View(anywidget.AnyWidget):
         """
         values = {name: getattr(self, name) for name in self.traits(sync=True) if name in self.keys}
         values |= opening or {}
-        if "running" in values:
-            values["running"] = False  # nothing runs behind a page without kernel
+        still = {"running": False, "doing": ""}  # nothing runs behind a page without kernel
+        values |= {name: value for name, value in still.items() if name in values}
         values = {name: value for name, value in values.items() if _is_plain(value, name)}
         answers = []
         for question in self.questions() if questions is None else questions:

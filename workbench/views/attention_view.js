@@ -17,6 +17,7 @@
  * @property {number} other_layer  of the head that is subtracted
  * @property {number} other_head   that is subtracted
  * @property {boolean} running     whether a generation fills the view
+ * @property {string} doing        what it does meanwhile, where a token takes long
  *
  * Messages to Python: {kind: "want"}, {kind: "stop"},
  * {kind: "head", trace, layer, head}; trace 1 is the other one;
@@ -211,7 +212,7 @@ function render({ model, el }) {
 
   // -- the page ---------------------------------------------------------------------------------------
 
-  const title = element("span", "title"), about = element("span", "soft");
+  const title = element("span", "title"), about = element("span", "soft"), doing = element("span", "soft");
   const stop = element("button", "plain", "Stop");
   stop.addEventListener("click", () => model.send({ kind: "stop" }));
   const keep = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
@@ -257,7 +258,7 @@ function render({ model, el }) {
   const left = element("div", "left", element("div", "bar", element("h4", "", "All heads"), smaller, larger), element("div", "all", grid), gridNote);
   const right = element("div", "right", element("div", "bar", mapTitle, whole, pinButton), element("div", "bar", mapNote), stage, pins, legend);
   root.append(
-    element("div", "bar", title, about, stop),
+    element("div", "bar", title, about, doing, stop),
     element("div", "bar", controls.layer.holder, controls.head.holder, controls.scale.holder, controls.blocks.holder, element("label", "", apart, " ", apartWords), controls.compare.holder, controls.other_layer.holder, controls.other_head.holder),
     problem, reading, spoken,
     element("section", "", element("div", "panes", left, right)),
@@ -1178,6 +1179,9 @@ function render({ model, el }) {
   listen.push(["change:zoom", () => schedule("map", "select")], ["change:sink", () => schedule("map", "select")]);
   listen.push(["change:scale", () => schedule("scale", "select")], ["change:blocks", () => schedule("map", "select")]);
   listen.push(["change:running", () => schedule("all")]);
+  const tell = () => { doing.textContent = model.get("doing"); };
+  listen.push(["change:doing", tell]);
+  tell();
   for (const [name, call] of listen) model.on(name, call);
   const sizes = new ResizeObserver(() => {
     if (Math.abs(Math.floor(root.clientWidth) - 12 - lastWidth) < 2) return;

@@ -32,7 +32,7 @@ from workbench.views._attention import (
     thumbnails,
     told_apart,
 )
-from workbench.views._generating import begun
+from workbench.views._generating import begun, layers_told
 from workbench.views._widget import SCRIPTS, Answer, View
 from workbench.views.figures import attention_figure
 
@@ -84,6 +84,8 @@ class AttentionView(View):
         The head that is subtracted if `compare` is "head".
     running : bool
         Whether a generation is filling the view.
+    doing : str
+        The layer that a model on disk has run last, while it generates; else "".
     trace : Trace or None
         Of a live view, the recorded one once it has ended.
 
@@ -107,6 +109,7 @@ class AttentionView(View):
     other_layer = traitlets.Int(0).tag(sync=True)
     other_head = traitlets.Int(0).tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
+    doing = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, trace: Trace, other: Trace | None = None, **settings: Any) -> None:
         live = isinstance(trace, Recorded)  # still to be filled
@@ -474,9 +477,10 @@ class AttentionView(View):
             waiting.append((step.span, [step.piece]))
 
         try:
-            trace = pangu.trace(
-                ids, max_new_tokens, layers, sampling=sampling, stop=self._stop, on_step=on_step
-            )
+            with layers_told(pangu, partial(setattr, self, "doing")):
+                trace = pangu.trace(
+                    ids, max_new_tokens, layers, sampling=sampling, stop=self._stop, on_step=on_step
+                )
             with self._turn:
                 self.recorded, self.trace = Recorded.of(trace), trace
         except WorkbenchError as error:

@@ -10,6 +10,7 @@
  * @property {string[]} stop_strings
  * @property {number} reference     the column that the others are compared with
  * @property {boolean} running
+ * @property {string} doing  what it does meanwhile, where a token takes long
  *
  * Messages to Python, {kind}: hello, want, bye, generate, stop.
  * Messages from Python: {kind: "state", models, defaults, before, steps, statuses, weights, error,
@@ -240,7 +241,7 @@ function render({ model, el }) {
       if (column !== base && column.steps.length && parts < 0) same.push(place);
     });
     const others = columns.filter((column) => column !== base && column.steps.length).length;
-    summary.textContent = running ? "generating" : !base?.steps.length || !others ? "" : `${same.length} of ${others} the same as ${model.get("columns")[columns.indexOf(base)].label}`;
+    summary.textContent = running ? ["generating", model.get("doing")].filter(Boolean).join(" · ") : !base?.steps.length || !others ? "" : `${same.length} of ${others} the same as ${model.get("columns")[columns.indexOf(base)].label}`;
     root.dataset.state = running ? "running" : state.error ? "error" : base?.steps.length ? "ended" : "";
     note.textContent = state.error || "";
     note.hidden = !state.error;
@@ -284,7 +285,7 @@ function render({ model, el }) {
   drawPrompt();
   for (const name of ["prompt", "mode", "stop_strings"]) on(`change:${name}`, drawPrompt);
   on("change:columns", drawColumns);
-  for (const name of ["reference", "running"]) on(`change:${name}`, drawState);
+  for (const name of ["reference", "running", "doing"]) on(`change:${name}`, drawState);
   on("msg:custom", hear);
   model.send({ kind: "hello" });
   model.send({ kind: "want" });

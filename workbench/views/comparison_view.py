@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from difflib import SequenceMatcher
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,7 +16,14 @@ from workbench.errors import GenerationError
 from workbench.sampling import Sampling
 from workbench.server_tokens import content_of
 from workbench.turn import ask_turn, held
-from workbench.views._generating import PAUSE, GeneratingView, News, reason, step_message
+from workbench.views._generating import (
+    PAUSE,
+    GeneratingView,
+    News,
+    layers_told,
+    reason,
+    step_message,
+)
 from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
@@ -57,6 +65,8 @@ class ComparisonView(GeneratingView):
     reference : int
         The column that the others are compared with.
     running : bool
+    doing : str
+        The layer that a model on disk has run last, while it generates; else "".
     generations : dict of Generation
         By label, what has ended.
 
@@ -76,6 +86,7 @@ class ComparisonView(GeneratingView):
     stop_strings = traitlets.List(traitlets.Unicode()).tag(sync=True)
     reference = traitlets.Int(0).tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
+    doing = traitlets.Unicode("").tag(sync=True)
 
     def __init__(
         self,
@@ -219,6 +230,7 @@ class ComparisonView(GeneratingView):
         with ExitStack() as turns:
             for model in self._used_models():
                 turns.enter_context(held(model))
+                turns.enter_context(layers_told(model, partial(setattr, self, "doing")))
             self._run({column["label"]: self._stream(column) for column in self.columns})
 
     def _used_models(self) -> list[Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,14 @@ from workbench.presets import Presets
 from workbench.sampling import Sampling
 from workbench.turn import ask_turn
 from workbench.views import _playground_messages as messages
-from workbench.views._generating import PAUSE, GeneratingView, News, memory_gb, reason, step_message
+from workbench.views._generating import (
+    GeneratingView,
+    News,
+    layers_told,
+    memory_gb,
+    reason,
+    step_message,
+)
 from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
@@ -142,7 +147,6 @@ class Playground(GeneratingView):
         self._names: dict[str, str] = {}  # by id in the history: what the branch is called there
         self._error = ""
         self._templating = False  # `text` follows the conversation just now
-        self._told = 0.0  # when the page last heard of a layer
         if isinstance(settings.get("logit_bias"), Mapping):
             settings["logit_bias"] = list(settings["logit_bias"].items())
         if "text" in settings:
@@ -533,15 +537,14 @@ class Playground(GeneratingView):
         self.send(self._state())
         news = News(self._send_steps, len(self._shown))
         try:
-            self._follow_layers(True)
-            for step in stream:
-                if news.count == 0 and begun:  # what was given comes with the first token
-                    self._give(news, stream.generation.steps[len(self._shown) : -1], at)
-                message = step_message(step)
-                self._shown.append(message)
-                news.add(message, lambda: self._progress(news, stream))
+            with layers_told(self.pangu, self._tell_layer):
+                for step in stream:
+                    if news.count == 0 and begun:  # what was given comes with the first token
+                        self._give(news, stream.generation.steps[len(self._shown) : -1], at)
+                    message = step_message(step)
+                    self._shown.append(message)
+                    news.add(message, lambda: self._progress(news, stream))
         finally:  # after an error too: what came stays
-            self._follow_layers(False)
             generation = stream.generation
             if len(self._shown) < len(generation.steps):
                 self._give(news, generation.steps[len(self._shown) :], at)
@@ -563,18 +566,8 @@ class Playground(GeneratingView):
         if self.panel in INSIDE and (self._stream is not None or not self._stop.is_set()):
             self._look_inside()  # it was clicked meanwhile
 
-    def _follow_layers(self, follow: bool) -> None:
-        """Hear of every layer of a model that stays on disk, whose tokens take long."""
-        streaming = getattr(self.pangu, "streaming", None)
-        if streaming is not None and (follow or streaming.on_layer == self._tell_layer):
-            streaming.on_layer = self._tell_layer if follow else None
-
-    def _tell_layer(self, layer: int, layers: int) -> None:
-        if threading.current_thread() is not self._thread:
-            return  # somebody else's, who runs the same model
-        if time.perf_counter() - self._told >= PAUSE:
-            self._told = time.perf_counter()
-            doing = f"layer {layer} of {layers}, from disk ({self.pangu.streaming})"
+    def _tell_layer(self, doing: str) -> None:
+        if doing:
             self.send({"kind": "status", "status": {**self._status, "doing": doing}})
 
     def _give(self, news: News, steps: Sequence[Step], at: int) -> None:
@@ -856,10 +849,9 @@ class Playground(GeneratingView):
                 if stream is not None:
                     self.trace = stream.trace()
                 else:
-                    self._follow_layers(True)
-                    self.trace = trace_generation(self.pangu, generation, self._stop)
+                    with layers_told(self.pangu, self._tell_layer):
+                        self.trace = trace_generation(self.pangu, generation, self._stop)
         finally:
-            self._follow_layers(False)
             self._status.pop("doing", None)
         place = generation.prompt_length + max(self.token, 0)
         if self.panel == "routing":

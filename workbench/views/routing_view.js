@@ -15,6 +15,7 @@
  * @property {string} search    filter: a text, or a regular expression between slashes
  * @property {"others"|"uniform"} compare  what chance means
  * @property {boolean} running  whether a generation fills the view
+ * @property {string} doing     what it does meanwhile, where a token takes long
  *
  * Messages to Python: {kind: "want"}, {kind: "layer", layer}, {kind: "block", layer, block},
  * {kind: "stop"}.
@@ -268,7 +269,7 @@ function render({ model, el }) {
   // -- the page's parts -------------------------------------------------------------------------------
 
   const title = element("span", "title"), summary = element("span", "soft");
-  const status = element("span", ""), halt = element("button", "plain", "Stop");
+  const status = element("span", ""), doing = element("span", "soft"), halt = element("button", "plain", "Stop");
   halt.addEventListener("click", () => model.send({ kind: "stop" }));
   const filters = element("div", "row"), warning = element("div", "warning"), readout = element("div", "readout soft");
   const spoken = element("div", "spoken"), problem = element("div", "warning problem");
@@ -313,7 +314,7 @@ function render({ model, el }) {
   pair.append(cards.body, details.body);
   const range = element("span", "soft small");
   const map = canvasOf(maps.body, "map", "experts by layer, token and group; left and right move the token, up and down the layer");
-  root.append(element("div", "row", title, summary, status, halt), filters, problem, warning, readout, strips.body, loads.body, pair, maps.body, spoken);
+  root.append(element("div", "row", title, summary, doing, status, halt), filters, problem, warning, readout, strips.body, loads.body, pair, maps.body, spoken);
 
   // -- traits and controls ----------------------------------------------------------------------------
 
@@ -1235,6 +1236,9 @@ function render({ model, el }) {
   for (const name of ["change:group", "change:colour"]) listen.push([name, () => schedule("colour")]);
   for (const name of ["change:domain", "change:span", "change:phase", "change:search", "change:compare"]) listen.push([name, () => schedule("filter")]);
   listen.push(["change:running", () => schedule("colour")]);
+  const tell = () => { doing.textContent = model.get("doing"); };
+  listen.push(["change:doing", tell]);
+  tell();
   for (const [name, call] of listen) model.on(name, call);
   // Only a finished layout is measured: while a theme is loaded, widths are passing ones.
   const sizes = new ResizeObserver((entries) => {

@@ -19,7 +19,7 @@ from workbench.errors import TraceError, WorkbenchError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
 from workbench.views import _routing_tables as tables
-from workbench.views._generating import begun
+from workbench.views._generating import begun, layers_told
 from workbench.views._routing import Document, Routing, matcher
 from workbench.views._widget import SCRIPTS, Answer, View
 from workbench.views.figures import expert_colours, routing_figure
@@ -65,6 +65,8 @@ class RoutingView(View):
         or uniform routing.
     running : bool
         Whether a generation is filling the view.
+    doing : str
+        The layer that a model on disk has run last, while it generates; else "".
     trace : Trace or None
         The first trace; of a live view, the recorded one once it has ended.
 
@@ -88,6 +90,7 @@ class RoutingView(View):
     search = traitlets.Unicode("").tag(sync=True)
     compare = traitlets.Enum(["others", "uniform"], "others").tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
+    doing = traitlets.Unicode("").tag(sync=True)
 
     def __init__(
         self,
@@ -383,7 +386,8 @@ class RoutingView(View):
             held.clear()
 
         try:
-            trace = pangu.trace(ids, max_new_tokens, None, sampling=sampling, stop=self._stop, on_step=on_step)  # fmt: skip
+            with layers_told(pangu, partial(setattr, self, "doing")):
+                trace = pangu.trace(ids, max_new_tokens, None, sampling=sampling, stop=self._stop, on_step=on_step)  # fmt: skip
             with self._turn:
                 self.routing, self.trace = Routing.of([trace], [pangu.name]), trace
         except WorkbenchError as error:
