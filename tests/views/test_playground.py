@@ -410,11 +410,16 @@ def test_closing_stops_and_gives_back_what_was_held(play):
 
 
 def test_the_last_page_that_goes_stops_and_gives_back(play):
-    for kind in ("hello", "hello", "bye"):
-        play._on_message(play, {"kind": kind}, [])
+    """`first` was loaded anew as `third`, and never says that it goes; `second` is there."""
+    for kind, page in [
+        ("hello", "first"), ("hello", "second"), ("here", "first"), ("here", "second"),
+        ("hello", "third"), ("here", "second"), ("here", "third"), ("bye", "third"),
+    ]:  # fmt: skip
+        play._on_message(play, {"kind": kind, "page": page}, [])
+    assert [told["kind"] for told in play.told].count("roll") == 3
     generate(play)
     assert play._prefixes.nbytes > 0
-    play._on_message(play, {"kind": "bye"}, [])
+    play._on_message(play, {"kind": "bye", "page": "second"}, [])
     assert play._prefixes.nbytes == 0
     assert play.generation.steps
 
@@ -436,12 +441,12 @@ def begin_and_wait_for_tokens(play, **settings):
 
 
 def test_the_last_page_that_goes_while_it_generates_gives_back_too(play):
-    play._on_message(play, {"kind": "hello"}, [])
+    play._on_message(play, {"kind": "hello", "page": "one"}, [])
     begin_and_wait_for_tokens(play)
-    play._on_message(play, {"kind": "bye"}, [])
+    play._on_message(play, {"kind": "bye", "page": "one"}, [])
     assert play.wait(60).finish_reason == "stopped"
     assert play._prefixes.nbytes == 0
-    play._on_message(play, {"kind": "hello"}, [])  # a page again: caches are kept again
+    play._on_message(play, {"kind": "hello", "page": "one"}, [])  # a page again: caches are kept again
     generate(play, max_new_tokens=2)
     assert play._prefixes.nbytes > 0
 

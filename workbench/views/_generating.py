@@ -6,7 +6,7 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PAUSE = 1 / 30  # seconds between two messages: a page draws no faster, and a model is not slowed
 LAST_WAIT = 5  # seconds that the end of Python waits, at most, for generations to stop
+MEETINGS = ("hello", "here", "bye")  # what pages say of themselves
 REASONS = {
     "eos": "the model ended its turn",
     "length": "max tokens reached",
@@ -98,7 +99,7 @@ class GeneratingView(View):
 
     def __init__(self, **settings: Any) -> None:
         self._stop = threading.Event()
-        self._pages = 0  # that show the widget, as far as they told
+        self._pages: set[Any] = set()  # that show the widget, as far as they told
         self._left = False  # the last page has gone, and none has come since
         super().__init__(**settings)
         self._hear_interrupts()
@@ -182,10 +183,21 @@ class GeneratingView(View):
                 self._release()
             self._ended()
 
-    def _count_pages(self, change: int) -> None:
-        """A page shows the widget, or no longer; after the last one stop and give back memory."""
-        self._pages = max(0, self._pages + change)
-        self._left = self._pages == 0
+    def _meet(self, question: Mapping[str, Any]) -> None:
+        """A page shows the widget, or no longer; after the last one stop and give back memory.
+
+        A page that is loaded anew, or lost with its browser, does not say "bye". So with every
+        "hello" the pages are counted anew: those that are there answer the roll with "here".
+        """
+        kind, page = question["kind"], question.get("page")
+        if kind == "hello":
+            self._pages = {page}
+            self.send({"kind": "roll"})
+        elif kind == "here":
+            self._pages.add(page)
+        else:
+            self._pages.discard(page)
+        self._left = not self._pages
         if self._left:
             self.stop()
             if not self.running:  # else its thread does it

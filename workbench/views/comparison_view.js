@@ -12,12 +12,13 @@
  * @property {boolean} running
  * @property {string} doing  what it does meanwhile, where a token takes long
  *
- * Messages to Python, {kind}: hello, want, bye, generate, stop.
+ * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to
+ * a roll; {kind}: want, generate, stop.
  * Messages from Python: {kind: "state", models, defaults, before, steps, statuses, weights, error,
  * differences, changed} with steps {label: [token]} as of the playground, statuses, weights (their
  * fingerprint; "" of a server) and differences also by label, and the labels of columns of which
  * something asked is no longer that of their text; {kind: "steps", label, from, steps, status};
- * {kind: "marks", error, differences: {label: [place]}, changed: [label]}.
+ * {kind: "marks", error, differences: {label: [place]}, changed: [label]}; {kind: "roll"}.
  */
 
 const CSS = `
@@ -250,7 +251,8 @@ function render({ model, el }) {
   // -- hearing Python and the keyboard ----------------------------------------------------------------------
 
   function hear(message) {
-    if (message.kind === "state") {
+    if (message.kind === "roll") model.send({ kind: "here", page });
+    else if (message.kind === "state") {
       state = message;
       before.textContent = state.before ? `after ${state.before} earlier turn${state.before === 1 ? "" : "s"} of the conversation` : "";
       columns = [];
@@ -277,19 +279,22 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopPropagation();
   });
-  const drawPrompt = () => {
-    area.value = model.get("prompt");
+  const drawPrompt = () => { area.value = model.get("prompt"); };
+  const drawMode = () => {
     area.placeholder = model.get("mode") === "raw" ? "The text that the model goes on with." : area.placeholder;
     before.title = model.get("stop_strings").length ? `stop strings: ${model.get("stop_strings").join(", ")}` : "";
   };
   drawPrompt();
-  for (const name of ["prompt", "mode", "stop_strings"]) on(`change:${name}`, drawPrompt);
+  drawMode();
+  on("change:prompt", drawPrompt);
+  for (const name of ["mode", "stop_strings"]) on(`change:${name}`, drawMode);
   on("change:columns", drawColumns);
   for (const name of ["reference", "running", "doing"]) on(`change:${name}`, drawState);
   on("msg:custom", hear);
-  model.send({ kind: "hello" });
+  const page = String(Math.random()); // names this page to Python
+  model.send({ kind: "hello", page });
   model.send({ kind: "want" });
-  return () => { undo.forEach((call) => call()); model.send({ kind: "bye" }); };
+  return () => { undo.forEach((call) => call()); model.send({ kind: "bye", page }); };
 }
 
 export default { render };

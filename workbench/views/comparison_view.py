@@ -17,6 +17,7 @@ from workbench.sampling import Sampling
 from workbench.server_tokens import content_of
 from workbench.turn import ask_turn, held
 from workbench.views._generating import (
+    MEETINGS,
     PAUSE,
     GeneratingView,
     News,
@@ -196,8 +197,8 @@ class ComparisonView(GeneratingView):
         kind = question.get("kind")
         if kind == "want":
             return self._state(), []
-        if kind in ("hello", "bye"):
-            self._count_pages(1 if kind == "hello" else -1)
+        if kind in MEETINGS:
+            self._meet(question)
         elif kind == "stop":
             self.stop()
         elif kind == "generate" and not self.running:

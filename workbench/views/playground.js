@@ -26,7 +26,8 @@
  * @property {string|null} inside   reference of the widget in the panel
  * @property {boolean} running
  *
- * Messages to Python: {kind}: hello, want, bye, generate, stop, follow_up, undo, redo, python, history;
+ * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to a roll;
+ * {kind}: want, generate, stop, follow_up, undo, redo, python, history;
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
  * {kind: "restore", entry}; {kind: "export", format}.
@@ -35,7 +36,7 @@
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
  * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, note}; {kind: "file", name, content};
- * {kind: "status", status}; {kind: "note", text, bad}.
+ * {kind: "status", status}; {kind: "note", text, bad}; {kind: "roll"}.
  */
 
 const CSS = `
@@ -745,7 +746,8 @@ function render({ model, el, host, signal }) {
   function hear(message) {
     const { kind } = message;
     heard += 1;
-    if (kind === "state") {
+    if (kind === "roll") send("here", { page });
+    else if (kind === "state") {
       const fresh = message.steps;
       state = { ...message, steps: undefined };
       title.textContent = state.title;
@@ -828,8 +830,9 @@ function render({ model, el, host, signal }) {
   on("msg:custom", hear);
   const sized = new ResizeObserver(() => { if (!popover.hidden) placePopover(); });
   sized.observe(root);
-  const bye = () => { sized.disconnect(); undo.forEach((call) => call()); drawing?.abort(); send("bye"); };
-  send("hello");
+  const page = String(Math.random()); // names this page to Python
+  const bye = () => { sized.disconnect(); undo.forEach((call) => call()); drawing?.abort(); send("bye", { page }); };
+  send("hello", { page });
   send("want");
   return bye;
 }

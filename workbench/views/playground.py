@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -19,6 +20,7 @@ from workbench.sampling import Sampling
 from workbench.turn import ask_turn
 from workbench.views import _playground_messages as messages
 from workbench.views._generating import (
+    MEETINGS,
     GeneratingView,
     News,
     layers_told,
@@ -146,7 +148,7 @@ class Playground(GeneratingView):
         self._entries: dict[int, str] = {}  # by branch: its id in the history
         self._names: dict[str, str] = {}  # by id in the history: what the branch is called there
         self._error = ""
-        self._templating = False  # `text` follows the conversation just now
+        self._templating: int | None = None  # the thread in which `text` follows the conversation
         if isinstance(settings.get("logit_bias"), Mapping):
             settings["logit_bias"] = list(settings["logit_bias"].items())
         if "text" in settings:
@@ -422,8 +424,8 @@ class Playground(GeneratingView):
         kind = question.get("kind")
         if kind == "want":
             return self._state(), []
-        if kind in ("hello", "bye"):
-            self._count_pages(1 if kind == "hello" else -1)
+        if kind in MEETINGS:
+            self._meet(question)
             return None
         if kind == "stop":
             self.stop()
@@ -710,13 +712,13 @@ class Playground(GeneratingView):
             rendered = (
                 self.pangu.tokenizer.render_chat(turns, thinking=self.thinking) if turns else ""
             )
-            self._templating = True
+            self._templating = get_ident()
             self.text = rendered
-            self._templating = False
+            self._templating = None
         self.send({"kind": "count", **self._read()})
 
     def _follow_text(self, _change: Any) -> None:
-        if not self._templating:
+        if self._templating != get_ident():  # somebody wrote it, beside a click perhaps
             self.mode = "raw"
             self.send({"kind": "count", **self._read()})
 

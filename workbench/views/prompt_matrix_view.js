@@ -5,11 +5,12 @@
  * @property {number} cell      the selected one, -1 for none
  * @property {boolean} running
  *
- * Messages to Python, {kind}: hello, want, bye, run, stop, {detail, cell}, {rate, cell, rating, note}.
+ * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to
+ * a roll; {kind}: want, run, stop, {detail, cell}, {rate, cell, rating, note}.
  * Messages from Python: {kind: "state", template, variables, rows, columns, cells: [row, column, shown],
  * path, stale, done, failed, error}; {kind: "cell", cell, shown}; {kind: "more", cell, from, written:
  * [text, span]}; {kind: "progress", done, failed, error}; {kind: "detail", cell, system, prompt, python,
- * texts, pieces, logprobs, spans}.
+ * texts, pieces, logprobs, spans}; {kind: "roll"}.
  */
 
 const CSS = `
@@ -301,7 +302,8 @@ function render({ model, el }) {
   // -- hearing Python ---------------------------------------------------------------------------------------
 
   function hear(message) {
-    if (message.kind === "state") {
+    if (message.kind === "roll") model.send({ kind: "here", page });
+    else if (message.kind === "state") {
       state = message;
       drawGrid();
       root.dataset.ready = "true";
@@ -322,10 +324,11 @@ function render({ model, el }) {
   on("msg:custom", hear);
   on("change:running", drawProgress);
   on("change:cell", select);
-  model.send({ kind: "hello" });
+  const page = String(Math.random()); // names this page to Python
+  model.send({ kind: "hello", page });
   model.send({ kind: "want" });
   return () => {
-    model.send({ kind: "bye" });
+    model.send({ kind: "bye", page });
     undo.forEach((call) => call());
   };
 }
