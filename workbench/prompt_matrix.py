@@ -190,6 +190,7 @@ class PromptMatrix:
         self.variables = names
         self.variants = checked_variants(variants, names)
         self.settings = _checked_settings(settings)
+        self._usual = settings is None  # those that a model is used with, as far as it takes them
         self.models = _checked_models(models)
         self.cells = tuple(self._make_cells())
         self.stale: list[dict[str, Any]] = []
@@ -393,8 +394,9 @@ class PromptMatrix:
         started = time.perf_counter()
         stream = None
         try:
+            sampling = None if self._usual else self.settings[cell.setting]
             stream = pangu.stream(
-                prompt, self.max_new_tokens, self.settings[cell.setting], self.thinking, stop, 0,
+                prompt, self.max_new_tokens, sampling, self.thinking, stop, 0,
                 stop_strings=self.stop_strings,
             )  # fmt: skip
             for step in stream:

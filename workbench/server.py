@@ -30,6 +30,7 @@ MOST_OF_OPENAI = {"chat": 20, "completions": 5}
 INSIDE = (
     "the server sends text and probabilities only; load() the checkpoint on this machine for it."
 )
+OFF = {"top_k": 0, "min_p": 0, "repetition_penalty": 1}  # of what some servers do not take
 MISSING = {
     "trace": f"What happens inside the model cannot be recorded: {INSIDE}",
     "routing": f"Which experts a token used cannot be seen: {INSIDE}",
@@ -174,9 +175,12 @@ class RemotePangu:
     def unsupported(self, sampling: Sampling) -> list[str]:
         """What of these settings the server cannot take, in sentences."""
         found = []
-        for name, off in (("top_k", 0), ("min_p", 0), ("repetition_penalty", 1)):
+        for name, off in OFF.items():
             value = getattr(sampling, name)
-            if value != off and (reason := self.missing(name)):
+            idle = (
+                sampling.temperature == 0 and name != "repetition_penalty"
+            )  # the best one is kept
+            if value != off and not idle and (reason := self.missing(name)):
                 found.append(f"{name}={value} cannot be sent: {reason} Set {name}={off}.")
         if any(abs(bias) > 100 for _, bias in sampling.logit_bias):
             found.append("logit_bias goes from -100 to 100 on a server, which would clip the rest.")
@@ -228,7 +232,7 @@ class RemotePangu:
         ServerError
             While it streams; its `generation` holds what came until then.
         """
-        sampling = checked_sampling(sampling, Sampling() if self.extensions else Sampling(top_k=0))
+        sampling = checked_sampling(sampling, as_taken(self, Sampling()))
         stop_strings, reader = checked_stop_strings(stop_strings), ChunkReader(self._vocabulary)
         given = self._given(tuple(begun), reader)
         if problems := self.unsupported(sampling):
@@ -516,6 +520,13 @@ class RemoteStream(Iterator[Step]):
 
 
 # -- inside -------------------------------------------------------------------------------------
+
+
+def as_taken(model: Any, sampling: Sampling) -> Sampling:
+    """The settings as far as a model takes them: what a server does not take is off."""
+    if not isinstance(model, RemotePangu):
+        return sampling
+    return replace(sampling, **{name: off for name, off in OFF.items() if model.missing(name)})
 
 
 def _checked_url(url: str, api_key_env: str | None) -> str:

@@ -186,6 +186,46 @@ def test_the_conversation_and_the_text_that_is_read_are_edited(play):
     assert play.get_by_label("prompt", exact=True).is_visible()
 
 
+def test_a_click_right_after_typing_is_not_lost(play):
+    play.get_by_label("prompt", exact=True).click()
+    play.keyboard.type(" Really?")
+    play.get_by_role("button", name="add an earlier turn").click()
+    assert play.evaluate("model.get('turns').length") == 1
+    assert play.evaluate("model.get('prompt')") == "What is 2 + 2? Really?"
+    play.evaluate("model.set('mode', 'raw')")
+    play.get_by_label("what the model reads").click()
+    play.keyboard.type("KING.")
+    play.get_by_role("button", name="back to the conversation").click()
+    assert play.evaluate("model.get('mode')") == "chat"
+
+
+def test_a_redraw_leaves_what_is_being_typed(play):
+    state = play.evaluate("new Promise((done) => { model.on('msg:custom', (m) => m.kind === 'state' && done(m)); model.send({ kind: 'want' }); })")  # fmt: skip
+    play.get_by_role("button", name="more settings").click()
+    for label, typed in {"temperature": "0.91", "stop strings, one a line": "a\nb"}.items():
+        play.get_by_label(label).fill(typed)
+        tell(play, state)
+        assert play.get_by_label(label).input_value() == typed
+        play.get_by_label(label).press("Tab")
+    assert play.evaluate("[model.get('temperature'), model.get('stop_strings')]") == [0.91, ["a", "b"]]  # fmt: skip
+    play.evaluate("model.set('temperature', 0.3); model.set('stop_strings', ['c'])")
+    assert play.get_by_label("temperature").input_value() == "0.3"
+    assert play.get_by_label("stop strings, one a line").input_value() == "c"
+
+
+def test_a_bias_and_a_preset_stay_typed_until_they_are_taken(play):
+    play.get_by_role("button", name="more settings").click()
+    fields = {"bias": play.get_by_label("token to bias"), "save_preset": play.get_by_label("name of a preset")}  # fmt: skip
+    for kind, field in fields.items():
+        field.fill("two words")
+        field.press("Enter")
+        assert play.evaluate("sent.at(-1).kind") == kind
+        tell(play, {"kind": "note", "text": "give its id", "bad": True})
+        assert field.input_value() == "two words"
+        tell(play, {"kind": "done", "asked": kind})
+        assert field.input_value() == ""
+
+
 def test_a_special_token_s_name_in_the_conversation_is_said_to_be_plain_text(play):
     note = play.locator(".spelled")
     assert note.is_hidden()
@@ -410,6 +450,42 @@ def test_the_history_restores_and_exports(play):
         tell(play, {"kind": "file", "name": "h-export.html", "content": "<p>Hi</p>"})
     assert download.value.suggested_filename == "h-export.html"
     assert download.value.path().read_text() == "<p>Hi</p>"
+
+
+def test_panels_that_open_while_it_generates(play):
+    stream(play, [step("a")])
+    play.evaluate("model.set('running', true)")
+    play.get_by_role("button", name="Copy as Python").click()
+    assert "as soon as the model has finished" in play.locator(".panel").text_content()
+    assert play.evaluate("sent.filter((m) => m.kind === 'python').length") == 0
+    play.get_by_role("button", name="History").click()
+    assert play.evaluate("sent.at(-1)") == {"kind": "history"}
+    tell(play, {"kind": "history", "entries": [], "note": "0 generations"})
+    assert "0 generations" in play.locator(".panel").text_content()
+    play.get_by_role("button", name="Copy as Python").click()
+    assert "0 generations" not in play.locator(".panel").text_content()
+    end(play)
+    assert play.evaluate("sent.at(-1)") == {"kind": "python"}
+
+
+def test_a_click_on_a_branch_that_ends_a_rename_is_not_lost(play):
+    stream(play, [step("a"), step("b")])
+    end(play)
+    play.get_by_role("button", name="rename other at 1").click()
+    play.keyboard.type("better")
+    other = play.locator(".tree .name").first
+    box = other.bounding_box()
+    play.mouse.move(box["x"] + 5, box["y"] + box["height"] / 2)
+    play.mouse.down()
+    assert play.evaluate("sent.at(-1)") == {"kind": "rename", "node": 1, "name": "better"}
+    nodes = [
+        {"id": 0, "name": "prompt 1", "at": None, "depth": 0, "preview": "four"},
+        {"id": 1, "name": "better", "at": 1, "depth": 1, "preview": " other"},
+    ]
+    end(play, nodes=nodes)
+    play.mouse.up()
+    assert play.evaluate("sent.at(-1)") == {"kind": "show", "node": 0}
+    assert play.locator(".tree .name").all_text_contents() == ["prompt 1 four", "better other"]
 
 
 def test_what_cannot_be_had_is_disabled_and_says_why(dense, watched, tmp_path, monkeypatch):
@@ -663,6 +739,45 @@ def test_a_click_after_an_edit_is_not_lost_and_what_cannot_be_is_put_back(compar
     seed.fill("")
     seed.press("Tab")
     assert (first.input_value(), seed.input_value()) == ("1.25", "0")
+
+
+def test_keys_generate_with_what_is_being_typed(compared):
+    for label, read in {
+        "seed": "model.get('seed')",
+        "temperature of two": "model.get('columns')[1].temperature",
+    }.items():
+        compared.get_by_label(label).click()
+        compared.keyboard.press("Control+a")
+        compared.keyboard.type("7")
+        compared.keyboard.press("Control+Enter")
+        assert compared.evaluate("sent.at(-1)") == {"kind": "generate"}
+        assert compared.evaluate(read) == 7
+
+
+def test_a_renamed_column_keeps_its_box_with_click_and_keyboard(compared):
+    message = {"kind": "steps", "label": "one", "from": 0, "steps": [step("a")], "status": {}}
+    tell(compared, message)
+    name = compared.get_by_label("label of column 1")
+    name.fill("first")
+    other = compared.get_by_role("button", name="compare the others with two").bounding_box()
+    compared.mouse.move(other["x"] + 5, other["y"] + 5)
+    compared.mouse.down()
+    state = {"kind": "state", "models": ["demo"], "before": 0, "steps": {"first": [step("a")]}, "statuses": {}, "weights": {}, "error": "", "differences": {}, "changed": []}  # fmt: skip
+    models = compared.evaluate("new Promise((done) => { model.on('msg:custom', (m) => m.kind === 'state' && done(m.models)); model.send({ kind: 'want' }); })")  # fmt: skip
+    tell(compared, state | {"models": models})  # what Python answers
+    compared.mouse.up()
+    assert compared.evaluate("model.get('reference')") == 1
+    assert compared.locator(".said").all_text_contents() == ["a", ""]
+    assert compared.get_by_label("temperature of first").count() == 1
+    name.fill("again")
+    name.press("Tab")
+    tell(compared, state | {"models": models, "steps": {"again": [step("b")]}})
+    assert compared.locator(".said").all_text_contents() == ["b", ""]
+    focused = "document.activeElement.getAttribute('aria-label')"
+    assert compared.evaluate(focused) == "compare the others with again"
+    compared.get_by_role("button", name="remove two").focus()
+    compared.keyboard.press("Enter")
+    assert compared.evaluate(focused) == "add a column, a copy of the last"
 
 
 def test_hostile_text_is_shown_in_columns_too(compared):

@@ -238,6 +238,15 @@ def test_it_stops_and_an_error_is_shown(view):
     assert "top_p is 2.0" in view.told[-1]["error"]
 
 
+@pytest.mark.parametrize("change", [{"seed": 6}, {"reference": 1}, {"columns": [{"label": "one"}]}])
+def test_an_error_goes_with_the_next_change(change, view):
+    view._fail("the model is generating already")
+    view.told.clear()
+    for name, value in change.items():
+        setattr(view, name, value)
+    assert [message["error"] for message in view.told if "error" in message][-1] == ""
+
+
 def test_a_conversation_keeps_its_earlier_turns(moe):
     messages = [
         {"role": "system", "content": "Be brief."},

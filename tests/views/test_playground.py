@@ -446,7 +446,7 @@ def test_the_last_page_that_goes_while_it_generates_gives_back_too(play):
     play._on_message(play, {"kind": "bye", "page": "one"}, [])
     assert play.wait(60).finish_reason == "stopped"
     assert play._prefixes.nbytes == 0
-    play._on_message(play, {"kind": "hello", "page": "one"}, [])  # a page again: caches are kept again
+    play._on_message(play, {"kind": "hello", "page": "one"}, [])  # again: caches are kept again
     generate(play, max_new_tokens=2)
     assert play._prefixes.nbytes > 0
 
@@ -724,6 +724,127 @@ def test_a_tree_with_a_line_that_somebody_changed_comes_back_without_it(harm, pl
         with pytest.raises(WorkbenchError, match=r"has no pieces|no branch of it"):
             again.restore(lines[1]["id"])
         assert list(again.branches) == there
+
+
+def test_what_was_typed_and_not_asked_comes_back_with_its_branch(play):
+    play.mode, play.system, play.prompt = "chat", "Be brief.", "Hello"
+    generate(play)
+    play.branch(1)
+    play.wait(60)
+    play.system, play.prompt = "Be kind.", "And then?"
+    play.show(0)
+    assert (play.system, play.prompt) == ("Be brief.", "Hello")
+    assert play.told[-1]["text"] == (
+        f"What was typed and not asked comes back with a click on “{play.branches[1].name}”."
+    )
+    play.show(1)
+    assert (play.system, play.prompt) == ("Be kind.", "And then?")
+    play.show(1)  # the one on screen changes between what was asked and what was typed
+    assert (play.system, play.prompt) == ("Be brief.", "Hello")
+    play.show(1)
+    assert (play.system, play.prompt) == ("Be kind.", "And then?")
+    play.restore(play.history[0].id)
+    assert play.prompt == "Hello"
+    play.show(1)
+    assert play.prompt == "And then?"
+    play.undo()  # the branch goes, and comes again
+    assert play.prompt == "Hello"
+    play.redo()
+    assert play.prompt == "And then?"
+
+
+def test_raw_text_comes_back_with_the_raw_mode(play):
+    play.prompt = "Hello"
+    play.mode = "chat"
+    assert "Hello" in play.text
+    assert play.text != "To be"
+    play.mode = "raw"
+    assert play.text == "To be"
+    play.mode = "chat"
+    play.text += "It "  # an edit of what the model reads
+    edited = play.text
+    assert play.mode == "raw"
+    play.mode = "chat"
+    assert play.text != edited
+    play.mode = "raw"
+    assert play.text == edited
+    with play.hold_trait_notifications():
+        play.mode = "chat"
+    with play.hold_trait_notifications():
+        play.mode, play.text = "raw", "another"
+    assert (play.mode, play.text) == ("raw", "another")
+
+
+def test_a_preset_a_bias_and_the_history_wait_for_no_generation(play):
+    begin_and_wait_for_tokens(play)
+    try:
+        for question in (
+            {"kind": "bias", "text": "7", "value": -1.0},
+            {"kind": "save_preset", "name": "mine"},
+        ):
+            assert play.answer(question)[0] == {"kind": "done", "asked": question["kind"]}
+        assert play.answer({"kind": "history"})[0]["kind"] == "history"
+        assert play.answer({"kind": "bias", "text": "two words", "value": 0.0})[0]["bad"]
+        assert play.running
+    finally:
+        play.stop()
+    play.wait(60)
+    assert [7, -1.0] in play.logit_bias
+    assert "mine" in play.presets.names()
+
+
+def test_the_comparison_is_kept_while_another_panel_is_open(play):
+    generate(play, max_new_tokens=2)
+    play.panel = "compare"
+    first = play.inside
+    first.prompt = "Something else"
+    first.start()
+    texts = {label: generation.text for label, generation in first.wait(60).items()}
+    play.panel = "history"
+    assert play.inside is None
+    play.panel = "compare"
+    assert play.inside is first
+    assert {label: made.text for label, made in play.inside.generations.items()} == texts
+    assert play.inside.prompt == "Something else"
+    play.temperature = 0.25
+    play._on_message(play, {"kind": "compare"}, [])
+    assert play.inside is not first
+    assert (play.inside.prompt, play.inside.columns[0]["temperature"]) == ("To be", 0.25)
+    assert first.comm is None  # closed
+    play.panel = ""
+    play.close()
+    assert play._comparison.comm is None
+
+
+def test_a_server_that_takes_less_is_asked_for_less(play, moe, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    generate(play)
+    with fake_server() as script:
+        script.models = [{"id": "pangu", "owned_by": "somebody"}]  # no vLLM: no top_k
+        script.chunks = [chat("To", [entry("To", -0.5)]), chat("", [], finish="stop")]
+        remote = wb.connect(script.url)
+        view = Playground(remote, "Say it.")
+        view.told = []
+        view.send = lambda content, buffers=None: view.told.append(content)
+        assert (view.preset, view.top_k) == ("Pangu Pro MoE", 0)
+        for name in ("greedy", "Pangu Pro MoE"):
+            view.preset = name
+            assert (view.preset, view.top_k) == (name, 0)
+            assert view.told[-1]["text"] == "This server does not take top_k: off here."
+            assert generate(view).text == "To"
+        view.restore(view.history[0].id)  # made with a loaded model
+        assert (view.top_k, view.mode) == (0, "raw")
+        assert remote.generate("Say it.", sampling=wb.Sampling.greedy()).text == "To"
+        with pytest.raises(GenerationError, match="top_k=50 cannot be sent"):
+            remote.generate("Say it.", sampling=wb.Sampling())
+        compared = wb.ComparisonView({"here": moe, "there": remote}, "Say it.", max_new_tokens=2)
+        assert [column["top_k"] for column in compared.columns] == [50, 0]
+        alone = wb.ComparisonView(remote, "Say it.")
+        alone.start()
+        assert {made.text for made in alone.wait(60).values()} == {"To"}
+        matrix = wb.PromptMatrix("Say {{word}}", {"word": ["it"]}, models=remote)
+        matrix.run()
+        assert matrix.table()["text"].tolist() == ["To"]
 
 
 def test_a_text_that_was_made_otherwise_says_so_and_is_read_anew(play, moe, tiny_moe):

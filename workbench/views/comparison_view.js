@@ -14,7 +14,7 @@
  *
  * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to
  * a roll; {kind}: want, generate, stop.
- * Messages from Python: {kind: "state", models, defaults, before, steps, statuses, weights, error,
+ * Messages from Python: {kind: "state", models, before, steps, statuses, weights, error,
  * differences, changed} with steps {label: [token]} as of the playground, statuses, weights (their
  * fingerprint; "" of a server) and differences also by label, and the labels of columns of which
  * something asked is no longer that of their text; {kind: "steps", label, from, steps, status};
@@ -66,16 +66,13 @@ const element = (tag, className, ...content) => {
   node.append(...content.filter((part) => part !== undefined && part !== null));
   return node;
 };
+const named = (node, label) => { node.setAttribute("aria-label", label); node.title = label; };
 const button = (text, label, call, className = "") => {
   const node = element("button", className, text);
   node.type = "button";
-  if (label) node.setAttribute("aria-label", label), node.title = label;
+  if (label) named(node, label);
   node.addEventListener("click", call);
   return node;
-};
-const field = (text, control, label = text, className = "") => {
-  control.setAttribute("aria-label", label);
-  return element("label", `field ${className}`, element("span", "", text), control);
 };
 
 function render({ model, el }) {
@@ -87,7 +84,7 @@ function render({ model, el }) {
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
   const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
-  let state = { models: [], defaults: {}, before: 0, statuses: {} }, columns = [];
+  let state = { models: [], before: 0, statuses: {} }, columns = [];
 
   // -- what is asked, and of all columns the same -------------------------------------------------------
 
@@ -122,67 +119,79 @@ function render({ model, el }) {
   root.append(element("div", "row", element("span", "title", "Comparison"), before), area, element("div", "row", go, halt, number("seed", "seed"), number("max_new_tokens", "max tokens"), add, summary), note, grid, key);
   function generate() {
     if (model.get("running")) return;
-    set({ prompt: area.value });
+    const active = document.activeElement; // what is being typed has told no change yet
+    if (root.contains(active) && active.matches("input, textarea")) active.dispatchEvent(new Event("change"));
     model.send({ kind: "generate" });
   }
 
   // -- columns --------------------------------------------------------------------------------------------
 
-  const change = (place, values) => set({ columns: model.get("columns").map((column, n) => (n === place ? { ...column, ...values } : column)) });
   const select = (options, call) => {
     const control = element("select");
     for (const option of options) control.append(new Option(option, option));
     control.addEventListener("change", () => call(control.value));
     return control;
   };
-  const opened = new Set(); // labels of columns whose further settings are shown
   const held = (byLabel, { label }) => (byLabel && Object.hasOwn(byLabel, label) ? byLabel[label] : undefined);
+  /** A column keeps its box, also under another label: a click on it is not lost, nor the keyboard. */
   function drawColumns() {
-    const settings = model.get("columns");
-    if (JSON.stringify(settings.map(({ label }) => label)) === JSON.stringify(columns.map(({ label }) => label))) {
-      columns.forEach((column, place) => column.show(settings[place])); // the same boxes: a click on one is not lost
-      return drawState();
-    }
-    const kept = Object.fromEntries(columns.map((column) => [column.label, column.steps]));
-    columns = settings.map((column, place) => {
-      const name = element("input"), fields = element("div", "fields"), rest = element("div", "fields"), said = element("div", "said"), status = element("div", "soft small"), shows = [];
-      name.value = column.label;
-      name.setAttribute("aria-label", `label of column ${place + 1}`);
-      name.addEventListener("change", () => {
-        const taken = settings.some((other, n) => n !== place && other.label === name.value.trim());
-        if (name.value.trim() && !taken) change(place, { label: name.value.trim() });
-        else name.value = column.label;
-      });
-      const choose = (setting, options, className) => {
-        const control = select(options, (value) => change(place, { [setting]: value }));
-        shows.push((now) => { control.value = now[setting]; });
-        fields.append(field(setting, control, `${setting} of ${column.label}`, className));
-      };
-      if (state.models.length > 1) choose("model", state.models, "wide");
-      choose("thinking", ["slow", "fast", "auto"]);
-      for (const [setting, step] of FIELDS) {
-        const input = element("input"), label = setting.replace("_", setting === "repetition_penalty" ? " " : "-");
-        Object.assign(input, { type: "number", step, min: 0 });
-        const show = (now) => { input.value = now[setting]; };
-        input.addEventListener("change", () => {
-          if (input.value === "") show(model.get("columns")[place]);
-          else change(place, { [setting]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) });
-        });
-        shows.push(show);
-        (setting === "temperature" ? fields : rest).append(field(label, input, `${label} of ${column.label}`));
-      }
-      const more = element("details", "", element("summary", "soft small", "more settings"), rest);
-      more.open = opened.has(column.label);
-      more.addEventListener("toggle", () => opened[more.open ? "add" : "delete"](column.label));
-      const base = button("compare with", `compare the others with ${column.label}`, () => set({ reference: place }), "small");
-      const drop = button("×", `remove ${column.label}`, () => set({ columns: model.get("columns").filter((_, n) => n !== place) }), "small");
-      drop.disabled = settings.length < 2;
-      const box = element("div", "column", element("div", "head", name, base, drop), fields, more, said, status);
-      return { label: column.label, show: (now) => shows.forEach((call) => call(now)), box, said, status, base, inputs: [name, ...box.querySelectorAll(".fields input, .fields select"), drop], steps: [], tokens: [], stretch: null };
+    const settings = model.get("columns"), old = columns, inside = grid.contains(document.activeElement);
+    columns = settings.map(({ label }) => old.find((column) => column.label === label));
+    settings.forEach((_, place) => { columns[place] ??= settings.length === old.length && !columns.includes(old[place]) ? old[place] : newColumn(); });
+    for (const column of old) if (!columns.includes(column)) column.box.remove();
+    columns.forEach((column, place) => {
+      if (grid.children[place] !== column.box) grid.insertBefore(column.box, grid.children[place] || null);
+      column.show(settings[place], place);
     });
-    grid.replaceChildren(...columns.map((column) => column.box));
-    columns.forEach((column, place) => { column.show(settings[place]); append(column, held(kept, column) || []); });
+    if (inside && !grid.contains(document.activeElement)) add.focus();
     drawState();
+  }
+  function newColumn() {
+    const name = element("input"), fields = element("div", "fields"), rest = element("div", "fields"), said = element("div", "said"), status = element("div", "soft small"), shows = [];
+    const now = () => model.get("columns")[column.place], change = (values) => set({ columns: model.get("columns").map((other, n) => (n === column.place ? { ...other, ...values } : other)) });
+    name.addEventListener("change", () => {
+      const wanted = name.value.trim(), taken = model.get("columns").some(({ label }, n) => n !== column.place && label === wanted);
+      if (wanted && !taken) change({ label: wanted });
+      else name.value = now().label;
+    });
+    const setting = (holder, trait, text, control, className) => {
+      holder.append(element("label", `field ${className}`, element("span", "", text), control));
+      shows.push((settings) => { control.value = settings[trait]; named(control, `${text} of ${settings.label}`); });
+    };
+    const choose = (trait, options, className) => setting(fields, trait, trait, select(options, (value) => change({ [trait]: value })), className);
+    if (state.models.length > 1) choose("model", state.models, "wide");
+    choose("thinking", ["slow", "fast", "auto"], "");
+    for (const [trait, step] of FIELDS) {
+      const input = element("input");
+      Object.assign(input, { type: "number", step, min: 0 });
+      input.addEventListener("change", () => {
+        if (input.value === "") input.value = now()[trait];
+        else change({ [trait]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) });
+      });
+      setting(trait === "temperature" ? fields : rest, trait, trait.replace("_", trait === "repetition_penalty" ? " " : "-"), input, "");
+    }
+    const more = element("details", "", element("summary", "soft small", "more settings"), rest);
+    const base = button("compare with", "", () => set({ reference: column.place }), "small");
+    const drop = button("×", "", () => set({ columns: model.get("columns").filter((_, n) => n !== column.place) }), "small");
+    const box = element("div", "column", element("div", "head", name, base, drop), fields, more, said, status);
+    const show = (settings, place) => {
+      Object.assign(column, { label: settings.label, place });
+      name.value = settings.label;
+      named(name, `label of column ${place + 1}`);
+      named(base, `compare the others with ${settings.label}`);
+      named(drop, `remove ${settings.label}`);
+      shows.forEach((call) => call(settings));
+    };
+    const column = { show, box, said, status, base, inputs: [name, ...box.querySelectorAll(".fields input, .fields select"), drop], steps: [], tokens: [], stretch: null };
+    return column;
+  }
+  /** Bring a column's text to these steps; what stands there already stays. */
+  function write(column, steps) {
+    if (column.steps.length > steps.length || column.steps.some(({ id, piece }, n) => steps[n].id !== id || steps[n].piece !== piece)) {
+      Object.assign(column, { steps: [], tokens: [], stretch: null });
+      column.said.replaceChildren();
+    }
+    append(column, steps.slice(column.steps.length));
   }
   /** Write steps that are new; everything goes through textContent. */
   function append(column, fresh) {
@@ -253,11 +262,11 @@ function render({ model, el }) {
   function hear(message) {
     if (message.kind === "roll") model.send({ kind: "here", page });
     else if (message.kind === "state") {
+      if (String(state.models) !== String(message.models)) columns.splice(0).forEach((column) => column.box.remove());
       state = message;
       before.textContent = state.before ? `after ${state.before} earlier turn${state.before === 1 ? "" : "s"} of the conversation` : "";
-      columns = [];
       drawColumns();
-      columns.forEach((column) => append(column, held(state.steps, column) || []));
+      columns.forEach((column) => write(column, held(state.steps, column) || []));
       drawState();
       root.dataset.ready = "true";
     } else if (message.kind === "steps") {

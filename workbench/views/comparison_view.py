@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import GenerationError
 from workbench.sampling import Sampling
+from workbench.server import as_taken
 from workbench.server_tokens import content_of
 from workbench.turn import ask_turn, held
 from workbench.views._generating import (
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "logit_bias")
 SHARED = ("prompt", "mode", "seed", "max_new_tokens", "stop_strings")  # by all columns
-DEFAULTS = {name: value for name, value in Sampling().as_dict().items() if name in SAMPLING}
 
 
 class ComparisonView(GeneratingView):
@@ -112,7 +112,7 @@ class ComparisonView(GeneratingView):
         self._error = ""
         super().__init__(prompt=prompt, columns=self._given(columns), **settings)
         self.observe(self._follow_columns, "columns")
-        self.observe(self._mark, ["reference", *SHARED])
+        self.observe(self._follow, ["reference", *SHARED])
 
     # -- from Python ----------------------------------------------------------------------------
 
@@ -213,7 +213,6 @@ class ComparisonView(GeneratingView):
         return {
             "kind": "state",
             "models": list(self.models),
-            "defaults": {"model": next(iter(self.models)), "thinking": "slow", **DEFAULTS},
             "before": len(self._before),
             "steps": self._shown,
             "statuses": self._statuses,
@@ -304,7 +303,11 @@ class ComparisonView(GeneratingView):
 
     # -- differences ----------------------------------------------------------------------------
 
-    def _mark(self, _change: Any = None) -> None:
+    def _follow(self, _change: Any) -> None:
+        self._error = ""  # something else was done since
+        self._mark()
+
+    def _mark(self) -> None:
         self.send({"kind": "marks", "error": self._error, **self._marks()})
 
     def _marks(self) -> dict[str, Any]:
@@ -337,7 +340,7 @@ class ComparisonView(GeneratingView):
             if len(self.models) > 1:
                 columns = [{"label": label, "model": label} for label in self.models]
             else:
-                columns = {"usual": Sampling(), "greedy": Sampling.greedy()}
+                columns = {"usual": {}, "greedy": {"temperature": 0.0}}
         if isinstance(columns, Mapping):
             columns = [
                 {"label": label, **(vars(given) if isinstance(given, Sampling) else given)}
@@ -366,6 +369,7 @@ class ComparisonView(GeneratingView):
         self.generations, self._shown = left(self.generations), left(self._shown)
         self._statuses, self._weights = left(self._statuses), left(self._weights)
         self._made = {label: {**made, "label": label} for label, made in left(self._made).items()}
+        self._error = ""
         reference = names.get(before[min(self.reference, len(before) - 1)])
         self.reference = 0 if reference is None else now.index(reference)
         if now != before:
@@ -385,13 +389,16 @@ class ComparisonView(GeneratingView):
                 raise GenerationError(
                     f"a column has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(known))}."
                 )
-            column = {"label": f"column {place + 1}", "model": first, "thinking": "slow"}
-            column |= DEFAULTS | {k: v for k, v in given.items() if k != "seed"}
-            column["logit_bias"] = [list(pair) for pair in column["logit_bias"]]
-            if column["model"] not in self.models:
+            model = given.get("model", first)
+            if model not in self.models:
                 raise GenerationError(
-                    f"there is no model {column['model']!r}; there are {', '.join(self.models)}."
+                    f"there is no model {model!r}; there are {', '.join(self.models)}."
                 )
+            usual = as_taken(self.models[model], Sampling()).as_dict()
+            column = {"label": f"column {place + 1}", "model": model, "thinking": "slow"}
+            column |= {name: usual[name] for name in SAMPLING}
+            column |= {name: value for name, value in given.items() if name != "seed"}
+            column["logit_bias"] = [list(pair) for pair in column["logit_bias"]]
             if column["label"] in [other["label"] for other in found]:
                 raise GenerationError(f"the label {column['label']!r} stands twice; name it anew.")
             found.append(column)

@@ -27,7 +27,7 @@
  * @property {boolean} running
  *
  * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to a roll;
- * {kind}: want, generate, stop, follow_up, undo, redo, python, history;
+ * {kind}: want, generate, stop, follow_up, undo, redo, compare, python, history;
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
  * {kind: "restore", entry}; {kind: "export", format}.
@@ -36,7 +36,8 @@
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
  * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, note}; {kind: "file", name, content};
- * {kind: "status", status}; {kind: "note", text, bad}; {kind: "roll"}.
+ * {kind: "status", status}; {kind: "note", text, bad}; {kind: "roll"};
+ * {kind: "done", asked} for a bias or a preset that was taken.
  */
 
 const CSS = `
@@ -286,7 +287,10 @@ function render({ model, el, host, signal }) {
     set({ turns: [...turns, { role: turns.at(-1)?.role === "user" ? "assistant" : "user", content: "" }] });
     turnParts.at(-1)?.words.focus();
   }, "bare small soft");
-  const readsWho = element("div", "who", "the model reads"), readsNote = element("div", "small soft");
+  const back = button("back to the conversation", "", () => set({ mode: "chat" }), "bare small");
+  // What is typed is sent when a button is pressed: the buttons stay where they are, or miss their click.
+  const readsWords = element("span"), readsNote = element("div", "small soft", readsWords, " ", back, addTurn);
+  const readsWho = element("div", "who", "the model reads");
   const spelled = element("div", "small spelled"); // special tokens' names in the conversation
   const ask = element("div", "ask", area), reads = element("div", "reads", textArea, readsNote, spelled);
   const chatOnly = [element("div", "who", "system"), systemArea, turnHolder, element("div", "who", "user"), ask];
@@ -297,6 +301,7 @@ function render({ model, el, host, signal }) {
     for (const part of [chatOnly[0], systemArea, chatOnly[3], ask]) part.hidden = raw;
     turnHolder.style.display = raw ? "none" : "contents";
     addTurn.hidden = thinkingLabel.hidden = raw;
+    back.hidden = !raw;
     follow.textContent = raw ? "Continue the text" : "Continue the conversation";
     says.classList.toggle("raw", raw);
     mode.value = model.get("mode");
@@ -310,25 +315,30 @@ function render({ model, el, host, signal }) {
     const names = raw ? [] : state.special || [], one = names.length === 1;
     spelled.hidden = !names.length;
     spelled.textContent = `${names.map(visible).join(", ")} in the conversation ${one ? "is" : "are"} read as plain characters, not as ${one ? "the special token" : "special tokens"} of that name. Once this text is edited (raw text), ${one ? "it is the special token" : "they are the special tokens"}.`;
-    const back = raw ? button("back to the conversation", "", () => set({ mode: "chat" }), "bare small") : null;
-    readsNote.replaceChildren(`${tokens}${why}`, ...(raw ? [" ", back] : [" ", addTurn]));
+    readsWords.textContent = `${tokens}${why}`;
   }
 
   // -- settings -----------------------------------------------------------------------------------------
 
   const refreshers = {}; // trait → what shows it
-  const numberField = (name, label, step, low, high, help) => {
+  const filled = new Map(); // input → the value it shows: a redraw leaves what somebody is typing
+  const fill = (input, value) => {
+    if (filled.get(input) === value) return;
+    filled.set(input, value);
+    input.value = value;
+  };
+  const numberField = (name, label, step, low, high, help, off) => {
     const input = element("input");
     Object.assign(input, { type: "number", step, min: low, max: high });
     const show = () => {
-      input.value = model.get(name);
-      input.disabled = Boolean(state.missing[name]);
+      fill(input, model.get(name));
+      input.disabled = Boolean(state.missing[name]) && model.get(name) === off;
       input.title = state.missing[name] || help;
     };
     input.addEventListener("change", () => {
       const value = Number(input.value);
-      if (input.value === "" || !Number.isFinite(value)) return show();
-      set({ [name]: step >= 1 ? Math.round(value) : value });
+      filled.delete(input);
+      if (input.value !== "" && Number.isFinite(value)) set({ [name]: step >= 1 ? Math.round(value) : value });
       show();
     });
     refreshers[name] = show;
@@ -347,8 +357,12 @@ function render({ model, el, host, signal }) {
     numberField("max_new_tokens", "max tokens", 1, 1, undefined, "at most so many new tokens"),
     numberField("seed", "seed", 1, undefined, undefined, "the same seed, prompt and settings give the same text"), moreToggle);
   const stops = writer("stop strings, one a line", "one a line; \\n is a new line"), biasList = element("div"), biasForm = element("form", "row");
-  stops.addEventListener("change", () => set({ stop_strings: stops.value.split("\n").filter(Boolean).map(unescaped) }));
-  refreshers.stop_strings = () => { stops.value = model.get("stop_strings").map(escaped).join("\n"); };
+  stops.addEventListener("change", () => {
+    filled.delete(stops);
+    set({ stop_strings: stops.value.split("\n").filter(Boolean).map(unescaped) });
+    refreshers.stop_strings();
+  });
+  refreshers.stop_strings = () => fill(stops, model.get("stop_strings").map(escaped).join("\n"));
   const biasText = element("input"), biasValue = element("input"), biasAdd = element("button", "", "add");
   biasText.size = 12;
   biasText.placeholder = 'id, text or "7"';
@@ -361,7 +375,6 @@ function render({ model, el, host, signal }) {
   biasForm.addEventListener("submit", (event) => {
     event.preventDefault();
     if (biasText.value) send("bias", { text: biasText.value, value: Number(biasValue.value) });
-    biasText.value = "";
   });
   function drawBias() {
     biasList.replaceChildren(...state.bias.map(([id, piece, value]) => element("span", "chip", ...(piece === null ? [] : [element("span", "piece", visible(piece)), " "]), element("span", "soft small", `id ${id}`), ` ${value > 0 ? "+" : ""}${value}`,
@@ -375,14 +388,13 @@ function render({ model, el, host, signal }) {
   presetForm.addEventListener("submit", (event) => {
     event.preventDefault();
     if (presetName.value.trim()) send("save_preset", { name: presetName.value.trim() });
-    presetName.value = "";
   });
   const group = (text, ...parts) => element("div", "", element("div", "small soft", text), ...parts);
   const more = element("div", "more", element("div", "fields",
     numberField("top_p", "top-p", 0.05, 0, 1, "keep the most probable tokens that together reach this probability; 1 keeps all"),
-    numberField("top_k", "top-k", 1, 0, undefined, "keep so many of the most probable tokens; 0 keeps all"),
-    numberField("min_p", "min-p", 0.01, 0, 1, "keep tokens at least this share as probable as the best; 0 keeps all"),
-    numberField("repetition_penalty", "repetition penalty", 0.05, 0, undefined, "above 1 makes tokens that were there less probable; 1 is off")),
+    numberField("top_k", "top-k", 1, 0, undefined, "keep so many of the most probable tokens; 0 keeps all", 0),
+    numberField("min_p", "min-p", 0.01, 0, 1, "keep tokens at least this share as probable as the best; 0 keeps all", 0),
+    numberField("repetition_penalty", "repetition penalty", 0.05, 0, undefined, "above 1 makes tokens that were there less probable; 1 is off", 1)),
   element("div", "lists", group("stop strings", stops), group("logit bias", biasList, biasForm), group("save these settings as a preset", presetForm)));
   more.hidden = true;
   function openMore(open) {
@@ -639,38 +651,63 @@ function render({ model, el, host, signal }) {
 
   // -- branches -----------------------------------------------------------------------------------------
 
-  const treeList = element("ul"), back = button("undo", "undo the last change to the branches", () => send("undo"), "small"), forth = button("redo", "redo", () => send("redo"), "small");
-  const tree = element("div", "tree", element("div", "row", element("b", "", "Branches"), back, forth), treeList);
+  const treeList = element("ul"), unmake = button("undo", "undo the last change to the branches", () => send("undo"), "small"), remake = button("redo", "redo", () => send("redo"), "small");
+  const tree = element("div", "tree", element("div", "row", element("b", "", "Branches"), unmake, remake), treeList);
   const two = element("div", "halves alone", element("div", "", element("div", "row", element("label", "soft", "colour ", colour), legend, foldLabel), output), tree);
   root.append(two, popover);
+  let branches = new Map(); // id → its line, which stays as long as the branch: a click on it is not lost
   function drawTree() {
     const { nodes } = state, busy = model.get("running");
     tree.hidden = !nodes.length && !state.undo && !state.redo;
     two.classList.toggle("alone", tree.hidden);
-    back.disabled = busy || !state.undo;
-    forth.disabled = busy || !state.redo;
-    treeList.replaceChildren(...nodes.map((node) => {
-      const label = `${node.name}${node.at === null ? "" : `, from token ${node.at}`}: ${node.preview}`;
-      const name = button(node.name, label, () => send("show", { node: node.id }), "name");
-      const begins = shorten(node.preview.replace(UNSEEN, " ").trim(), PREVIEW);
-      if (begins) name.append(" ", element("span", "soft small begins", begins));
-      const rename = button("✎", `rename ${node.name}`, () => {
-        const input = element("input");
-        input.value = node.name;
-        input.setAttribute("aria-label", "name of the branch");
-        let left = false;
-        const done = (keep) => { if (left) return; left = true; if (keep && input.value.trim() && input.value !== node.name) send("rename", { node: node.id, name: input.value.trim() }); else input.replaceWith(name); };
-        input.addEventListener("keydown", (event) => { if (["Enter", "Escape"].includes(event.key)) { event.stopPropagation(); done(event.key === "Enter"); } });
-        input.addEventListener("blur", () => done(true));
-        name.replaceWith(input);
-        input.select();
-      }, "icon"), drop = button("×", `remove ${node.name} and its branches`, () => send("remove", { node: node.id }), "icon");
-      for (const part of [name, rename, drop]) part.disabled = busy;
-      const item = element("li", node.id === state.current ? "current" : "", name, rename, drop);
-      if (node.id === state.current) name.setAttribute("aria-current", "true");
+    unmake.disabled = busy || !state.undo;
+    remake.disabled = busy || !state.redo;
+    const old = branches;
+    branches = new Map(nodes.map(({ id }) => [id, old.get(id) || newBranch(id)]));
+    for (const [id, { item }] of old) if (!branches.has(id)) item.remove();
+    nodes.forEach((node, place) => {
+      const { item, show } = branches.get(node.id);
+      if (treeList.children[place] !== item) treeList.insertBefore(item, treeList.children[place] || null);
+      show(node, busy);
+    });
+  }
+  function newBranch(id) {
+    let node;
+    const words = document.createTextNode(""), begins = element("span", "soft small begins");
+    const name = button("", "", () => send("show", { node: id }), "name");
+    const rename = button("✎", "", () => {
+      const input = element("input");
+      input.value = node.name;
+      input.setAttribute("aria-label", "name of the branch");
+      let left = false;
+      const done = (keep) => {
+        if (left) return;
+        left = true;
+        if (keep && input.value.trim() && input.value !== node.name) send("rename", { node: id, name: input.value.trim() });
+        input.replaceWith(name);
+      };
+      input.addEventListener("keydown", (event) => { if (["Enter", "Escape"].includes(event.key)) { event.stopPropagation(); done(event.key === "Enter"); } });
+      input.addEventListener("blur", () => done(true));
+      name.replaceWith(input);
+      input.select();
+    }, "icon"), drop = button("×", "", () => send("remove", { node: id }), "icon");
+    name.append(words, " ", begins);
+    const item = element("li", "", name, rename, drop);
+    const show = (now, busy) => {
+      node = now;
+      words.data = node.name;
+      begins.textContent = shorten(node.preview.replace(UNSEEN, " ").trim(), PREVIEW);
+      for (const [part, label] of [[name, `${node.name}${node.at === null ? "" : `, from token ${node.at}`}: ${node.preview}`], [rename, `rename ${node.name}`], [drop, `remove ${node.name} and its branches`]]) {
+        part.setAttribute("aria-label", label);
+        part.title = label;
+        part.disabled = busy;
+      }
+      item.classList.toggle("current", id === state.current);
+      if (id === state.current) name.setAttribute("aria-current", "true");
+      else name.removeAttribute("aria-current");
       item.style.setProperty("--depth", node.depth);
-      return item;
-    }));
+    };
+    return { item, show };
   }
 
   // -- what is open below: inside, compared, as Python, earlier -------------------------------------------
@@ -699,8 +736,8 @@ function render({ model, el, host, signal }) {
     if (inside !== shown || !inside) {
       drawing?.abort();
       shown = inside;
-      const waits = ["routing", "attention"].includes(wanted) && !inside && model.get("running");
-      if (!["python", "history"].includes(wanted)) holder.replaceChildren(...(waits ? [element("p", "soft", `${LABELS[wanted]} opens as soon as the model has finished.`)] : []));
+      const waits = ["routing", "attention", "python"].includes(wanted) && !inside && model.get("running");
+      if (wanted !== "history" && (waits || wanted !== "python")) holder.replaceChildren(...(waits ? [element("p", "soft", `${LABELS[wanted]} opens as soon as the model has finished.`)] : []));
       if (inside && host) drawInside(inside);
     }
   }
@@ -708,7 +745,8 @@ function render({ model, el, host, signal }) {
     drawing = new AbortController();
     const child = await host.getWidget(reference), place = element("div");
     if (reference !== shown) return;
-    holder.replaceChildren(place);
+    const anew = button("compare what is asked now", "begin the comparison again, with the prompt and the settings above", () => { sendTyped(); send("compare"); }, "small");
+    holder.replaceChildren(...(model.get("panel") === "compare" ? [element("div", "own", element("div", "row", anew))] : []), place);
     await child.render({ el: place, signal: drawing.signal });
   }
   function drawPython({ code, note: words }) {
@@ -778,6 +816,7 @@ function render({ model, el, host, signal }) {
       say(message.text, message.bad);
       drawStatus();
     }
+    else if (kind === "done") ({ bias: biasText, save_preset: presetName })[message.asked].value = "";
     else if (kind === "python" && model.get("panel") === "python") drawPython(message);
     else if (kind === "history" && model.get("panel") === "history") drawHistory(message);
     else if (kind === "file") saveFile(message);
@@ -796,7 +835,10 @@ function render({ model, el, host, signal }) {
     drawOpen();
   }
   /** Panels without a widget are asked for when they open. */
-  function drawOpen() { if (["python", "history"].includes(model.get("panel"))) send(model.get("panel")); }
+  function drawOpen() {
+    const panel = model.get("panel");
+    if (panel === "history" || (panel === "python" && !model.get("running"))) send(panel);
+  }
   root.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       generate();

@@ -12,11 +12,12 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
-from workbench.branches import Branches
+from workbench.branches import Branch, Branches
 from workbench.errors import GenerationError, WorkbenchError
 from workbench.history import History
 from workbench.presets import Presets
 from workbench.sampling import Sampling
+from workbench.server import OFF, as_taken
 from workbench.turn import ask_turn
 from workbench.views import _playground_messages as messages
 from workbench.views._generating import (
@@ -44,6 +45,7 @@ SAMPLING = ("temperature", "top_p", "top_k", "seed", "min_p", "repetition_penalt
 RECORD_BYTES = 2**29  # of queries and keys, for routing and attention of what is on screen
 KEPT = 5  # alternatives of a token in the history, to be seen and chosen after a restart
 INSIDE = ("routing", "attention")  # panels that show what happened inside
+MEANWHILE = ("bias", "save_preset", "history", "export")  # what can be done while it generates
 CONVERSATION = ("system", "turns", "prompt", "thinking", "mode")
 
 
@@ -127,6 +129,7 @@ class Playground(GeneratingView):
     running = traitlets.Bool(False).tag(sync=True)
 
     _prefixes: Prefixes | None = None
+    _comparison: ComparisonView | None = None
 
     def __init__(
         self,
@@ -149,15 +152,19 @@ class Playground(GeneratingView):
         self._names: dict[str, str] = {}  # by id in the history: what the branch is called there
         self._error = ""
         self._templating: int | None = None  # the thread in which `text` follows the conversation
+        self._rendered = ""  # the conversation through the template
+        self._raw = ""  # what `text` was before a conversation took its place
+        self._drafts: dict[
+            int | None, dict[str, Any]
+        ] = {}  # by branch: what was typed and not asked
         if isinstance(settings.get("logit_bias"), Mapping):
             settings["logit_bias"] = list(settings["logit_bias"].items())
         if "text" in settings:
             settings = {"mode": "raw", **settings}
-        if messages.is_remote(pangu) and pangu.missing("top_k"):
-            settings = {"top_k": 0, **settings}
         if settings.get("preset"):
             settings = {**self._preset_settings(settings["preset"]), **settings}
-        super().__init__(prompt=prompt, **settings)
+        usual = as_taken(pangu, Sampling()).as_dict()
+        super().__init__(prompt=prompt, **{"top_k": usual["top_k"], **settings})
         self.observe(self._template, list(CONVERSATION))
         self.observe(self._follow_text, "text")
         self.observe(self._tell_bias, "logit_bias")
@@ -255,8 +262,9 @@ class Playground(GeneratingView):
     def show(self, branch: int) -> None:
         """Put a branch on screen, by its id, and with it what was asked."""
         self._require_idle()
+        left = self.branches.current
         self.branches.go(branch)
-        self._return()
+        self._return(left)
 
     def rename(self, branch: int, name: str) -> None:
         """Give a branch another name; GenerationError for an empty one."""
@@ -324,13 +332,17 @@ class Playground(GeneratingView):
         self._require_idle()
         if self.history is None:
             raise GenerationError("this playground keeps no history.")
-        settings = messages.settings_of(self.history[entry_id].generation().recipe)
+        recipe = self.history[entry_id].generation().recipe
+        settings = messages.settings_of(recipe)
+        settings |= as_taken(self.pangu, recipe.sampling).as_dict()
+        self._keep_draft(self.branches.current)
         with self.branches.one_change():
             self.branches.go(self._bring_back(entry_id))
         with self.hold_trait_notifications():
             for name, value in settings.items():
                 setattr(self, name, value)
         self._show_current()
+        self._tell_untaken(recipe.sampling)
 
     def _bring_back(self, entry_id: str) -> int:
         """Put the tree of an entry of the history into the branches; the entry's branch."""
@@ -390,8 +402,9 @@ class Playground(GeneratingView):
     def close(self) -> None:
         """Stop, wait for the end, close what is open inside, and give back what was held."""
         super().close()
-        if self.inside is not None:
-            self.inside.close()
+        for inside in (self.inside, self._comparison):
+            if inside is not None:
+                inside.close()
 
     def table(self) -> pd.DataFrame:
         """One row per token on screen: what came, how probable it was, what else could have come."""
@@ -430,7 +443,7 @@ class Playground(GeneratingView):
         if kind == "stop":
             self.stop()
             return None
-        if self.running:  # a click that comes too late: nothing to do
+        if self.running and kind not in MEANWHILE:  # a click that comes too late: nothing to do
             return None
         try:
             return self._act(kind, question)
@@ -457,14 +470,18 @@ class Playground(GeneratingView):
         elif kind == "bias":
             self._add_bias(question["text"], float(question["value"]))
             self._calm()
+            return {"kind": "done", "asked": kind}, []
         elif kind == "save_preset":
             self.save_preset(question["name"])
+            return {"kind": "done", "asked": kind}, []
         elif kind == "python":
             code = (
                 self.generation.to_python() if self.generation else "# Nothing was generated yet."
             )
             note = "It checks the weights, generates the same text, and says so if it differs."
             return {"kind": "python", "code": code, "note": note}, []
+        elif kind == "compare":
+            self._compare_anew()
         elif kind == "history":
             return messages.history(self.history), []
         elif kind == "restore":
@@ -664,7 +681,7 @@ class Playground(GeneratingView):
             self._error = ""
             self.send({"kind": "tree", **self._tree()})
         else:
-            self._return()
+            self._return(before)
 
     def _write_names(self) -> None:
         """Tell the history what branches are called now."""
@@ -674,14 +691,31 @@ class Playground(GeneratingView):
                 self._names[entry] = branch.name
                 self.history.rename(entry, branch.name)
 
-    def _return(self) -> None:
-        """Show the current branch, and with it what was asked."""
-        current = self.branches.current
-        if current is not None:
-            with self.hold_trait_notifications():
-                for name, value in messages.asked_settings(current.recipe).items():
-                    setattr(self, name, value)
+    def _keep_draft(self, left: Branch | None) -> bool:
+        """Remember what is typed and was not asked for the branch that is left; whether there is any."""
+        names = ("thinking", "system", "turns", "prompt") if self.mode == "chat" else ("text",)
+        draft = {"mode": self.mode, **{name: getattr(self, name) for name in names}}
+        unasked = draft != (messages.asked_settings(left.recipe) if left else {})
+        if unasked:
+            self._drafts[left.id if left else None] = draft
+        return unasked
+
+    def _return(self, left: Branch | None) -> None:
+        """Show the current branch, and with it what was typed there and not asked, or what was asked.
+
+        The branch that is on screen already changes between the two.
+        """
+        unasked, now = self._keep_draft(left), self.branches.current
+        settings = messages.asked_settings(now.recipe) if now else {}
+        if not unasked or left is not now:
+            settings = self._drafts.pop(now.id if now else None, settings)
+        with self.hold_trait_notifications():
+            for name, value in settings.items():
+                setattr(self, name, value)
         self._show_current()
+        if unasked and left is not None and not self._made_elsewhere():
+            kept = f"What was typed and not asked comes back with a click on “{left.name}”."
+            self.send({"kind": "note", "text": kept, "bad": False})
 
     def _show_current(self) -> None:
         self._look_away()
@@ -705,16 +739,24 @@ class Playground(GeneratingView):
             )
         self.send(self._state())
 
-    def _template(self, _change: Any = None) -> None:
-        """Let `text` follow the conversation, through the model's own template."""
+    def _template(self, change: Mapping[str, Any] | None = None) -> None:
+        """Let `text` follow the conversation, through the model's own template.
+
+        Raw text that makes room for a conversation comes back with the raw mode.
+        """
+        turned = change is not None and change["name"] == "mode"
         if self.mode == "chat" and not messages.is_remote(self.pangu):
+            if turned:
+                self._raw = self.text
             turns = self.conversation
-            rendered = (
+            self._rendered = (
                 self.pangu.tokenizer.render_chat(turns, thinking=self.thinking) if turns else ""
             )
             self._templating = get_ident()
-            self.text = rendered
+            self.text = self._rendered
             self._templating = None
+        elif turned and self._raw and self.text == self._rendered:
+            self.text = self._raw
         self.send({"kind": "count", **self._read()})
 
     def _follow_text(self, _change: Any) -> None:
@@ -774,9 +816,10 @@ class Playground(GeneratingView):
         self._calm()
 
     def _use_preset(self, _change: Any) -> None:
+        chosen = "" if self._presetting else self.preset
         try:
-            if not self._presetting and self.preset:
-                settings = self._preset_settings(self.preset)
+            if chosen:
+                settings = self._preset_settings(chosen)
                 self._presetting = True
                 with self.hold_trait_notifications():
                     for name, value in settings.items():
@@ -784,10 +827,20 @@ class Playground(GeneratingView):
         finally:
             self._presetting = False
             self._find_preset()
+        if chosen:
+            self._tell_untaken(self.presets[chosen].sampling)
+
+    def _tell_untaken(self, sampling: Sampling) -> None:
+        """Say which settings are off because the server does not take them."""
+        taken = as_taken(self.pangu, sampling)
+        off = [name for name in OFF if getattr(taken, name) != getattr(sampling, name)]
+        if off:
+            text = f"This server does not take {' and '.join(off)}: off here."
+            self.send({"kind": "note", "text": text, "bad": False})
 
     def _preset_settings(self, name: str) -> dict[str, Any]:
         """All but the seed: a preset says how to draw, not with which numbers."""
-        settings = self.presets[name].sampling.as_dict()
+        settings = as_taken(self.pangu, self.presets[name].sampling).as_dict()
         del settings["seed"]
         return settings
 
@@ -807,7 +860,7 @@ class Playground(GeneratingView):
         same = [
             name
             for name, preset in presets.items()
-            if replace(preset.sampling, seed=self.seed) == now
+            if replace(as_taken(self.pangu, preset.sampling), seed=self.seed) == now
         ]
         self.preset = self.preset if self.preset in same else next(iter(same), "")
 
@@ -820,7 +873,7 @@ class Playground(GeneratingView):
 
     def _open_panel(self, _change: Any) -> None:
         """Make the widget that the panel shows; routing and attention read the text once."""
-        if self.inside is not None:
+        if self.inside is not None and self.inside is not self._comparison:
             self.inside.close()
         self.inside = None
         if self.panel:
@@ -829,7 +882,8 @@ class Playground(GeneratingView):
             self._error, self.panel = self.pangu.missing(self.panel), ""
             self.send({"kind": "tree", **self._tree()})
         elif self.panel == "compare":
-            self.inside = self.compare()
+            self._comparison = self._comparison or self.compare()  # with its texts, if it was open
+            self.inside = self._comparison
         elif self.panel in INSIDE and self.generation is not None:
             if self.trace is not None:
                 self._look_inside()
@@ -837,6 +891,13 @@ class Playground(GeneratingView):
                 self._status = {**self._status, "doing": "reading the text once more"}
                 self.send({"kind": "status", "status": self._status})
                 self._begin(self._look_inside)
+
+    def _compare_anew(self) -> None:
+        """Begin the comparison in the panel again, with what is asked now."""
+        if self._comparison is not None:
+            self._comparison.close()
+        self._comparison = None
+        self._open_panel(None)
 
     def _look_inside(self) -> None:
         """Routing or attention of the generation on screen, at the selected token."""
