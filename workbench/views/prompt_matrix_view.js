@@ -99,7 +99,7 @@ function render({ model, el }) {
   el.append(root);
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
-  let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], detailed = null;
+  let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], heads = [], detailed = null;
 
   const go = button("", "", () => { if (!model.get("running")) model.send({ kind: "run" }); }, "go");
   const halt = button("Stop", "", () => model.send({ kind: "stop" }), "halt");
@@ -132,7 +132,7 @@ function render({ model, el }) {
     table.style.setProperty("--columns", state.columns.length);
     table.setAttribute("role", "grid");
     const head = element("tr", "", element("th", "soft", { 0: "prompt", 1: state.variables[0] }[state.variables.length] || "variables"));
-    state.heads = state.columns.map((column) => {
+    heads = state.columns.map((column) => {
       const mean = element("div", "soft small");
       const th = element("th", "", ...column.map((part, place) => element("div", place < column.length - 1 ? "soft" : "", part)), mean);
       th.scope = "col";
@@ -154,15 +154,21 @@ function render({ model, el }) {
       body.append(tr);
       return tr;
     });
-    boxes = state.cells.map(([row, column, shown], place) => makeBox(place, row, column, shown));
+    boxes = state.cells.map(([row, column], place) => makeBox(place, row, column));
     state.cells.forEach(([row], place) => rows[row].append(boxes[place].node)); // of one row in order of columns
     table.append(body);
     frame.replaceChildren(table);
-    boxes.forEach((_, place) => drawCell(place));
+  }
+  function drawState() {
+    if (!boxes.length) drawGrid(); // once: a view keeps its matrix, and what is being typed outlives a later state
+    state.cells.forEach(([, , shown], place) => {
+      boxes[place].shown = shown;
+      drawCell(place);
+    });
     select();
     drawProgress();
   }
-  function makeBox(place, row, column, shown) {
+  function makeBox(place, row, column) {
     const node = element("td", "cell"), said = element("div", "said"), facts = element("div", "facts"), marks = element("div", "marks");
     const thinking = element("details"), thought = element("div", "thinking"), note = element("input");
     node.tabIndex = 0;
@@ -186,7 +192,7 @@ function render({ model, el }) {
     node.append(thinking, said, facts, marks);
     node.addEventListener("click", () => choose(place));
     node.addEventListener("keydown", (event) => keyed(event, place, row, column));
-    return { node, said, thinking, thought, facts, marks, note, stars, row, column, shown, count: 0, thoughts: 0 };
+    return { node, said, thinking, thought, facts, marks, note, stars, row, column, count: 0, thoughts: 0 };
   }
   function drawCell(place) {
     const box = boxes[place], shown = box.shown, { said, thought } = box;
@@ -217,7 +223,8 @@ function render({ model, el }) {
   }
   function more(place, from, written) {
     const box = boxes[place];
-    if (!box || from !== box.count) return model.send({ kind: "want" }); // something was missed
+    if (!box || from > box.count) return model.send({ kind: "want" }); // something was missed
+    written = written.slice(box.count - from); // the steps before came with everything
     const atEnd = box.said.scrollTop + box.said.clientHeight >= box.said.scrollHeight - 30;
     for (const [text, span] of written) (span === "thinking" ? box.thought : box.said).append(...visible(text));
     box.thoughts += written.filter(([, span]) => span === "thinking").length;
@@ -237,7 +244,7 @@ function render({ model, el }) {
     warn.textContent = state.error || "";
     warn.hidden = !state.error;
     root.dataset.state = running ? "running" : left ? "open" : "done";
-    state.heads?.forEach((mean, column) => {
+    heads.forEach((mean, column) => {
       const ratings = boxes.filter((box) => box.column === column && box.shown.rating).map((box) => box.shown.rating);
       const sum = ratings.reduce((total, value) => total + value, 0);
       mean.textContent = ratings.length ? `★ ${(sum / ratings.length).toFixed(1)} (${ratings.length} rated)` : "";
@@ -305,7 +312,7 @@ function render({ model, el }) {
     if (message.kind === "roll") model.send({ kind: "here", page });
     else if (message.kind === "state") {
       state = message;
-      drawGrid();
+      drawState();
       root.dataset.ready = "true";
     } else if (message.kind === "cell" && boxes[message.cell]) {
       boxes[message.cell].shown = message.shown;
