@@ -187,6 +187,43 @@ def test_tokens_that_the_page_has_are_not_asked_for_again(watched, tmp_path, gat
     live.until("() => document.querySelector('.pw-matrix').dataset.state === 'done'")
 
 
+@pytest.mark.parametrize("clipboard", ["works", "refuses", "is missing"])
+@pytest.mark.parametrize("old_way", ["works", "refuses"])
+def test_copied_is_said_of_what_was_copied(clipboard, old_way, watched, tmp_path, gate):
+    gate.release(100)
+    matrix = make(gate)
+    matrix.run(progress=False)
+    view = wb.PromptMatrixView(matrix, cell=4)
+    page = watched.open(view.to_html(), tmp_path)
+    page.wait_for_selector(".detail[data-cell='4']")
+    page.evaluate(
+        """([clipboard, oldWay]) => {
+          const writeText = async (text) => {
+            if (clipboard === "refuses") throw new Error("not allowed");
+            window.copied = text;
+          };
+          const value = clipboard === "is missing" ? undefined : { writeText };
+          Object.defineProperty(navigator, "clipboard", { value });
+          if (oldWay === "refuses") document.execCommand = () => false;
+          document.addEventListener("copy", ({ target }) => {
+            window.copied = target.value.slice(target.selectionStart, target.selectionEnd);
+          });
+        }""",
+        [clipboard, old_way],
+    )
+    page.get_by_text("Copy as Python").click()
+    python = view.answer({"kind": "detail", "cell": 4})[0]["python"]
+    said = page.locator(".detail .copied")
+    if "works" in (clipboard, old_way):
+        said.get_by_text("copied", exact=True).wait_for()
+        assert page.evaluate("window.copied") == python
+        assert page.evaluate("document.activeElement.textContent") == "Copy as Python"
+    else:
+        said.get_by_text("the code is selected, press Ctrl+C").wait_for()
+        assert page.evaluate("getSelection().toString()") == python
+        assert page.evaluate("window.copied") is None
+
+
 def test_hostile_text_is_only_text_in_the_grid(watched, tmp_path, gate):
     gate.release(1000)
     matrix = make(gate, texts=HOSTILE)

@@ -59,6 +59,7 @@ body[data-jp-theme-light=false] .pw-matrix { --warm: #ffa040; }
 .pw-matrix .marks input:focus { border-color: var(--mark); border-radius: 3px; }
 .pw-matrix .detail { border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; margin-top: 8px; }
 .pw-matrix .asked { font: 12px/1.5 var(--code); background: var(--shade); border-radius: 4px; padding: 5px 8px; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 12em; overflow: auto; unicode-bidi: plaintext; }
+.pw-matrix textarea.code { box-sizing: border-box; width: 100%; font: 12px/1.5 var(--code); color: inherit; background: var(--shade); border: 1px solid var(--line); border-radius: 4px; padding: 5px 8px; }
 .pw-matrix .tokens { font-size: 14px; line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-height: 24em; overflow: auto; margin-top: 6px; }
 .pw-matrix .token { border-radius: 3px; padding: 2px 0 1px; }
 .pw-matrix .token.quiet { font: 10.5px/1 var(--code); color: var(--soft); padding: 0 2px; }
@@ -99,7 +100,7 @@ function render({ model, el }) {
   el.append(root);
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
-  let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], heads = [], detailed = null;
+  let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], heads = [];
 
   const go = button("", "", () => { if (!model.get("running")) model.send({ kind: "run" }); }, "go");
   const halt = button("Stop", "", () => model.send({ kind: "stop" }), "halt");
@@ -277,7 +278,6 @@ function render({ model, el }) {
   }
   function drawDetail(message) {
     if (message.cell !== model.get("cell") || !boxes[message.cell]) return;
-    detailed = message;
     const box = boxes[message.cell], tokens = element("div", "tokens"), asked = element("div", "asked", ...visible(message.prompt));
     tokens.dir = asked.dir = "auto";
     message.texts.forEach((text, place) => {
@@ -289,12 +289,24 @@ function render({ model, el }) {
     });
     const legend = element("div", "legend soft small", "A token's probability: ");
     ["80 % and more", "50", "20", "5", "less"].forEach((words, level) => legend.append(element("span", `c${level}`, words)));
-    const copy = button("Copy as Python", "copy a cell that generates this text again", () => {
-      navigator.clipboard?.writeText(detailed.python);
-      copy.textContent = "Copied";
+    const code = element("textarea", "code"), said = element("span", "copied soft small");
+    code.value = message.python;
+    code.readOnly = code.hidden = true;
+    code.rows = Math.min(24, message.python.split("\n").length);
+    code.setAttribute("aria-label", "Python that generates this text again");
+    said.setAttribute("aria-live", "polite");
+    const copy = button("Copy as Python", "Copy as Python: a cell that generates this text again", async () => {
+      code.hidden = false;
+      code.select();
+      let copied = false;
+      if (navigator.clipboard) copied = await navigator.clipboard.writeText(code.value).then(() => true, () => false); // not over http
+      copied = copied || document.execCommand("copy");
+      code.hidden = copied;
+      if (copied) copy.focus();
+      said.textContent = copied ? "copied" : "This page may not use the clipboard: the code is selected, press Ctrl+C.";
     });
     copy.hidden = !message.python;
-    const parts = [element("div", "row", element("b", "", `Cell ${message.cell}`), element("span", "soft", state.columns[box.column].join(" · ")), copy)];
+    const parts = [element("div", "row", element("b", "", `Cell ${message.cell}`), element("span", "soft", state.columns[box.column].join(" · ")), copy, said), code];
     if (message.system) {
       const system = element("div", "asked", ...visible(message.system));
       system.dir = "auto";
