@@ -134,6 +134,19 @@ def test_arrows_move_and_digits_rate(watched, tmp_path, gate):
         "() => document.querySelector('thead th:nth-child(3) .small').textContent.includes('5.0')"
     )
     assert matrix.table().loc[4, "rating"] == 5
+    stars = page.locator(".cell").nth(4).get_by_role("radio")
+    page.keyboard.press("0")
+    live.until("() => document.querySelector('thead th:nth-child(3) .small').textContent === ''")
+    assert stars.all_text_contents() == ["☆"] * 5
+    assert matrix.result(4).rating is None
+    for value, shown in [
+        (2, "★★☆☆☆"),
+        (4, "★★★★☆"),
+        (4, "☆☆☆☆☆"),
+    ]:  # the same star again takes it back
+        stars.nth(value - 1).click()
+        live.until(f"() => document.querySelectorAll('.cell')[4].querySelector('[role=radiogroup]').textContent === '{shown}'")  # fmt: skip
+    assert matrix.result(4).rating is None
     assert page.locator(".detail .asked").text_content() == "two"
     tokens = page.locator(".detail .token")
     assert tokens.all_text_contents() == ["Hm. ", "two", "!!!"]

@@ -6,7 +6,7 @@
  * @property {boolean} running
  *
  * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to
- * a roll; {kind}: want, run, stop, {detail, cell}, {rate, cell, rating, note}.
+ * a roll; {kind}: want, run, stop, {detail, cell}, {rate, cell, rating, note}; rating 0 takes it back.
  * Messages from Python: {kind: "state", template, variables, rows, columns, cells: [row, column, shown],
  * path, stale, done, failed, error}; {kind: "cell", cell, shown}; {kind: "more", cell, from, written:
  * [text, span]}; {kind: "progress", done, failed, error}; {kind: "detail", cell, system, prompt, python,
@@ -180,7 +180,8 @@ function render({ model, el }) {
     rating.setAttribute("role", "radiogroup");
     rating.setAttribute("aria-label", `rating of cell ${place}`);
     const stars = [1, 2, 3, 4, 5].map((value) => {
-      const star = button("☆", `${value} of 5`, (event) => { event.stopPropagation(); rate(place, value); });
+      const star = button("☆", `${value} of 5`, (event) => { event.stopPropagation(); rate(place, value === boxes[place].shown.rating ? 0 : value); });
+      star.title += "; once more, or key 0: no rating";
       star.setAttribute("role", "radio");
       rating.append(star);
       return star;
@@ -264,7 +265,7 @@ function render({ model, el }) {
     if (moved) {
       const next = boxes.findIndex((box) => box.row === row + moved[0] && box.column === column + moved[1]);
       if (next >= 0) choose(next), boxes[next].node.focus();
-    } else if (/^[1-5]$/.test(event.key) && boxes[place].shown.state === "done") rate(place, Number(event.key));
+    } else if (/^[0-5]$/.test(event.key) && boxes[place].shown.state === "done") rate(place, Number(event.key));
     else if (event.key === "Enter" && event.target === boxes[place].node) choose(place);
     else return;
     event.preventDefault();
