@@ -104,6 +104,22 @@ def test_ratings_and_notes_are_later_lines_of_the_file(history):
     assert (again.rating, again.note) == (5, "good <b>")
 
 
+def test_a_rating_can_be_taken_back(history, tmp_path):
+    entry = history.add(make())
+    history.rate(entry, 4, "good")
+    before = history.path.read_bytes()
+    history.rate(entry, 0)
+    assert history.path.read_bytes().startswith(before)
+    again = wb.History(history.path)
+    assert (again[0].rating, again[0].note) == (None, "good")
+    assert again.table()["rating"].isna().tolist() == [True]
+    assert len(again.table(min_rating=1)) == 0
+    again.to_jsonl(tmp_path / "export.jsonl")
+    assert json.loads((tmp_path / "export.jsonl").read_text())["rating"] is None
+    history.rate(entry, 2)
+    assert wb.History(history.path)[0].rating == 2
+
+
 def test_branches_know_what_they_leave_and_make_a_tree(history, tmp_path):
     root = history.add(make("ab"))
     branch = history.add(make("ac"), parent=root.id, at=1)
@@ -131,7 +147,7 @@ def test_branches_know_what_they_leave_and_make_a_tree(history, tmp_path):
 
 @pytest.mark.parametrize(
     ("rating", "note", "expected"),
-    [(6, None, "1 to 5"), (0, None, "1 to 5"), (2.5, None, "1 to 5"), (True, None, "1 to 5"),
+    [(6, None, "1 to 5"), (-1, None, "1 to 5"), (2.5, None, "1 to 5"), (True, None, "1 to 5"),
      (None, None, "nothing to write"), (None, 3, "expected a text")],
 )  # fmt: skip
 def test_another_rating_or_note_is_refused(history, rating, note, expected):

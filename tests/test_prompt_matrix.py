@@ -242,6 +242,9 @@ def test_ratings_and_notes_are_there_in_the_next_session(moe, path):
     matrix.rate(3, 5)
     matrix.rate(3, note="<b>best</b>")
     matrix.rate(0, 1, "bad")
+    matrix.rate(1, 2)
+    matrix.rate(1, 0)
+    assert matrix.result(1).rating is None
     frame = make(moe, path).table()
     assert frame.loc[3, ["rating", "note"]].tolist() == [5, "<b>best</b>"]
     assert frame["rating"].isna().tolist() == [False, True, True, False, True, True]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workbench.recipe import Recipe
     from workbench.steps import Generation, Step
 
-RATINGS = range(1, 6)
+RATINGS = range(6)  # 0 takes a rating back
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Entry:
     seconds : float or None
         How long it took.
     rating : int or None
-        1 to 5.
+        1 to 5; None if there is none.
     note : str
     parent : str
         The id of the generation that this one is a branch of; "" where it begins with a prompt.
@@ -250,7 +250,14 @@ class History:
         return entry
 
     def rate(self, entry: Entry | str, rating: int | None = None, note: str | None = None) -> None:
-        """Rate an entry from 1 to 5, write a note beside it, or both; a later line of the file.
+        """Rate an entry, write a note beside it, or both; a later line of the file.
+
+        Parameters
+        ----------
+        rating
+            1 to 5; 0 takes the rating back.
+        note
+            "" takes the note back.
 
         Raises
         ------
@@ -404,12 +411,12 @@ def checked_mark(rating: int | None, note: str | None) -> dict[str, Any]:
         If both are missing, or are something else.
     """
     if rating is None and note is None:
-        raise HistoryError("there is nothing to write: pass rating=1 to 5, note=…, or both.")
+        raise HistoryError("there is nothing to write: pass rating=0 to 5, note=…, or both.")
     mark: dict[str, Any] = {"time": datetime.now(UTC).astimezone().isoformat(timespec="seconds")}
     if rating is not None:
-        mark["rating"] = whole_number("rating", rating, HistoryError, "1 to 5")
+        mark["rating"] = whole_number("rating", rating, HistoryError, _RATED)
         if mark["rating"] not in RATINGS:
-            raise HistoryError(f"rating is {rating}; expected 1 to 5.")
+            raise HistoryError(f"rating is {rating}; expected {_RATED}.")
     if note is not None:
         if not isinstance(note, str):
             raise HistoryError(f"note is {note!r}; expected a text.")
@@ -421,7 +428,7 @@ def marks_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Rating and note of a line, as far as they are there and can be what they should."""
     marks: dict[str, Any] = {}
     if record.get("rating") in RATINGS:
-        marks["rating"] = int(record["rating"])
+        marks["rating"] = int(record["rating"]) or None
     if isinstance(record.get("note"), str):
         marks["note"] = record["note"]
     return marks
@@ -448,6 +455,7 @@ def as_text(prompt: Any) -> str:
 
 # -- inside -------------------------------------------------------------------------------------
 
+_RATED = "1 to 5, or 0 to take a rating back"
 _COLUMNS = [
     "id", "time", "model", "prompt", "text", "thinking", "answer", "tokens", "logprob_mean",
     "finish_reason", "seconds", "rating", "note", "parent", "at", "name", "recipe",

@@ -83,7 +83,7 @@ class Result:
         As of `workbench.history.Entry`.
     recipe : dict
     rating : int or None
-        1 to 5.
+        1 to 5; None if there is none.
     note : str
     error : str
         Why there is no text; the cell is run again when the matrix goes on.
@@ -256,7 +256,14 @@ class PromptMatrix:
         return self.table()
 
     def rate(self, cell: Cell | int, rating: int | None = None, note: str | None = None) -> None:
-        """Rate a finished cell from 1 to 5, write a note beside it, or both.
+        """Rate a finished cell, write a note beside it, or both.
+
+        Parameters
+        ----------
+        rating
+            1 to 5; 0 takes the rating back.
+        note
+            "" takes the note back.
 
         Raises
         ------

@@ -20,7 +20,7 @@ class Live:
     """A page whose messages reach the view, and the other way round."""
 
     def __init__(self, view, watched, folder: Path) -> None:
-        self.view, self.page, self.outbox = view, watched.page, []
+        self.view, self.page, self.outbox, self.asked = view, watched.page, [], []
         view.send = lambda content, buffers=None: self.outbox.append(content)
         view.observe(lambda change: self.outbox.append({"trait": change["name"], "value": change["new"]}), ["running", "cell"])  # fmt: skip
         self.page.expose_function("toPython", self._hear)
@@ -37,6 +37,7 @@ class Live:
         self.until("() => document.querySelector('[data-ready=true]')")
 
     def _hear(self, question) -> None:
+        self.asked.append(question["kind"])
         answered = self.view.answer(question)
         if answered is not None:
             self.outbox.append(answered[0])
@@ -133,11 +134,107 @@ def test_arrows_move_and_digits_rate(watched, tmp_path, gate):
         "() => document.querySelector('thead th:nth-child(3) .small').textContent.includes('5.0')"
     )
     assert matrix.table().loc[4, "rating"] == 5
+    stars = page.locator(".cell").nth(4).get_by_role("radio")
+    page.keyboard.press("0")
+    live.until("() => document.querySelector('thead th:nth-child(3) .small').textContent === ''")
+    assert stars.all_text_contents() == ["☆"] * 5
+    assert matrix.result(4).rating is None
+    for value, shown in [
+        (2, "★★☆☆☆"),
+        (4, "★★★★☆"),
+        (4, "☆☆☆☆☆"),
+    ]:  # the same star again takes it back
+        stars.nth(value - 1).click()
+        live.until(f"() => document.querySelectorAll('.cell')[4].querySelector('[role=radiogroup]').textContent === '{shown}'")  # fmt: skip
+    assert matrix.result(4).rating is None
     assert page.locator(".detail .asked").text_content() == "two"
     tokens = page.locator(".detail .token")
     assert tokens.all_text_contents() == ["Hm. ", "two", "!!!"]
     assert tokens.nth(1).get_attribute("title") == "“two” 60.0 %"
     assert "c1" in tokens.nth(1).get_attribute("class").split()
+
+
+def test_a_note_that_is_being_typed_outlives_another_page_and_a_run(watched, tmp_path, gate):
+    gate.release(4)
+    matrix = make(gate)
+    view = wb.PromptMatrixView(matrix)
+    live = Live(view, watched, tmp_path)
+    view.start()
+    live.until(state(0, "done"))
+    page, note = live.page, live.page.get_by_label("note on cell 0")
+    page.locator(".cell summary").first.click()
+    note.click()
+    page.keyboard.type("too sh")
+    page.keyboard.press("ArrowLeft")
+    view.send(view.answer({"kind": "want"})[0])  # what a second page gets, this one hears as well
+    gate.release(100)
+    live.until("() => document.querySelector('.pw-matrix').dataset.state === 'done'")
+    assert note.input_value() == "too sh"
+    assert note.evaluate("(note) => note === document.activeElement")
+    assert matrix.result(0).note == ""  # nothing half typed was kept
+    assert page.locator(".cell details").first.get_attribute("open") == ""
+    page.keyboard.type("-")
+    page.keyboard.press("Tab")
+    live.until("() => document.querySelector('.marks input').value === 'too s-h'")
+    assert matrix.table().loc[0, "note"] == "too s-h"
+
+
+def test_tokens_that_the_page_has_are_not_asked_for_again(watched, tmp_path, gate):
+    view = wb.PromptMatrixView(make(gate))
+    live = Live(view, watched, tmp_path)
+    view.start()
+    gate.release(1)
+    thought = "() => document.querySelector('.cell .thinking').textContent === 'Hm. '"
+    live.until(thought)
+    live.asked.clear()
+    written = [["Hm. ", "thinking"], ["one", "answer"]]
+    view.send({"kind": "more", "cell": 0, "from": 0, "written": written})
+    live.until("() => document.querySelector('.cell .said').textContent === 'one'")
+    assert live.page.evaluate(thought)
+    assert "want" not in live.asked
+    view.send({"kind": "more", "cell": 0, "from": 7, "written": [["!", "answer"]]})
+    live.until("() => document.querySelector('.cell .said').textContent === ''")
+    assert live.asked == ["want"]  # and the state that came holds the only step there is
+    gate.release(100)
+    view.wait(30)
+    live.until("() => document.querySelector('.pw-matrix').dataset.state === 'done'")
+
+
+@pytest.mark.parametrize("clipboard", ["works", "refuses", "is missing"])
+@pytest.mark.parametrize("old_way", ["works", "refuses"])
+def test_copied_is_said_of_what_was_copied(clipboard, old_way, watched, tmp_path, gate):
+    gate.release(100)
+    matrix = make(gate)
+    matrix.run(progress=False)
+    view = wb.PromptMatrixView(matrix, cell=4)
+    page = watched.open(view.to_html(), tmp_path)
+    page.wait_for_selector(".detail[data-cell='4']")
+    page.evaluate(
+        """([clipboard, oldWay]) => {
+          const writeText = async (text) => {
+            if (clipboard === "refuses") throw new Error("not allowed");
+            window.copied = text;
+          };
+          const value = clipboard === "is missing" ? undefined : { writeText };
+          Object.defineProperty(navigator, "clipboard", { value });
+          if (oldWay === "refuses") document.execCommand = () => false;
+          document.addEventListener("copy", ({ target }) => {
+            window.copied = target.value.slice(target.selectionStart, target.selectionEnd);
+          });
+        }""",
+        [clipboard, old_way],
+    )
+    page.get_by_text("Copy as Python").click()
+    python = view.answer({"kind": "detail", "cell": 4})[0]["python"]
+    said = page.locator(".detail .copied")
+    if "works" in (clipboard, old_way):
+        said.get_by_text("copied", exact=True).wait_for()
+        assert page.evaluate("window.copied") == python
+        assert page.evaluate("document.activeElement.textContent") == "Copy as Python"
+    else:
+        said.get_by_text("the code is selected, press Ctrl+C").wait_for()
+        assert page.evaluate("getSelection().toString()") == python
+        assert page.evaluate("window.copied") is None
 
 
 def test_hostile_text_is_only_text_in_the_grid(watched, tmp_path, gate):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.made_up import made_up_trace, only_choices
+from tests.made_up import attended_trace, made_up_trace, only_choices
 from tests.traces import top_k_trace
-from workbench.views import RoutingView
+from workbench.views import AttentionView, RoutingView
 from workbench.views.figures import expert_colours
 
 
@@ -393,6 +393,27 @@ def test_a_long_trace_shows_a_window_and_an_overview(watched, tmp_path):
     assert geometry(page, "canvas.map")["from"] == 0
     page.get_by_label("zoom in").click()
     assert geometry(page, "canvas.map")["count"] < first["count"]
+
+
+@pytest.mark.parametrize("view", [RoutingView, AttentionView])
+def test_a_page_says_that_it_comes_is_there_and_goes(view, watched, tmp_path):
+    start, trace = "widget.render(", attended_trace() if view is AttentionView else made_up_trace()
+    html = view(trace).to_html().replace(start, "Object.assign(window, { widget, model, listeners }); " + start)  # fmt: skip
+    page = watched.open(html, tmp_path)
+    said = page.evaluate(
+        """() => {
+          const said = [], send = (question) => said.push(question);
+          const leave = widget.render({ model: { ...model, send }, el: document.createElement("div") });
+          listeners["msg:custom"].forEach((call) => call({ kind: "roll" }, []));
+          leave();
+          return said;
+        }"""
+    )
+    name = said[0]["page"]
+    assert said == [
+        {"kind": "hello", "page": name}, {"kind": "want"}, {"kind": "here", "page": name},
+        {"kind": "bye", "page": name},
+    ]  # fmt: skip
 
 
 def test_a_view_without_tokens_fills_as_they_come(trace, moe, watched, tmp_path, monkeypatch):

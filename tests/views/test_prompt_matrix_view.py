@@ -102,6 +102,9 @@ def test_ratings_of_the_page_and_of_code_are_told_to_the_page():
         (2, 4, ""),
         (3, None, "<b>"),
     ]
+    view.answer({"kind": "rate", "cell": 2, "rating": 0})
+    assert [m for m in messages if m["kind"] == "cell"][-1]["shown"]["rating"] is None
+    assert view.table()["rating"].isna().all()
 
 
 def test_the_detail_of_a_cell_has_its_tokens_and_its_python():

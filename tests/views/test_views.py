@@ -1,21 +1,25 @@
 """Widgets in Python: what they refuse, what they tell, and that their scripts agree with them."""
 
 import re
+import signal
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import workbench as wb
 from tests.fake_server import fake_server
-from workbench.errors import TokenizerError, TraceError
+from workbench.errors import GenerationError, TokenizerError, TraceError
 from workbench.views import (
     AttentionView,
     ComparisonView,
     HeadScoresView,
     Playground,
     RoutingView,
+    _generating,
     attention_heatmap,
     expert_load_bars,
     routing_heatmap,
@@ -139,3 +143,68 @@ def test_a_live_view_needs_a_loaded_model_and_a_known_thinking_mode(view, moe, t
         view.live(wb.connect(script.url), "hi")
     with pytest.raises(TokenizerError, match="thinking is 'medium'; expected one of"):
         view.live(moe, "hi", thinking="medium")
+
+
+@pytest.fixture(params=[AttentionView, RoutingView])
+def endless(request, moe, monkeypatch):
+    """A live view whose first tokens are there, and which does not end of its own accord."""
+    monkeypatch.setattr("workbench.generation.end_ids", lambda _pangu: set())
+    shell = SimpleNamespace(kernel=SimpleNamespace(saved_sigint_handler=signal.SIG_IGN))
+    monkeypatch.setattr(_generating, "get_ipython", lambda: shell)
+    begun = threading.Event()
+
+    class Heard(request.param):
+        def append(self, *arguments):
+            super().append(*arguments)
+            begun.set()
+
+    view = Heard.live(moe, "To be", max_new_tokens=450)
+    assert begun.wait(60)
+    yield view
+    view.stop()
+    view._thread.join(60)
+
+
+def test_a_closed_live_view_leaves_the_model_and_what_came(endless, moe):
+    endless.close()
+    assert not endless.running
+    assert not endless._thread.is_alive()
+    assert moe.generate("To be", 1).steps
+    assert endless.wait(60).num_tokens < 450
+    with pytest.raises(GenerationError, match="this view is closed"):
+        endless._begin(lambda: None)
+
+
+def test_an_interrupt_while_waiting_stops_a_live_view(endless, monkeypatch):
+    def interrupted(timeout=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(endless._thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            endless.wait()
+    assert endless.wait(60).num_tokens < 450
+
+
+def test_the_kernels_interrupt_stops_a_live_view(endless):
+    _generating.get_ipython().kernel.saved_sigint_handler(signal.SIGINT, None)
+    assert endless.wait(60).num_tokens < 450
+
+
+def test_the_last_page_that_goes_stops_a_live_view(endless):
+    for kind, page in [("hello", "one"), ("hello", "two"), ("here", "one"), ("bye", "two")]:
+        endless._on_message(endless, {"kind": kind, "page": page}, [])
+    assert not endless._stop.is_set()
+    endless._on_message(endless, {"kind": "bye", "page": "one"}, [])
+    assert endless.wait(60).num_tokens < 450
+
+
+@pytest.mark.parametrize("view", [AttentionView, RoutingView])
+def test_a_view_of_a_trace_goes_on_when_its_last_page_is_gone(view, trace):
+    shown = view(trace, token=3)
+    before = shown.answer({"kind": "want"})[0]
+    for kind in ("hello", "bye"):
+        shown._on_message(shown, {"kind": kind, "page": "one"}, [])
+    assert shown.answer({"kind": "want"})[0] == before
+    assert shown.trace is shown.wait() is trace
+    assert len(shown.table("tokens" if view is RoutingView else "row")) > 0

@@ -96,6 +96,7 @@ class GeneratingView(View):
     _thread: threading.Thread | None = None
     _beginning = threading.RLock()  # a cell and a click may begin at the same time
     _closed = False
+    _error = ""  # what went wrong, for the page
 
     def __init__(self, **settings: Any) -> None:
         self._stop = threading.Event()
@@ -137,8 +138,8 @@ class GeneratingView(View):
         """Give back memory that can be had again: caches, traces."""
 
     def _fail(self, text: str) -> None:
-        """Show an error."""
-        raise NotImplementedError
+        """Keep an error, to be shown."""
+        self._error = text
 
     def _begin(self, work: Callable[[], None]) -> None:
         """Do `work` in a thread.
@@ -173,8 +174,8 @@ class GeneratingView(View):
                 raise  # a thread's error would be lost: let it be seen as well
             self._release()
             self._fail(
-                "Memory ran out. What was held for branches has been given back: try again, with "
-                "fewer max tokens or a shorter prompt; or load the model with fewer bits, or with "
+                "Memory ran out. What could be given back has been: try again, with fewer max tokens "
+                "or a shorter prompt; or load the model with fewer bits, or with "
                 'memory="auto" to keep a part of it on disk.'
             )
         finally:

@@ -19,7 +19,8 @@
  * @property {boolean} running     whether a generation fills the view
  * @property {string} doing        what it does meanwhile, where a token takes long
  *
- * Messages to Python: {kind: "want"}, {kind: "stop"},
+ * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to a roll;
+ * {kind: "want"}, {kind: "stop"},
  * {kind: "head", trace, layer, head}; trace 1 is the other one;
  * {kind: "thumbnails", layer, head, blocks, sink, difference}: from that head on.
  * Messages from Python:
@@ -31,7 +32,7 @@
  * {kind: "more", pieces, span, turns, layer, head, start, half}: new tokens, and their query, key, log
  * totals in the head that is shown;
  * {kind: "thumbnails", layer, head, heads, tokens, size, every, …} with [head, cell] of the lower
- * triangle, 255 √weight, or signed 127 √difference.
+ * triangle, 255 √weight, or signed 127 √difference; {kind: "roll"}.
  * `model` and `other` are names that tell two precisions of one model apart. The model of a saved page
  * also has holds(question): whether the page has its answer.
  */
@@ -1091,7 +1092,8 @@ function render({ model, el }) {
     for (const span of data.spans) data.kinds.fill(span.kind, span.start, span.end);
   }
   const onMessage = (content, buffers) => {
-    if (content.kind === "attention") {
+    if (content.kind === "roll") model.send({ kind: "here", page });
+    else if (content.kind === "attention") {
       const before = data;
       data = content;
       describe();
@@ -1199,6 +1201,8 @@ function render({ model, el }) {
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", retheme);
+  const page = String(Math.random()); // names this page to Python
+  model.send({ kind: "hello", page });
   model.send({ kind: "want" });
   return () => {
     sizes.disconnect();
@@ -1207,6 +1211,7 @@ function render({ model, el }) {
     scheme.removeEventListener("change", retheme);
     cancelAnimationFrame(frame);
     for (const [name, call] of listen) model.off(name, call);
+    model.send({ kind: "bye", page });
   };
 }
 

@@ -14,7 +14,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench.arguments import require_loaded, whole_number
-from workbench.errors import TraceError, WorkbenchError
+from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
 from workbench.views import _attention_tables as tables
@@ -32,8 +32,8 @@ from workbench.views._attention import (
     thumbnails,
     told_apart,
 )
-from workbench.views._generating import begun, layers_told
-from workbench.views._widget import SCRIPTS, Answer, View
+from workbench.views._generating import MEETINGS, GeneratingView, layers_told
+from workbench.views._widget import SCRIPTS, Answer
 from workbench.views.figures import attention_figure
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 PAGE_BYTES = 8_000_000  # of heads that a static page takes along
 
 
-class AttentionView(View):
+class AttentionView(GeneratingView):
     """Attention of every recorded head, worked out when it is looked at.
 
     The page gets the queries and keys of the head that it shows and works out every weight itself,
@@ -120,11 +120,8 @@ class AttentionView(View):
         self.names = (
             told_apart(self.recorded, self.other) if self.other else (self.recorded.name, "")
         )
-        self._stop = threading.Event()
         # What the page is told comes in the order in which it happened, and nothing is half grown.
         self._turn = threading.RLock()
-        self._thread: threading.Thread | None = None
-        self._error = ""
         first = self.recorded.layers[0]
         defaults = {"layer": first, "other_layer": first, "token": self.recorded.num_tokens - 1}
         if other is not None:
@@ -142,7 +139,10 @@ class AttentionView(View):
         thinking: str = "slow",
         **settings: Any,
     ) -> AttentionView:
-        """A view that fills while the model generates, in a thread; `stop()` ends it.
+        """A view that fills while the model generates, in a thread.
+
+        `stop()`, `close()`, an interrupt of the kernel and the end of the last page that shows it
+        end the generation; what came by then stays.
 
         When it has ended, `view.trace` is the recorded trace. No token is selected at first, where
         a view of a trace begins with its last one.
@@ -168,9 +168,7 @@ class AttentionView(View):
         ask_turn(pangu)
         empty = Recorded(pangu.name, layers, config.num_attention_heads, config.num_key_value_heads)
         view = cls(empty, **settings)
-        view.running = True
-        work = partial(view._run, pangu, ids, max_new_tokens, layers, sampling)
-        view._thread = begun(work, view._stop, cls.__name__)
+        view._begin(partial(view._run, pangu, ids, max_new_tokens, layers, sampling))
         return view
 
     def append(
@@ -204,14 +202,9 @@ class AttentionView(View):
             }
             self.send(content, [*_packed(query, key[start:]), log_totals(query, key).tobytes()])
 
-    def stop(self) -> None:
-        """End the generation before its next token."""
-        self._stop.set()
-
     def wait(self, timeout: float | None = None) -> Trace | None:
-        """Wait for the generation that is running and return its trace."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+        """Wait for the generation that is running and return its trace; an interrupt stops it."""
+        super().wait(timeout)
         return self.trace
 
     # -- what the page asks ---------------------------------------------------------------------
@@ -225,7 +218,9 @@ class AttentionView(View):
             return self._head(question)
         if kind == "thumbnails":
             return self._thumbnails(question)
-        if kind == "stop":
+        if kind in MEETINGS:
+            self._meet(question)
+        elif kind == "stop":
             self.stop()
         return None
 
@@ -476,22 +471,16 @@ class AttentionView(View):
             self.append(pieces, arrays, span)
             waiting.append((step.span, [step.piece]))
 
-        try:
-            with layers_told(pangu, partial(setattr, self, "doing")):
-                trace = pangu.trace(
-                    ids, max_new_tokens, layers, sampling=sampling, stop=self._stop, on_step=on_step
-                )
-            with self._turn:
-                self.recorded, self.trace = Recorded.of(trace), trace
-        except WorkbenchError as error:
-            self._error = str(error)
-        except Exception as error:  # a thread's error would be lost: show it, then let it be seen
-            self._error = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            self.running = False
-            with self._turn:
-                self.send(self._everything(), [])
+        with layers_told(pangu, partial(setattr, self, "doing")):
+            trace = pangu.trace(
+                ids, max_new_tokens, layers, sampling=sampling, stop=self._stop, on_step=on_step
+            )
+        with self._turn:
+            self.recorded, self.trace = Recorded.of(trace), trace
+
+    def _ended(self) -> None:
+        with self._turn:
+            self.send(self._everything(), [])
 
 
 def _recorded(trace: Trace) -> Recorded:

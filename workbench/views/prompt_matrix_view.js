@@ -6,7 +6,7 @@
  * @property {boolean} running
  *
  * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to
- * a roll; {kind}: want, run, stop, {detail, cell}, {rate, cell, rating, note}.
+ * a roll; {kind}: want, run, stop, {detail, cell}, {rate, cell, rating, note}; rating 0 takes it back.
  * Messages from Python: {kind: "state", template, variables, rows, columns, cells: [row, column, shown],
  * path, stale, done, failed, error}; {kind: "cell", cell, shown}; {kind: "more", cell, from, written:
  * [text, span]}; {kind: "progress", done, failed, error}; {kind: "detail", cell, system, prompt, python,
@@ -59,6 +59,7 @@ body[data-jp-theme-light=false] .pw-matrix { --warm: #ffa040; }
 .pw-matrix .marks input:focus { border-color: var(--mark); border-radius: 3px; }
 .pw-matrix .detail { border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; margin-top: 8px; }
 .pw-matrix .asked { font: 12px/1.5 var(--code); background: var(--shade); border-radius: 4px; padding: 5px 8px; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 12em; overflow: auto; unicode-bidi: plaintext; }
+.pw-matrix textarea.code { box-sizing: border-box; width: 100%; font: 12px/1.5 var(--code); color: inherit; background: var(--shade); border: 1px solid var(--line); border-radius: 4px; padding: 5px 8px; }
 .pw-matrix .tokens { font-size: 14px; line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-height: 24em; overflow: auto; margin-top: 6px; }
 .pw-matrix .token { border-radius: 3px; padding: 2px 0 1px; }
 .pw-matrix .token.quiet { font: 10.5px/1 var(--code); color: var(--soft); padding: 0 2px; }
@@ -99,7 +100,7 @@ function render({ model, el }) {
   el.append(root);
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
-  let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], detailed = null;
+  let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], heads = [];
 
   const go = button("", "", () => { if (!model.get("running")) model.send({ kind: "run" }); }, "go");
   const halt = button("Stop", "", () => model.send({ kind: "stop" }), "halt");
@@ -132,7 +133,7 @@ function render({ model, el }) {
     table.style.setProperty("--columns", state.columns.length);
     table.setAttribute("role", "grid");
     const head = element("tr", "", element("th", "soft", { 0: "prompt", 1: state.variables[0] }[state.variables.length] || "variables"));
-    state.heads = state.columns.map((column) => {
+    heads = state.columns.map((column) => {
       const mean = element("div", "soft small");
       const th = element("th", "", ...column.map((part, place) => element("div", place < column.length - 1 ? "soft" : "", part)), mean);
       th.scope = "col";
@@ -154,15 +155,21 @@ function render({ model, el }) {
       body.append(tr);
       return tr;
     });
-    boxes = state.cells.map(([row, column, shown], place) => makeBox(place, row, column, shown));
+    boxes = state.cells.map(([row, column], place) => makeBox(place, row, column));
     state.cells.forEach(([row], place) => rows[row].append(boxes[place].node)); // of one row in order of columns
     table.append(body);
     frame.replaceChildren(table);
-    boxes.forEach((_, place) => drawCell(place));
+  }
+  function drawState() {
+    if (!boxes.length) drawGrid(); // once: a view keeps its matrix, and what is being typed outlives a later state
+    state.cells.forEach(([, , shown], place) => {
+      boxes[place].shown = shown;
+      drawCell(place);
+    });
     select();
     drawProgress();
   }
-  function makeBox(place, row, column, shown) {
+  function makeBox(place, row, column) {
     const node = element("td", "cell"), said = element("div", "said"), facts = element("div", "facts"), marks = element("div", "marks");
     const thinking = element("details"), thought = element("div", "thinking"), note = element("input");
     node.tabIndex = 0;
@@ -173,7 +180,8 @@ function render({ model, el }) {
     rating.setAttribute("role", "radiogroup");
     rating.setAttribute("aria-label", `rating of cell ${place}`);
     const stars = [1, 2, 3, 4, 5].map((value) => {
-      const star = button("☆", `${value} of 5`, (event) => { event.stopPropagation(); rate(place, value); });
+      const star = button("☆", `${value} of 5`, (event) => { event.stopPropagation(); rate(place, value === boxes[place].shown.rating ? 0 : value); });
+      star.title += "; once more, or key 0: no rating";
       star.setAttribute("role", "radio");
       rating.append(star);
       return star;
@@ -186,7 +194,7 @@ function render({ model, el }) {
     node.append(thinking, said, facts, marks);
     node.addEventListener("click", () => choose(place));
     node.addEventListener("keydown", (event) => keyed(event, place, row, column));
-    return { node, said, thinking, thought, facts, marks, note, stars, row, column, shown, count: 0, thoughts: 0 };
+    return { node, said, thinking, thought, facts, marks, note, stars, row, column, count: 0, thoughts: 0 };
   }
   function drawCell(place) {
     const box = boxes[place], shown = box.shown, { said, thought } = box;
@@ -217,7 +225,8 @@ function render({ model, el }) {
   }
   function more(place, from, written) {
     const box = boxes[place];
-    if (!box || from !== box.count) return model.send({ kind: "want" }); // something was missed
+    if (!box || from > box.count) return model.send({ kind: "want" }); // something was missed
+    written = written.slice(box.count - from); // the steps before came with everything
     const atEnd = box.said.scrollTop + box.said.clientHeight >= box.said.scrollHeight - 30;
     for (const [text, span] of written) (span === "thinking" ? box.thought : box.said).append(...visible(text));
     box.thoughts += written.filter(([, span]) => span === "thinking").length;
@@ -237,7 +246,7 @@ function render({ model, el }) {
     warn.textContent = state.error || "";
     warn.hidden = !state.error;
     root.dataset.state = running ? "running" : left ? "open" : "done";
-    state.heads?.forEach((mean, column) => {
+    heads.forEach((mean, column) => {
       const ratings = boxes.filter((box) => box.column === column && box.shown.rating).map((box) => box.shown.rating);
       const sum = ratings.reduce((total, value) => total + value, 0);
       mean.textContent = ratings.length ? `★ ${(sum / ratings.length).toFixed(1)} (${ratings.length} rated)` : "";
@@ -256,7 +265,7 @@ function render({ model, el }) {
     if (moved) {
       const next = boxes.findIndex((box) => box.row === row + moved[0] && box.column === column + moved[1]);
       if (next >= 0) choose(next), boxes[next].node.focus();
-    } else if (/^[1-5]$/.test(event.key) && boxes[place].shown.state === "done") rate(place, Number(event.key));
+    } else if (/^[0-5]$/.test(event.key) && boxes[place].shown.state === "done") rate(place, Number(event.key));
     else if (event.key === "Enter" && event.target === boxes[place].node) choose(place);
     else return;
     event.preventDefault();
@@ -270,7 +279,6 @@ function render({ model, el }) {
   }
   function drawDetail(message) {
     if (message.cell !== model.get("cell") || !boxes[message.cell]) return;
-    detailed = message;
     const box = boxes[message.cell], tokens = element("div", "tokens"), asked = element("div", "asked", ...visible(message.prompt));
     tokens.dir = asked.dir = "auto";
     message.texts.forEach((text, place) => {
@@ -282,12 +290,24 @@ function render({ model, el }) {
     });
     const legend = element("div", "legend soft small", "A token's probability: ");
     ["80 % and more", "50", "20", "5", "less"].forEach((words, level) => legend.append(element("span", `c${level}`, words)));
-    const copy = button("Copy as Python", "copy a cell that generates this text again", () => {
-      navigator.clipboard?.writeText(detailed.python);
-      copy.textContent = "Copied";
+    const code = element("textarea", "code"), said = element("span", "copied soft small");
+    code.value = message.python;
+    code.readOnly = code.hidden = true;
+    code.rows = Math.min(24, message.python.split("\n").length);
+    code.setAttribute("aria-label", "Python that generates this text again");
+    said.setAttribute("aria-live", "polite");
+    const copy = button("Copy as Python", "Copy as Python: a cell that generates this text again", async () => {
+      code.hidden = false;
+      code.select();
+      let copied = false;
+      if (navigator.clipboard) copied = await navigator.clipboard.writeText(code.value).then(() => true, () => false); // not over http
+      copied = copied || document.execCommand("copy");
+      code.hidden = copied;
+      if (copied) copy.focus();
+      said.textContent = copied ? "copied" : "This page may not use the clipboard: the code is selected, press Ctrl+C.";
     });
     copy.hidden = !message.python;
-    const parts = [element("div", "row", element("b", "", `Cell ${message.cell}`), element("span", "soft", state.columns[box.column].join(" · ")), copy)];
+    const parts = [element("div", "row", element("b", "", `Cell ${message.cell}`), element("span", "soft", state.columns[box.column].join(" · ")), copy, said), code];
     if (message.system) {
       const system = element("div", "asked", ...visible(message.system));
       system.dir = "auto";
@@ -305,7 +325,7 @@ function render({ model, el }) {
     if (message.kind === "roll") model.send({ kind: "here", page });
     else if (message.kind === "state") {
       state = message;
-      drawGrid();
+      drawState();
       root.dataset.ready = "true";
     } else if (message.kind === "cell" && boxes[message.cell]) {
       boxes[message.cell].shown = message.shown;

@@ -48,7 +48,6 @@ class PromptMatrixView(GeneratingView):
 
     def __init__(self, matrix: PromptMatrix, **settings: Any) -> None:
         self.matrix = matrix
-        self._error = ""
         self._written: list[list[Any]] = []  # of the cell that runs: [text, span] of every step
         self._sent = 0
         self._sent_at = 0.0
@@ -244,9 +243,6 @@ class PromptMatrixView(GeneratingView):
 
     def _tell_progress(self) -> None:
         self.send({"kind": "progress", **self._progress()})
-
-    def _fail(self, text: str) -> None:
-        self._error = text
 
     def _ended(self) -> None:
         self._tell_progress()

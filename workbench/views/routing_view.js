@@ -18,14 +18,15 @@
  * @property {string} doing     what it does meanwhile, where a token takes long
  *
  * Messages to Python: {kind: "want"}, {kind: "layer", layer}, {kind: "block", layer, block},
- * {kind: "stop"}.
+ * {kind: "stop"}; {kind: "hello" | "here" | "bye", page}, "here" as the answer to a roll.
  * Messages from Python, axes [token, layer, slot] over all documents joined:
  * {kind: "routing", layers, slots, experts, groups, grouped, obeyed_groups, block, documents, missing, error} with
  * choices (4 bits each within their group, low half first, or uint16 ids where not grouped),
  * surprisal [token] float32, colours [expert, 3] uint8, router_scale [document, layer, expert] float32;
  * {kind: "more", start, pieces, span, missing} with choices and surprisal of new tokens;
  * {kind: "layer", layer} with weights [token, slot], entropy [token], margins [token, slot] float32;
- * {kind: "block", layer, block} with probabilities [token, expert] float32; what is not known is empty.
+ * {kind: "block", layer, block} with probabilities [token, expert] float32; what is not known is empty;
+ * {kind: "roll"}.
  */
 
 const CSS = `
@@ -1202,7 +1203,8 @@ function render({ model, el }) {
   // -- messages -----------------------------------------------------------------------------------------------
 
   const onMessage = (content, buffers) => {
-    if (content.kind === "routing") {
+    if (content.kind === "roll") model.send({ kind: "here", page });
+    else if (content.kind === "routing") {
       data = new Tokens(content, buffers);
       [layers, blocks, pending, absent].forEach((kept) => kept.clear());
       totals = null;
@@ -1220,8 +1222,8 @@ function render({ model, el }) {
       root.dataset.tokens = data.count;
       if (first) cell = 0;
       schedule("all", "more");
-    } else if (content.kind === "layer" || content.kind === "block" || content.kind === "absent") {
-      const question = content.kind === "absent" ? content.asked : content;
+    } else if (["layer", "block"].includes((content.asked ?? content).kind)) {
+      const question = content.asked ?? content; // asked: of what is absent
       pending.delete(key(question));
       if (content.kind === "absent") absent.add(key(question));
       else if (content.kind === "layer") {
@@ -1263,6 +1265,8 @@ function render({ model, el }) {
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", retheme);
+  const page = String(Math.random()); // names this page to Python
+  model.send({ kind: "hello", page });
   model.send({ kind: "want" });
   return () => {
     sizes.disconnect();
@@ -1270,6 +1274,7 @@ function render({ model, el }) {
     themes.disconnect();
     scheme.removeEventListener("change", retheme);
     for (const [name, call] of listen) model.off(name, call);
+    model.send({ kind: "bye", page });
   };
 }
 

@@ -15,13 +15,13 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench.arguments import require_loaded
-from workbench.errors import TraceError, WorkbenchError
+from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
 from workbench.views import _routing_tables as tables
-from workbench.views._generating import begun, layers_told
+from workbench.views._generating import MEETINGS, GeneratingView, layers_told
 from workbench.views._routing import Document, Routing, matcher
-from workbench.views._widget import SCRIPTS, Answer, View
+from workbench.views._widget import SCRIPTS, Answer
 from workbench.views.figures import expert_colours, routing_figure
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ PAUSE = 0.05  # seconds between two messages of a live view: no more than the ey
 PAGE_BYTES = 8_000_000  # of details that a static page takes along
 
 
-class RoutingView(View):
+class RoutingView(GeneratingView):
     """Tokens, map, load, one token's router and one expert's tokens, linked.
 
     Hovering shows, a click keeps. What is kept and what is filtered are traits, so that the next
@@ -99,10 +99,7 @@ class RoutingView(View):
         **settings: Any,
     ) -> None:
         self.trace, self.routing = _join(traces, labels)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self._turn = threading.RLock()  # a text that grows is not read half grown
-        self._error = ""
         super().__init__(**settings)
         self.observe(self._clear_token, "document")
 
@@ -116,7 +113,10 @@ class RoutingView(View):
         thinking: str = "slow",
         **settings: Any,
     ) -> RoutingView:
-        """A view that fills while the model generates, in a thread; `stop()` ends it.
+        """A view that fills while the model generates, in a thread.
+
+        `stop()`, `close()`, an interrupt of the kernel and the end of the last page that shows it
+        end the generation; what came by then stays.
 
         When it has ended, `view.trace` is the recorded trace (without attention).
 
@@ -137,9 +137,7 @@ class RoutingView(View):
         ask_turn(pangu)
         shape = (config.num_hidden_layers, config.num_experts_per_tok, config.num_experts, config.num_groups)  # fmt: skip
         view = cls(_Empty(pangu.name, shape), **settings)
-        view.running = True
-        work = partial(view._run, pangu, ids, max_new_tokens, sampling)
-        view._thread = begun(work, view._stop, cls.__name__)
+        view._begin(partial(view._run, pangu, ids, max_new_tokens, sampling))
         return view
 
     def append(
@@ -192,14 +190,9 @@ class RoutingView(View):
             }
             self.send(content, [self._packed(chosen), bits.astype(np.float32).tobytes()])
 
-    def stop(self) -> None:
-        """End the generation before its next token."""
-        self._stop.set()
-
     def wait(self, timeout: float | None = None) -> Trace | None:
-        """Wait for the generation that is running and return its trace."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+        """Wait for the generation that is running and return its trace; an interrupt stops it."""
+        super().wait(timeout)
         return self.trace
 
     # -- what the page asks ---------------------------------------------------------------------
@@ -228,7 +221,9 @@ class RoutingView(View):
             part = routing.probabilities(layer, block * BLOCK, (block + 1) * BLOCK)
             content = {"kind": "block", "layer": layer, "block": block}
             return content, [b"" if part is None else part.astype(np.float32).tobytes()]
-        if kind == "stop":
+        if kind in MEETINGS:
+            self._meet(question)
+        elif kind == "stop":
             self.stop()
         return None
 
@@ -390,16 +385,12 @@ class RoutingView(View):
                 trace = pangu.trace(ids, max_new_tokens, None, sampling=sampling, stop=self._stop, on_step=on_step)  # fmt: skip
             with self._turn:
                 self.routing, self.trace = Routing.of([trace], [pangu.name]), trace
-        except WorkbenchError as error:
-            self._error = str(error)
-        except Exception as error:  # a thread's error would be lost: show it, then let it be seen
-            self._error = f"{type(error).__name__}: {error}"
-            raise
         finally:
             if self.trace is None:
                 send()  # what an error left
-            self.running = False
-            self.send(*self._everything())
+
+    def _ended(self) -> None:
+        self.send(*self._everything())
 
 
 class _Empty:
