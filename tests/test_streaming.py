@@ -1,6 +1,8 @@
 """A model that is read from disk as it runs does what it does in memory, within its budget."""
 
 import filecmp
+import os
+import shutil
 import threading
 from collections import Counter
 
@@ -11,12 +13,13 @@ import traitlets
 
 import workbench.devices as devices
 from tests.tiny import make_tiny_checkpoint
-from workbench import Playground, Sampling, load, loading
+from workbench import Playground, Sampling, load, loading, reading
 from workbench.cli import main
 from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import Filler
 from workbench.plan import size_in_bytes
+from workbench.shards import read_header
 from workbench.streaming import needed_bytes
 from workbench.trace import Trace
 from workbench.views import AttentionView, ComparisonView, RoutingView
@@ -293,6 +296,39 @@ def test_a_damaged_tensor_is_noticed_when_it_is_read(tmp_path):
         pangu.trace([1, 7])
     with pytest.raises(CheckpointError, match=r"embed_tokens\.weight .* NaN or infinity"):
         pangu.trace([1, 45])
+
+
+@pytest.mark.parametrize("way", ["written over", "replaced", "shortened"])
+def test_a_file_that_changed_since_it_was_opened_is_refused(way, tmp_path):
+    folder = make_tiny_checkpoint(tmp_path / "model", "PanguEmbedded", dtype="bfloat16")
+    other = make_tiny_checkpoint(tmp_path / "other", "PanguEmbedded", dtype="bfloat16", seed=1)
+    pangu = load(folder, bits=16, device="cpu", memory=least_bytes(folder, 16))
+    pangu.trace(IDS)
+    file, times = folder / "model.safetensors", (folder / "model.safetensors").stat()
+    if way == "written over":  # of the same size, in the same file
+        shutil.copyfile(other / "model.safetensors", file)
+    elif way == "replaced":  # of the same size, and as old
+        os.utime(other / "model.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))
+        os.replace(other / "model.safetensors", file)
+    else:
+        os.truncate(file, times.st_size // 2)
+    with pytest.raises(CheckpointError, match=r"since it was opened.* load the checkpoint"):
+        pangu.trace(IDS)  # weights
+    with pytest.raises(CheckpointError, match="changed since it was opened"):
+        pangu.model.get_input_embeddings()(torch.tensor([IDS]))  # single rows
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    file = make_tiny_checkpoint(tmp_path) / "model.safetensors"
+    info, read_into = read_header(file)["model.norm.weight"], reading._read_into
+
+    def beside_a_writer(*arguments):
+        read_into(*arguments)
+        os.utime(file, ns=(1, 1))
+
+    monkeypatch.setattr(reading, "_read_into", beside_a_writer)
+    with pytest.raises(CheckpointError, match="changed since it was opened"):
+        reading.read_tensor("model.norm.weight", info)
 
 
 def test_two_threads_run_one_after_the_other(stored):

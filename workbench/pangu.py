@@ -216,6 +216,8 @@ class Pangu:
 
         Raises
         ------
+        CheckpointError
+            If a file of the source changed since the model was loaded.
         QuantizationError
             If `folder` is not empty; nothing is overwritten. If the model stays as Ascend's file
             stores it, which is no layout of transformers.
@@ -269,24 +271,20 @@ def load(
     plan = with_memory(make_plan(checkpoint, bits, device), memory)
     require_fit(plan, checkpoint)
     checkpoint = checkpoint.fetched()
+    found = fingerprint(checkpoint.path)  # before the weights: files that change later are refused
     stored = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
     if plan.memory_bytes is None:
         model = load_model(checkpoint, bits, plan.device, quant_type)
         let_go()
         in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
         receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
-        return Pangu(
-            model, tokenizer, receipt, plan, checkpoint, stored, None, fingerprint(checkpoint.path)
-        )
+        return Pangu(model, tokenizer, receipt, plan, checkpoint, stored, None, found)
     filler = Filler(checkpoint, bits, plan.device, quant_type, packed=True)
     streaming = Streaming(filler, plan.memory_bytes)
     receipt = make_streamed_receipt(streaming, bits, plan.device, checkpoint.name)
     streaming.load_kept()
     let_go()
-    return Pangu(
-        filler.model, tokenizer, receipt, plan, checkpoint, stored, streaming,
-        fingerprint(checkpoint.path),
-    )  # fmt: skip
+    return Pangu(filler.model, tokenizer, receipt, plan, checkpoint, stored, streaming, found)
 
 
 def _as_given(prompt: Prompt, ids: list[int]) -> Any:

@@ -2,7 +2,8 @@
 
 A layer (in a mixture-of-experts model without its routed experts) is read as a whole, every routed
 expert by itself and only when a token uses it. The weights are filled by the same code as in a
-model that is loaded whole, so the results are the same, bit for bit.
+model that is loaded whole, so the results are the same, bit for bit. A file that changes meanwhile
+is an error when it is read next.
 """
 
 from __future__ import annotations
