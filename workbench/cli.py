@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         '"demo", "demo-dense", a checkpoint\'s folder, or a Hugging Face repository id'
     )
     bits_help = "4, 8, or 16 for as stored (default: 4, or what a quantized checkpoint holds)"
-    quant_type_help = "type of the 4 bits (default: nf4)"
+    quant_type_help = "type of the 4 bits (default: nf4, or what a quantized checkpoint holds)"
 
     inspect = commands.add_parser(
         "inspect",
@@ -155,7 +155,7 @@ def _loaded(options: argparse.Namespace) -> Pangu:
         options.checkpoint,
         options.bits,
         options.device,
-        options.quant_type or "nf4",
+        options.quant_type,
         options.memory,
     )
 
@@ -181,7 +181,7 @@ def _quantize(options: argparse.Namespace) -> int:
         options.source,
         options.destination,
         options.bits,
-        options.quant_type or "nf4",
+        options.quant_type,
         size_in_bytes(options.shard_size),
     )
     print(f"written to {folder}; look at it with: python -m workbench inspect {folder}")

@@ -144,6 +144,24 @@ def choose_bits(checkpoint: Checkpoint, bits: int | None) -> int:
     return bits
 
 
+def choose_quant_type(checkpoint: Checkpoint, quant_type: str | None) -> str:
+    """The kind of 4 bit: what is asked for, or what a quantized file holds, or "nf4".
+
+    Raises
+    ------
+    QuantizationError
+        For another name than "nf4" and "fp4", or another kind than a file of bitsandbytes holds.
+    """
+    if quant_type not in (None, "nf4", "fp4"):
+        raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
+    if checkpoint.is_bitsandbytes and quant_type not in (None, checkpoint.stored):
+        raise QuantizationError(
+            f"{checkpoint.name} is already quantized to {checkpoint.stored} and cannot be had in "
+            f"{quant_type}. Leave quant_type out, or pass the 16-bit checkpoint it was made from."
+        )
+    return quant_type or (checkpoint.stored if checkpoint.stored == "fp4" else "nf4")
+
+
 def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
     """Bytes that each component will take at `bits`, and what the machine has free.
 
