@@ -18,7 +18,7 @@ from workbench.cli import main
 from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import Filler
-from workbench.plan import size_in_bytes
+from workbench.plan import size_in_bytes, size_to_ask_for
 from workbench.shards import read_header
 from workbench.streaming import needed_bytes
 from workbench.trace import Trace
@@ -486,6 +486,37 @@ def test_a_budget_that_is_no_size_is_refused(memory, stored):
 def test_a_budget_whose_unit_was_forgotten_is_refused(memory, stored):
     with pytest.raises(QuantizationError, match=f"has no unit .* write {memory}GB"):
         load(stored("dense", 16), bits=16, device="cpu", memory=memory)
+
+
+@pytest.mark.parametrize(("which", "bits"), [("moe", 4), ("dense", 8), ("moe", 16)])
+def test_the_plan_knows_the_smallest_budget(which, bits, stored, capsys):
+    folder = stored(which, bits)
+    asked = ["inspect", str(folder), "--bits", str(bits), "--device", "cpu", "--plan-only"]
+    least = needed_bytes(
+        load(folder, bits, "cpu", memory=least_bytes(folder, bits)).streaming.units, ()
+    )
+    assert main([*asked, "--memory", f"{least}B"]) == 0
+    assert "GB free: fits." in capsys.readouterr().out
+    assert main([*asked, "--memory", f"{least - 1}B"]) == 0
+    told = capsys.readouterr().out
+    assert f"does not fit; the least is {size_to_ask_for(least)}." in told
+    assert size_in_bytes(size_to_ask_for(least)) == least_bytes(folder, bits)
+
+
+def test_the_plan_says_what_has_to_be_converted_first(stored, capsys):
+    asked = ["inspect", str(stored("moe", 16)), "--bits", "4", "--plan-only", "--device", "cpu"]
+    assert main([*asked, "--memory", "300KB"]) == 0
+    told = capsys.readouterr().out
+    assert "does not fit; to leave it on disk, convert it once: python -m workbench" in told
+    assert main([*asked, "--memory", "1GB"]) == 0
+    assert "(1.00 GB allowed)" in (told := capsys.readouterr().out)
+    assert "GB free: fits." in told
+
+
+def test_the_plan_refuses_a_type_that_the_file_does_not_hold(stored, capsys):
+    asked = ["inspect", str(stored("moe", 4)), "--quant-type", "fp4", "--plan-only"]
+    assert main(asked) == 2
+    assert "already quantized to nf4" in capsys.readouterr().err
 
 
 def test_the_command_line_traces_from_disk(stored, tmp_path, capsys):

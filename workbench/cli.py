@@ -135,13 +135,15 @@ def _checkpoint(text: str) -> str:
 
 def _inspect(options: argparse.Namespace) -> int:
     from workbench.checkpoint import open_checkpoint
-    from workbench.plan import choose_bits, make_plan, with_memory
+    from workbench.plan import choose_bits, choose_quant_type, make_plan, with_memory
+    from workbench.streaming import with_least_bytes
 
     checkpoint = open_checkpoint(options.checkpoint)
     print(checkpoint)
     print()
+    choose_quant_type(checkpoint, options.quant_type)
     plan = make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device)
-    print(with_memory(plan, options.memory))
+    print(with_least_bytes(with_memory(plan, options.memory), checkpoint))
     if not options.plan_only:
         print()
         print(_loaded(options).receipt)

@@ -403,7 +403,7 @@ def _check_tied_head(checkpoint: Checkpoint, head: TensorInfo | None) -> None:
     """A head that is stored although it is tied must be the embeddings again."""
     name, own = "model.embed_tokens.weight", "lm_head.weight"
     embeddings = checkpoint.tensors.get(name)
-    if head is None or embeddings is None:
+    if checkpoint.remote or head is None or embeddings is None:
         return
     same = (head.dtype, head.shape) == (embeddings.dtype, embeddings.shape)
     pieces = [range(a, min(a + 1024, head.shape[0])) for a in range(0, head.shape[0], 1024)]

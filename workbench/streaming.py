@@ -8,14 +8,13 @@ is an error when it is read next.
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from itertools import zip_longest
 from typing import Any
@@ -24,9 +23,10 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from workbench.checkpoint import Checkpoint
 from workbench.errors import QuantizationError
 from workbench.loading import Filler
-from workbench.plan import format_size, kept_dtype
+from workbench.plan import Plan, format_size, kept_dtype, size_to_ask_for
 from workbench.reading import read_ahead, read_rows
 from workbench.shards import TensorInfo
 
@@ -91,9 +91,9 @@ class Streaming:
         if (least := needed_bytes(self.units, ())) > memory_bytes:
             raise QuantizationError(
                 f"{filler.checkpoint.name} cannot be run with {format_size(memory_bytes)} for its "
-                f"weights: the least is {_rounded_up(least)}, for its largest layer (in a "
+                f"weights: the least is {size_to_ask_for(least)}, for its largest layer (in a "
                 "mixture-of-experts model without its experts, and one of them) or its head. "
-                f'Pass memory="{_rounded_up(least)}" or more.'
+                f'Pass memory="{size_to_ask_for(least)}" or more.'
             )
         self.kept = kept_units(self.units, memory_bytes)
         self.bytes_read = 0
@@ -354,6 +354,17 @@ def units_of(filler: Filler) -> dict[str, Unit]:
     }
 
 
+def with_least_bytes(plan: Plan, checkpoint: Checkpoint) -> Plan:
+    """The plan with the least memory that it can be run with, where weights stay on disk.
+
+    No weight is read; `Streaming` refuses what has less.
+    """
+    if plan.memory_bytes is None or plan.must_convert:
+        return plan
+    filler = Filler(checkpoint, plan.bits, plan.device, None, packed=True)
+    return replace(plan, least_bytes=needed_bytes(units_of(filler), ()))
+
+
 def needed_bytes(units: Mapping[str, Unit], kept: Collection[str]) -> int:
     """The least memory that works when the units `kept` stay in it.
 
@@ -395,9 +406,3 @@ def _surround(module: nn.Module, context: Callable[..., Any]) -> None:
             return forward(*args, **kwargs)
 
     module.forward = surrounded
-
-
-def _rounded_up(nbytes: int) -> str:
-    """A size that `plan.size_in_bytes` reads, not below `nbytes`."""
-    unit, name = (1e7, "GB") if nbytes >= 1e9 else (1e4, "MB") if nbytes >= 1e6 else (10, "KB")
-    return f"{math.ceil(nbytes / unit) / 100:.2f}{name}"
