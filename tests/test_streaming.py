@@ -476,10 +476,17 @@ def test_what_does_not_fit_is_told_of_the_way_from_disk(stored, monkeypatch):
         load(folder, device="cpu", memory=600_000)
 
 
-@pytest.mark.parametrize("memory", ["much", "-3GB", "3 apples"])
+@pytest.mark.parametrize(
+    "memory", ["much", "-3GB", "3 apples", "1e400", "1e-3GB", float("inf"), 10**400]
+)
 def test_a_budget_that_is_no_size_is_refused(memory, stored):
     with pytest.raises(QuantizationError, match="is no size"):
         load(stored("dense", 16), bits=16, device="cpu", memory=memory)
+
+
+@pytest.mark.parametrize("memory", [1e16, 10**16, "1e16", "1e+16", "1e+4TB", "10000 tb"])
+def test_a_size_may_be_written_in_many_ways(memory):
+    assert size_in_bytes(memory) == 10**16
 
 
 @pytest.mark.parametrize("memory", ["20", 20, "8000"])

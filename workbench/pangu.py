@@ -245,7 +245,7 @@ def load(
     bits: int | None = None,
     device: str = "auto",
     quant_type: str | None = None,
-    memory: str | int | None = None,
+    memory: str | float | None = None,
 ) -> Pangu:
     """Load a Pangu checkpoint.
 

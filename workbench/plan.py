@@ -235,7 +235,7 @@ def _bytes_as_stored(checkpoint: Checkpoint, name: str, count: int, dtype: torch
     return count + 4 * checkpoint.tensors[name].shape[0]  # LLM.int8()
 
 
-def with_memory(plan: Plan, memory: str | int | None) -> Plan:
+def with_memory(plan: Plan, memory: str | float | None) -> Plan:
     """The plan when the weights may take at most `memory` at a time.
 
     Parameters
@@ -347,18 +347,18 @@ def size_to_ask_for(nbytes: int) -> str:
     return f"{math.ceil(nbytes / unit) / 100:.2f}{name}"
 
 
-def size_in_bytes(text: str | int) -> int:
-    """Bytes of a size such as "8GB", "500 MB" or "2e9"; decimal units.
+def size_in_bytes(text: str | float) -> int:
+    """Bytes of a size such as "8GB", "500 MB" or 2e9; decimal units.
 
     Raises
     ------
     QuantizationError
         If it is no size, or a number so small that its unit must have been forgotten.
     """
-    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)(B?)\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(r"\s*([\d.]+(?:e\+?\d+)?)\s*([KMGT]?)(B?)\s*", str(text), re.IGNORECASE)
     try:
         size = int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise QuantizationError(
             f"{text!r} is no size; expected for example 8GB or 500MB."
         ) from error
