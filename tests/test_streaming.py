@@ -456,6 +456,18 @@ def test_saving_a_streamed_model_writes_the_same_file(stored, tmp_path):
         assert filecmp.cmp(tmp_path / "whole" / name, tmp_path / "streamed" / name, shallow=False)
 
 
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_a_streamed_model_refuses_to_give_its_weights_away(bits, stored, tmp_path):
+    folder = stored("moe", bits)
+    pangu = load(folder, bits=bits, device="cpu", memory=least_bytes(folder, bits))
+    pangu.trace(IDS)
+    for module in (pangu.model, pangu.model.model, pangu.model.model.layers[1].self_attn.q_proj):
+        with pytest.raises(QuantizationError, match=r"stay on disk.* pangu\.save\(folder\)"):
+            module.state_dict()
+    with pytest.raises(QuantizationError, match=r"pangu\.save\(folder\)"):
+        pangu.model.save_pretrained(tmp_path / "out")
+
+
 def test_a_16_bit_file_is_not_quantized_again_and_again(stored):
     with pytest.raises(QuantizationError, match=r"python -m workbench quantize .* --bits 4"):
         load(stored("moe", 16), bits=4, device="cpu", memory="300KB")
@@ -476,9 +488,7 @@ def test_what_does_not_fit_is_told_of_the_way_from_disk(stored, monkeypatch):
         load(folder, device="cpu", memory=600_000)
 
 
-@pytest.mark.parametrize(
-    "memory", ["much", "-3GB", "3 apples", "1e400", "1e-3GB", float("inf"), 10**400]
-)
+@pytest.mark.parametrize("memory", ["much", "-3GB", "3 apples", "1e400", "1e-3GB", float("inf")])
 def test_a_budget_that_is_no_size_is_refused(memory, stored):
     with pytest.raises(QuantizationError, match="is no size"):
         load(stored("dense", 16), bits=16, device="cpu", memory=memory)

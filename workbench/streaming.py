@@ -55,6 +55,7 @@ class Streaming:
     token uses. The rest comes when it is used and goes when its room is needed. Rows of untied
     embeddings are read one by one. While a layer computes, what follows is read ahead into the
     system's cache, which is not counted here, nor is the buffer of the one tensor being filled.
+    The model refuses `state_dict()`, which would be of empty tensors.
 
     Of the routed experts, the layer that holds most gives first, and of a layer's experts the one
     that tokens used least of late: its share of every pass's tokens, summed, fading by a tenth a
@@ -181,6 +182,8 @@ class Streaming:
             decoder.embed_tokens = EmbeddingOnDisk(
                 info, dtype, self.filler.device_of("model.embed_tokens")
             )
+        for module in model.modules():
+            module.register_state_dict_pre_hook(_refuse_state_dict)
 
     @contextmanager
     def _pass(self, *args: Any, **kwargs: Any) -> Iterator[None]:
@@ -394,6 +397,13 @@ def kept_units(units: Mapping[str, Unit], memory_bytes: int) -> tuple[str, ...]:
         if needed_bytes(units, [*kept, name]) <= memory_bytes:
             kept.append(name)
     return tuple(kept)
+
+
+def _refuse_state_dict(*_: Any) -> None:
+    raise QuantizationError(
+        "This model's weights stay on disk, so that it cannot give them. Write them with "
+        "pangu.save(folder), which reads the source checkpoint."
+    )
 
 
 def _surround(module: nn.Module, context: Callable[..., Any]) -> None:
