@@ -184,6 +184,39 @@ def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monke
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
 
+@pytest.mark.parametrize("shard", [1, 2])
+def test_a_loaded_model_is_not_saved_from_a_source_that_changed(shard, moe_source, tmp_path):
+    other = make_tiny_checkpoint(tmp_path / "other", dtype="bfloat16", shards=2, seed=1)
+    pangu = load(moe_source, bits=4, device="cpu")
+    name = f"model-{shard:05}-of-00002.safetensors"
+    shutil.copyfile(other / name, moe_source / name)
+    with pytest.raises(CheckpointError, match=f"{name} changed since it was opened"):
+        pangu.save(tmp_path / "out")
+    with pytest.raises(CheckpointError, match="was not finished"):
+        open_checkpoint(tmp_path / "out")
+    load(moe_source, bits=4, device="cpu").save(tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(
+        quantize_checkpoint(moe_source, tmp_path / "new", 4)
+    )
+
+
+def test_a_source_that_changes_before_its_first_weight_is_read_is_noticed(
+    moe_source, tmp_path, monkeypatch
+):
+    other = make_tiny_checkpoint(tmp_path / "other", dtype="bfloat16", shards=2, seed=1)
+    fingerprint = conversion._fingerprint
+
+    def after_a_change(checkpoint):
+        for file in other.glob("*.safetensors"):
+            shutil.copyfile(file, moe_source / file.name)
+        monkeypatch.setattr(conversion, "_fingerprint", fingerprint)
+        return fingerprint(checkpoint)
+
+    monkeypatch.setattr(conversion, "_fingerprint", after_a_change)
+    with pytest.raises(CheckpointError, match="changed since it was opened"):
+        quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
+
+
 def test_other_settings_do_not_go_on_with_an_unfinished_conversion(
     moe_source, tmp_path, monkeypatch
 ):

@@ -60,7 +60,20 @@ def test_auto_means_the_cpu_the_one_gpu_or_all_of_them(gpus):
     assert devices.chosen_device("cuda:1") == "cuda:1"
 
 
-@pytest.mark.parametrize("device", ["cuda:0+cpu", "cpu+tpu", "cuda:0+", None, 3])
+@pytest.mark.parametrize("device", ["cuda:2", "cuda:0+cuda:3"])
+def test_a_gpu_that_is_not_there_is_refused_and_those_that_are_named(device, gpus, tiny_dense):
+    gpus(5, 7)
+    with pytest.raises(QuantizationError, match="has cuda:0, cuda:1; use device="):
+        load(tiny_dense, device=device)
+    gpus()
+    with pytest.raises(QuantizationError, match='has none; use device="cpu"'):
+        load(tiny_dense, device=device)
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cuda:0+cpu", "cpu+tpu", "cuda:0+", None, 3, "cuda:0+cuda:0", "cuda+cuda:0", "cpu+cpu"],
+)
 def test_devices_that_do_not_go_together_are_refused(device, gpus):
     gpus(5, 7)
     with pytest.raises(QuantizationError, match="device is"):

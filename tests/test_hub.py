@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.ascend_files import make_ascend_checkpoint
 from tests.tiny import make_tiny_checkpoint
@@ -119,6 +120,26 @@ def test_the_plan_needs_no_weights(hub):
     assert "0.004 GB, on the hub" in result.stdout
     assert "Plan for owner/pangu in 4 bit" in result.stdout
     assert hub.weights() == []
+
+
+def test_the_least_memory_is_planned_without_weights(tmp_path):
+    folder = make_tiny_checkpoint(
+        tmp_path / "served", "PanguEmbedded", dtype="bfloat16", tie_word_embeddings=True
+    )
+    tensors = load_file(
+        folder / "model.safetensors"
+    )  # with a head that is compared when it is here
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / "model.safetensors")
+    served = Served(folder, tmp_path / "home")
+    asked = ("inspect", "owner/pangu", "--bits", "16", "--device", "cpu", "--memory", "20KB")
+    result = served.run(*asked, "--plan-only")
+    assert "GB free: does not fit; the least is" in result.stdout, result.stderr
+    assert served.weights() == []
+    refused = served.run(*asked)
+    least = result.stdout.partition("the least is ")[2].partition("B.")[0]
+    assert f"the least is {least}B, for" in refused.stderr
+    served.server.shutdown()
 
 
 def test_another_model_is_refused_before_its_weights_are_fetched(hub):

@@ -5,20 +5,26 @@ import copy
 import bitsandbytes as bnb
 import pytest
 import torch
-from bitsandbytes.functional import quantize_4bit
+from bitsandbytes.functional import has_avx512bf16, quantize_4bit
 from bitsandbytes.nn.modules import _convert_weight_packed_for_cpu
 
 from tests.tiny import make_tiny_checkpoint
 from workbench import load
-from workbench.quantization import describe_packed, packed
+from workbench.errors import QuantizationError
+from workbench.quantization import describe_packed, pack, packed, quantize
 
 SHAPES = [(32, 64), (96, 64), (64, 320), (160, 192), (1344, 128)]
 
 
-def quantized(shape, quant_type, nested):
+def drawn(shape):
     random = torch.Generator().manual_seed(shape[0])
-    weight = torch.randn(shape, generator=random).to(torch.bfloat16)
-    return quantize_4bit(weight, blocksize=64, quant_type=quant_type, compress_statistics=nested)
+    return torch.randn(shape, generator=random).to(torch.bfloat16)
+
+
+def quantized(shape, quant_type, nested):
+    return quantize_4bit(
+        drawn(shape), blocksize=64, quant_type=quant_type, compress_statistics=nested
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -44,11 +50,28 @@ def test_packed_weights_and_their_state_are_those_of_bitsandbytes(quant_type, ne
             assert told[name] == value, name
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+def test_a_module_is_packed_as_bitsandbytes_packs_it(quant_type, shape):
+    """On every processor: nothing is multiplied."""
+    weight, state = quantized(shape, quant_type, nested=True)
+    expected, expected_state = _convert_weight_packed_for_cpu(weight, state)
+    module = bnb.nn.Linear4bit(shape[1], shape[0], bias=False, quant_type=quant_type).eval()
+    module.support_avx512bf16_for_cpu = True
+    quantize(module, drawn(shape), "cpu")
+    pack(module)
+    assert torch.equal(module.weight.data, expected)
+    assert module.quant_state is module.weight.quant_state
+    assert module.quant_state.packing_format_for_cpu
+    assert torch.equal(module.quant_state.absmax, expected_state.absmax)
+    with pytest.raises(QuantizationError, match="packed for the CPU"):
+        module.state_dict()
+
+
+@pytest.mark.skipif(not has_avx512bf16(), reason="this CPU has no packed path")
 @pytest.mark.parametrize("tokens", [1, 3, 40])
 @pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
 def test_a_packed_module_computes_what_one_computes_that_bitsandbytes_packs(quant_type, tokens):
-    from workbench.quantization import pack, quantize
-
     random = torch.Generator().manual_seed(2)
     weight = torch.randn(96, 128, generator=random).to(torch.bfloat16)
     inputs = torch.randn(tokens, 128, generator=random).to(torch.bfloat16)

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.tiny import make_tiny_checkpoint
 from workbench import devices, load, open_checkpoint, quantization
+from workbench.conversion import quantize_checkpoint
 from workbench.errors import QuantizationError
 from workbench.plan import make_plan
 
@@ -150,6 +151,29 @@ def test_other_bits_than_a_quantized_file_holds_are_refused(tiny_dense, tmp_path
     assert load(tmp_path / "int8", device="cpu").bits == 8
     with pytest.raises(QuantizationError, match="already quantized to int8"):
         load(tmp_path / "int8", bits=4, device="cpu")
+
+
+@pytest.mark.parametrize(("stored", "other"), [("nf4", "fp4"), ("fp4", "nf4")])
+def test_another_type_than_a_quantized_file_holds_is_refused(stored, other, tiny_dense, tmp_path):
+    folder = tmp_path / stored
+    load(tiny_dense, bits=4, quant_type=stored, device="cpu").save(folder)
+    for quant_type in (None, stored):
+        assert load(folder, quant_type=quant_type, device="cpu").quant_type == stored
+    with pytest.raises(QuantizationError, match=f"already quantized to {stored}.* in {other}"):
+        load(folder, quant_type=other, device="cpu")
+    with pytest.raises(QuantizationError, match=f"already quantized to {stored}.* in {other}"):
+        quantize_checkpoint(folder, tmp_path / "out", 4, other)
+    assert not (tmp_path / "out").exists()
+    load(folder, device="cpu").save(tmp_path / "again")
+    assert open_checkpoint(tmp_path / "again").stored == stored
+
+
+def test_8_bit_files_have_no_type_of_4_bits(tiny_dense, tmp_path):
+    load(tiny_dense, bits=8, device="cpu").save(tmp_path / "int8")
+    pangu = load(tmp_path / "int8", device="cpu")
+    pangu.save(tmp_path / "again")
+    with pytest.raises(QuantizationError, match="already quantized to int8"):
+        load(tmp_path / "int8", quant_type="fp4", device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.ascend_files import make_ascend_checkpoint
 from tests.tiny import make_tiny_checkpoint
 from workbench import load
 from workbench.errors import GenerationError
@@ -120,6 +121,32 @@ def test_other_files_have_another_fingerprint(tmp_path):
     found = {fingerprint(one), *map(fingerprint, others.values())}
     assert len(found) == 5
     assert load(one, bits=16, device="cpu").fingerprint == fingerprint(one)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("quant_model_description.json", "quant_model_description_w8a16.json"),
+        ("quant_model_weights.safetensors.index.json", "notes.json"),
+    ],
+)
+def test_ascend_descriptions_are_part_of_the_fingerprint(name, kept, tmp_path):
+    folder, _ = make_ascend_checkpoint(tmp_path, "PanguEmbedded")
+    (folder / name).write_text('{"a": "W8A8_MIX"}')
+    one = fingerprint(folder)
+    (folder / name).write_text('{"a": "W8A8"}')
+    two = fingerprint(folder)
+    (folder / name).rename(folder / kept)
+    assert len({one, two, fingerprint(folder)}) == 3
+
+
+def test_a_fingerprint_stays_what_it_was(tmp_path):
+    """Recipes and corpora of earlier versions hold it."""
+    (tmp_path / "config.json").write_text("{}")
+    header = b'{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}'
+    file = len(header).to_bytes(8, "little") + header + b"abc"
+    (tmp_path / "model.safetensors").write_bytes(file)
+    assert fingerprint(tmp_path) == "7d72669ce213c8c6"
 
 
 def test_a_stopped_text_is_made_again_up_to_where_it_stopped(moe):

@@ -1,6 +1,8 @@
 """A model that is read from disk as it runs does what it does in memory, within its budget."""
 
 import filecmp
+import os
+import shutil
 import threading
 from collections import Counter
 
@@ -11,12 +13,13 @@ import traitlets
 
 import workbench.devices as devices
 from tests.tiny import make_tiny_checkpoint
-from workbench import Playground, Sampling, load, loading
+from workbench import Playground, Sampling, load, loading, reading
 from workbench.cli import main
 from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import Filler
-from workbench.plan import size_in_bytes
+from workbench.plan import size_in_bytes, size_to_ask_for
+from workbench.shards import read_header
 from workbench.streaming import needed_bytes
 from workbench.trace import Trace
 from workbench.views import AttentionView, ComparisonView, RoutingView
@@ -295,6 +298,39 @@ def test_a_damaged_tensor_is_noticed_when_it_is_read(tmp_path):
         pangu.trace([1, 45])
 
 
+@pytest.mark.parametrize("way", ["written over", "replaced", "shortened"])
+def test_a_file_that_changed_since_it_was_opened_is_refused(way, tmp_path):
+    folder = make_tiny_checkpoint(tmp_path / "model", "PanguEmbedded", dtype="bfloat16")
+    other = make_tiny_checkpoint(tmp_path / "other", "PanguEmbedded", dtype="bfloat16", seed=1)
+    pangu = load(folder, bits=16, device="cpu", memory=least_bytes(folder, 16))
+    pangu.trace(IDS)
+    file, times = folder / "model.safetensors", (folder / "model.safetensors").stat()
+    if way == "written over":  # of the same size, in the same file
+        shutil.copyfile(other / "model.safetensors", file)
+    elif way == "replaced":  # of the same size, and as old
+        os.utime(other / "model.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))
+        os.replace(other / "model.safetensors", file)
+    else:
+        os.truncate(file, times.st_size // 2)
+    with pytest.raises(CheckpointError, match=r"since it was opened.* load the checkpoint"):
+        pangu.trace(IDS)  # weights
+    with pytest.raises(CheckpointError, match="changed since it was opened"):
+        pangu.model.get_input_embeddings()(torch.tensor([IDS]))  # single rows
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    file = make_tiny_checkpoint(tmp_path) / "model.safetensors"
+    info, read_into = read_header(file)["model.norm.weight"], reading._read_into
+
+    def beside_a_writer(*arguments):
+        read_into(*arguments)
+        os.utime(file, ns=(1, 1))
+
+    monkeypatch.setattr(reading, "_read_into", beside_a_writer)
+    with pytest.raises(CheckpointError, match="changed since it was opened"):
+        reading.read_tensor("model.norm.weight", info)
+
+
 def test_two_threads_run_one_after_the_other(stored):
     folder = stored("moe", 4)
     pangu = load(folder, device="cpu", memory=least_bytes(folder, 4))
@@ -420,6 +456,18 @@ def test_saving_a_streamed_model_writes_the_same_file(stored, tmp_path):
         assert filecmp.cmp(tmp_path / "whole" / name, tmp_path / "streamed" / name, shallow=False)
 
 
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_a_streamed_model_refuses_to_give_its_weights_away(bits, stored, tmp_path):
+    folder = stored("moe", bits)
+    pangu = load(folder, bits=bits, device="cpu", memory=least_bytes(folder, bits))
+    pangu.trace(IDS)
+    for module in (pangu.model, pangu.model.model, pangu.model.model.layers[1].self_attn.q_proj):
+        with pytest.raises(QuantizationError, match=r"stay on disk.* pangu\.save\(folder\)"):
+            module.state_dict()
+    with pytest.raises(QuantizationError, match=r"pangu\.save\(folder\)"):
+        pangu.model.save_pretrained(tmp_path / "out")
+
+
 def test_a_16_bit_file_is_not_quantized_again_and_again(stored):
     with pytest.raises(QuantizationError, match=r"python -m workbench quantize .* --bits 4"):
         load(stored("moe", 16), bits=4, device="cpu", memory="300KB")
@@ -440,16 +488,52 @@ def test_what_does_not_fit_is_told_of_the_way_from_disk(stored, monkeypatch):
         load(folder, device="cpu", memory=600_000)
 
 
-@pytest.mark.parametrize("memory", ["much", "-3GB", "3 apples"])
+@pytest.mark.parametrize("memory", ["much", "-3GB", "3 apples", "1e400", "1e-3GB", float("inf")])
 def test_a_budget_that_is_no_size_is_refused(memory, stored):
     with pytest.raises(QuantizationError, match="is no size"):
         load(stored("dense", 16), bits=16, device="cpu", memory=memory)
+
+
+@pytest.mark.parametrize("memory", [1e16, 10**16, "1e16", "1e+16", "1e+4TB", "10000 tb"])
+def test_a_size_may_be_written_in_many_ways(memory):
+    assert size_in_bytes(memory) == 10**16
 
 
 @pytest.mark.parametrize("memory", ["20", 20, "8000"])
 def test_a_budget_whose_unit_was_forgotten_is_refused(memory, stored):
     with pytest.raises(QuantizationError, match=f"has no unit .* write {memory}GB"):
         load(stored("dense", 16), bits=16, device="cpu", memory=memory)
+
+
+@pytest.mark.parametrize(("which", "bits"), [("moe", 4), ("dense", 8), ("moe", 16)])
+def test_the_plan_knows_the_smallest_budget(which, bits, stored, capsys):
+    folder = stored(which, bits)
+    asked = ["inspect", str(folder), "--bits", str(bits), "--device", "cpu", "--plan-only"]
+    least = needed_bytes(
+        load(folder, bits, "cpu", memory=least_bytes(folder, bits)).streaming.units, ()
+    )
+    assert main([*asked, "--memory", f"{least}B"]) == 0
+    assert "GB free: fits." in capsys.readouterr().out
+    assert main([*asked, "--memory", f"{least - 1}B"]) == 0
+    told = capsys.readouterr().out
+    assert f"does not fit; the least is {size_to_ask_for(least)}." in told
+    assert size_in_bytes(size_to_ask_for(least)) == least_bytes(folder, bits)
+
+
+def test_the_plan_says_what_has_to_be_converted_first(stored, capsys):
+    asked = ["inspect", str(stored("moe", 16)), "--bits", "4", "--plan-only", "--device", "cpu"]
+    assert main([*asked, "--memory", "300KB"]) == 0
+    told = capsys.readouterr().out
+    assert "does not fit; to leave it on disk, convert it once: python -m workbench" in told
+    assert main([*asked, "--memory", "1GB"]) == 0
+    assert "(1.00 GB allowed)" in (told := capsys.readouterr().out)
+    assert "GB free: fits." in told
+
+
+def test_the_plan_refuses_a_type_that_the_file_does_not_hold(stored, capsys):
+    asked = ["inspect", str(stored("moe", 4)), "--quant-type", "fp4", "--plan-only"]
+    assert main(asked) == 2
+    assert "already quantized to nf4" in capsys.readouterr().err
 
 
 def test_the_command_line_traces_from_disk(stored, tmp_path, capsys):

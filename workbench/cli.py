@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         '"demo", "demo-dense", a checkpoint\'s folder, or a Hugging Face repository id'
     )
     bits_help = "4, 8, or 16 for as stored (default: 4, or what a quantized checkpoint holds)"
-    quant_type_help = "type of the 4 bits (default: nf4)"
+    quant_type_help = "type of the 4 bits (default: nf4, or what a quantized checkpoint holds)"
 
     inspect = commands.add_parser(
         "inspect",
@@ -135,13 +135,15 @@ def _checkpoint(text: str) -> str:
 
 def _inspect(options: argparse.Namespace) -> int:
     from workbench.checkpoint import open_checkpoint
-    from workbench.plan import choose_bits, make_plan, with_memory
+    from workbench.plan import choose_bits, choose_quant_type, make_plan, with_memory
+    from workbench.streaming import with_least_bytes
 
     checkpoint = open_checkpoint(options.checkpoint)
     print(checkpoint)
     print()
+    choose_quant_type(checkpoint, options.quant_type)
     plan = make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device)
-    print(with_memory(plan, options.memory))
+    print(with_least_bytes(with_memory(plan, options.memory), checkpoint))
     if not options.plan_only:
         print()
         print(_loaded(options).receipt)
@@ -155,7 +157,7 @@ def _loaded(options: argparse.Namespace) -> Pangu:
         options.checkpoint,
         options.bits,
         options.device,
-        options.quant_type or "nf4",
+        options.quant_type,
         options.memory,
     )
 
@@ -181,7 +183,7 @@ def _quantize(options: argparse.Namespace) -> int:
         options.source,
         options.destination,
         options.bits,
-        options.quant_type or "nf4",
+        options.quant_type,
         size_in_bytes(options.shard_size),
     )
     print(f"written to {folder}; look at it with: python -m workbench inspect {folder}")

@@ -29,7 +29,7 @@ from workbench.errors import CheckpointError, QuantizationError
 from workbench.journal import take_lock
 from workbench.loading import Filler
 from workbench.models import PanguTokenizer
-from workbench.plan import model_shapes
+from workbench.plan import choose_quant_type, model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.shards import INDEX, SINGLE, read_header
 
@@ -51,7 +51,7 @@ def quantize_checkpoint(
     source: str | Path | Checkpoint,
     destination: str | Path,
     bits: int,
-    quant_type: str = "nf4",
+    quant_type: str | None = None,
     shard_bytes: int = 2_000_000_000,
 ) -> Path:
     """Write a checkpoint again in 4 or 8 bit, in the layout of transformers and bitsandbytes.
@@ -71,6 +71,8 @@ def quantize_checkpoint(
         A folder that is new or empty, or holds an unfinished conversion of the same source.
     bits
         4 or 8; 16 copies the weights as they are computed with.
+    quant_type
+        At 4 bits "nf4" or "fp4". By default "nf4", or what an already quantized source holds.
     shard_bytes
         Size of one output file, about; a single module is never split.
 
@@ -83,8 +85,8 @@ def quantize_checkpoint(
     CheckpointError
         For a source that cannot be read, or changed since the conversion began.
     QuantizationError
-        For a source that is quantized to other bits, a folder that holds something else or that
-        another run is writing to, or a disk that is full; what was finished is kept.
+        For a source that is quantized to other bits or another type, a folder that holds something
+        else or that another run is writing to, or a disk that is full; what was finished is kept.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     folder = Path(destination).expanduser()
@@ -95,6 +97,7 @@ def quantize_checkpoint(
             f"{checkpoint.name} is already quantized to {checkpoint.stored}; pass the 16-bit "
             f"checkpoint it was made from to get {bits} bit."
         )
+    kind = choose_quant_type(checkpoint, quant_type)
     if shard_bytes < 1:
         raise QuantizationError(f"the shard size is {shard_bytes} bytes; expected 1 or more.")
     if folder.resolve() == checkpoint.path.resolve():
@@ -108,7 +111,7 @@ def quantize_checkpoint(
     job = {
         "source": _fingerprint(checkpoint),
         "bits": bits,
-        "quant_type": quant_type if bits == 4 else None,
+        "quant_type": kind if bits == 4 else None,
         "shards": [shard.file_name for shard in shards],
     }
     with _explained(folder, checkpoint.path), _alone(folder):

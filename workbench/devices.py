@@ -23,22 +23,29 @@ def chosen_device(device: str) -> str:
     Raises
     ------
     QuantizationError
-        For a device that is not known, not supported, or not there.
+        For a device that is not known, not supported, not there, or named twice.
     """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = [f"cuda:{index}" for index in range(count)]
     if device == "auto":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        device = "+".join(f"cuda:{index}" for index in range(count)) if count > 1 else "cuda"
-        device = device if count else "cpu"
+        device = "+".join(there) if count > 1 else "cuda" if count else "cpu"
     try:
-        kinds = {torch.device(name).type for name in devices_of(device)}
+        named = [torch.device(name) for name in devices_of(device)]
     except (RuntimeError, TypeError, AttributeError) as error:
         raise QuantizationError(f"device is {device!r}; expected auto, cpu or cuda.") from error
-    if "cuda" in kinds and not torch.cuda.is_available():
-        raise QuantizationError(
-            f'device is "{device}", and this machine has none; use device="cpu".'
-        )
-    if kinds not in ({"cpu"}, {"cuda"}):
+    if not {one.type for one in named} <= {"cpu", "cuda"}:
         raise QuantizationError(f"device is {device!r}; only cpu and cuda are supported.")
+    if any(one.type == "cuda" and (one.index or 0) >= count for one in named):
+        raise QuantizationError(
+            f'device is "{device}", and this machine has {", ".join(there) or "none"}; '
+            f'use device="{there[0] if there else "cpu"}".'
+        )
+    several = {one.index for one in named if one.type == "cuda"} - {None}
+    if len(named) > 1 and len(several) < len(named):
+        raise QuantizationError(
+            f'device is "{device}"; of several, each must be another GPU, named by its number as '
+            'in "cuda:0+cuda:1".'
+        )
     return device
 
 

@@ -19,6 +19,8 @@ DESCRIPTIONS = (
     "tokenizer.model",
     "tokenizer_config.json",
     "model.safetensors.index.json",
+    "quant_model_descr*.json",  # msmodelslim's, and its index
+    "quant_model_weight*.index.json",
 )
 PACKAGES = ("torch", "transformers", "bitsandbytes", "numpy")
 
@@ -26,15 +28,15 @@ PACKAGES = ("torch", "transformers", "bitsandbytes", "numpy")
 def fingerprint(folder: Path) -> str:
     """16 hexadecimal digits that differ for different checkpoints.
 
-    The SHA-256 of the descriptions (config, generation config, tokenizer, index), of every weight
-    file's name, size and safetensors header, and of 64 samples of 4 KiB of its weights. Other
+    The SHA-256 of the descriptions (config, generation config, tokenizer, index, and how an Ascend
+    file is quantized), of every weight file's name, size and safetensors header, and of 64 samples of 4 KiB of its weights. Other
     weights of the same shapes are told apart; a single changed weight may go unnoticed: reading
     all of a large checkpoint would take minutes.
     """
     digest = hashlib.sha256()
     for name in DESCRIPTIONS:
-        if (folder / name).is_file():
-            _add(digest, name.encode(), (folder / name).read_bytes())
+        for file in sorted(folder.glob(name)):
+            _add(digest, file.name.encode(), file.read_bytes())
     for file in sorted(folder.glob("*.safetensors")):
         size = file.stat().st_size
         with file.open("rb") as weights:

@@ -33,7 +33,13 @@ from workbench.errors import CheckpointError, QuantizationError
 from workbench.float32_linear import cpu_multiplies_bfloat16, use_float32
 from workbench.models import CLASSES
 from workbench.models.empty import empty_modules
-from workbench.plan import compute_dtype, expected_shapes, is_quantizable, kept_dtype
+from workbench.plan import (
+    choose_quant_type,
+    compute_dtype,
+    expected_shapes,
+    is_quantizable,
+    kept_dtype,
+)
 from workbench.quantization import (
     is_packable,
     pack,
@@ -62,14 +68,18 @@ QUANTIZED_PART = re.compile(
 
 
 def load_model(
-    checkpoint: Checkpoint, bits: int, device: str, quant_type: str = "nf4", packed: bool = True
+    checkpoint: Checkpoint,
+    bits: int,
+    device: str,
+    quant_type: str | None = None,
+    packed: bool = True,
 ) -> nn.Module:
     """Read, check and quantize a checkpoint module by module.
 
     Parameters
     ----------
     quant_type
-        "nf4" or "fp4", both with double quantization; used at 4 bits from a 16-bit checkpoint.
+        At 4 bits "nf4" or "fp4", both with double quantization; see `plan.choose_quant_type`.
     packed
         On a CPU, lay 4-bit weights out as bitsandbytes' fast path wants them. A packed model
         refuses `state_dict()`, because bitsandbytes cannot undo the packing exactly.
@@ -79,7 +89,7 @@ def load_model(
     CheckpointError
         For a missing, additional, misshapen, NaN or infinite tensor.
     QuantizationError
-        For another `quant_type`.
+        For another `quant_type`, or another one than a quantized file holds.
     """
     filler = Filler(checkpoint, bits, device, quant_type, packed)
     with tqdm(
@@ -124,12 +134,11 @@ class Filler:
         checkpoint: Checkpoint,
         bits: int,
         device: str,
-        quant_type: str,
+        quant_type: str | None,
         packed: bool,
         own_modules: bool = True,
     ) -> None:
-        if quant_type not in ("nf4", "fp4"):
-            raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
+        kind = choose_quant_type(checkpoint, quant_type)
         check_tensors(checkpoint)
         self.checkpoint, self.packed = checkpoint, packed
         self.dtype = compute_dtype(checkpoint, bits, torch.device(devices_of(device)[0]).type)
@@ -149,7 +158,6 @@ class Filler:
         if as_stored:
             self.quantized = replace_linears_as_stored(self.model, checkpoint)
         elif bits < 16:
-            kind = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
             self.quant_type = kind if bits == 4 else "int8"
             self.quantized = replace_linears(self.model, bits, kind, self.dtype)
             self.model.config.quantization_config = quantization_config(bits, kind)
@@ -395,7 +403,7 @@ def _check_tied_head(checkpoint: Checkpoint, head: TensorInfo | None) -> None:
     """A head that is stored although it is tied must be the embeddings again."""
     name, own = "model.embed_tokens.weight", "lm_head.weight"
     embeddings = checkpoint.tensors.get(name)
-    if head is None or embeddings is None:
+    if checkpoint.remote or head is None or embeddings is None:
         return
     same = (head.dtype, head.shape) == (embeddings.dtype, embeddings.shape)
     pieces = [range(a, min(a + 1024, head.shape[0])) for a in range(0, head.shape[0], 1024)]

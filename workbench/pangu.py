@@ -21,7 +21,15 @@ from workbench.generation import Generation, Sampling, Step, Stream
 from workbench.loading import Filler, load_model
 from workbench.models import PanguTokenizer
 from workbench.models.tokenization_pangu import require_vocabulary
-from workbench.plan import Plan, choose_bits, format_size, make_plan, require_fit, with_memory
+from workbench.plan import (
+    Plan,
+    choose_bits,
+    choose_quant_type,
+    format_size,
+    make_plan,
+    require_fit,
+    with_memory,
+)
 from workbench.prefixes import Prefixes
 from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
 from workbench.recipe import Recipe
@@ -216,6 +224,8 @@ class Pangu:
 
         Raises
         ------
+        CheckpointError
+            If a file of the source changed since the model was loaded.
         QuantizationError
             If `folder` is not empty; nothing is overwritten. If the model stays as Ascend's file
             stores it, which is no layout of transformers.
@@ -226,15 +236,16 @@ class Pangu:
                 "Copy that folder to keep it so; `python -m workbench quantize` writes it for "
                 "bitsandbytes, and load(…, bits=…).save(folder) in other bits."
             )
-        conversion.quantize_checkpoint(self.checkpoint, folder, self.bits, self.quant_type)
+        quant_type = self.quant_type if self.bits == 4 else None
+        conversion.quantize_checkpoint(self.checkpoint, folder, self.bits, quant_type)
 
 
 def load(
     name_or_path: str | Path,
     bits: int | None = None,
     device: str = "auto",
-    quant_type: str = "nf4",
-    memory: str | int | None = None,
+    quant_type: str | None = None,
+    memory: str | float | None = None,
 ) -> Pangu:
     """Load a Pangu checkpoint.
 
@@ -251,7 +262,8 @@ def load(
         "auto" (CUDA if there is any, else the CPU), "cpu", "cuda", "cuda:N", or several as
         "cuda:0+cuda:1". "auto" spreads the model over all GPUs, as accelerate shares it out.
     quant_type
-        At 4 bits "nf4" or "fp4", both with double quantization.
+        At 4 bits "nf4" or "fp4", both with double quantization. By default "nf4", or what an
+        already quantized file holds, which can be had in no other.
     memory
         The most that the weights may take at one time, for example "8GB", or "auto" for what is
         free. A larger model stays on disk and is read as it runs: the same results, only slower.
@@ -266,27 +278,23 @@ def load(
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
     require_vocabulary(tokenizer, checkpoint.config.vocab_size)
     bits = choose_bits(checkpoint, bits)
+    kind = choose_quant_type(checkpoint, quant_type)
     plan = with_memory(make_plan(checkpoint, bits, device), memory)
     require_fit(plan, checkpoint)
     checkpoint = checkpoint.fetched()
-    stored = checkpoint.stored if checkpoint.stored in ("nf4", "fp4") else quant_type
+    found = fingerprint(checkpoint.path)  # before the weights: files that change later are refused
     if plan.memory_bytes is None:
         model = load_model(checkpoint, bits, plan.device, quant_type)
         let_go()
         in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
         receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
-        return Pangu(
-            model, tokenizer, receipt, plan, checkpoint, stored, None, fingerprint(checkpoint.path)
-        )
+        return Pangu(model, tokenizer, receipt, plan, checkpoint, kind, None, found)
     filler = Filler(checkpoint, bits, plan.device, quant_type, packed=True)
     streaming = Streaming(filler, plan.memory_bytes)
     receipt = make_streamed_receipt(streaming, bits, plan.device, checkpoint.name)
     streaming.load_kept()
     let_go()
-    return Pangu(
-        filler.model, tokenizer, receipt, plan, checkpoint, stored, streaming,
-        fingerprint(checkpoint.path),
-    )  # fmt: skip
+    return Pangu(filler.model, tokenizer, receipt, plan, checkpoint, kind, streaming, found)
 
 
 def _as_given(prompt: Prompt, ids: list[int]) -> Any:

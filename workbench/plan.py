@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -40,6 +41,12 @@ class Plan:
         `workbench.streaming`. None where the model is loaded whole.
     allowed_bytes : int or None
         What `memory=` allowed; None where nothing was said.
+    must_convert : bool
+        Whether weights that stay on disk would be quantized every time they are read, which is
+        refused: the checkpoint has to be converted once.
+    least_bytes : int or None
+        The least memory that it can be run with from disk; None where that was not asked for, see
+        `workbench.streaming.with_least_bytes`.
     """
 
     frame: pd.DataFrame
@@ -49,6 +56,8 @@ class Plan:
     name: str
     memory_bytes: int | None = None
     allowed_bytes: int | None = None
+    must_convert: bool = False
+    least_bytes: int | None = None
 
     @property
     def nbytes(self) -> int:
@@ -57,12 +66,21 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the weights leave a tenth of the free memory for running the model."""
-        needed = self.nbytes if self.memory_bytes is None else self.memory_bytes
-        return needed <= WORKING_SHARE * self.free_bytes
+        """Whether the weights leave a tenth of the free memory for running the model.
+
+        Those that stay on disk must also be runnable in the memory that is allowed.
+        """
+        if self.memory_bytes is None:
+            return self.nbytes <= WORKING_SHARE * self.free_bytes
+        enough = (self.least_bytes or 0) <= self.memory_bytes <= WORKING_SHARE * self.free_bytes
+        return enough and not self.must_convert
 
     def __str__(self) -> str:
         verdict = "fits" if self.fits else "does not fit"
+        if self.memory_bytes is not None and self.must_convert:
+            verdict += f"; to leave it on disk, {self.how_to_convert}"
+        elif self.memory_bytes is not None and (self.least_bytes or 0) > self.memory_bytes:
+            verdict += f"; the least is {size_to_ask_for(self.least_bytes)}"
         size = f"{self.nbytes / 1e9:.3f} GB"
         if self.memory_bytes is not None:
             size += f" that stay on disk, at a time at most {format_size(self.memory_bytes)}"
@@ -76,6 +94,14 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return f"<pre>{self}</pre>"
+
+    @property
+    def how_to_convert(self) -> str:
+        """What to do with a checkpoint whose weights must be quantized before they stay on disk."""
+        return (
+            f"convert it once: python -m workbench quantize {self.name} FOLDER --bits {self.bits}, "
+            "then load FOLDER with memory="
+        )
 
 
 def component_of(name: str) -> str:
@@ -144,6 +170,24 @@ def choose_bits(checkpoint: Checkpoint, bits: int | None) -> int:
     return bits
 
 
+def choose_quant_type(checkpoint: Checkpoint, quant_type: str | None) -> str:
+    """The kind of 4 bit: what is asked for, or what a quantized file holds, or "nf4".
+
+    Raises
+    ------
+    QuantizationError
+        For another name than "nf4" and "fp4", or another kind than a file of bitsandbytes holds.
+    """
+    if quant_type not in (None, "nf4", "fp4"):
+        raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
+    if checkpoint.is_bitsandbytes and quant_type not in (None, checkpoint.stored):
+        raise QuantizationError(
+            f"{checkpoint.name} is already quantized to {checkpoint.stored} and cannot be had in "
+            f"{quant_type}. Leave quant_type out, or pass the 16-bit checkpoint it was made from."
+        )
+    return quant_type or (checkpoint.stored if checkpoint.stored == "fp4" else "nf4")
+
+
 def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
     """Bytes that each component will take at `bits`, and what the machine has free.
 
@@ -176,7 +220,8 @@ def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
     frame = pd.DataFrame(
         {"component": list(sizes), "parameters": list(parameters.values()), "bytes": sizes.values()}
     )
-    return Plan(frame, bits, device, free, checkpoint.name)
+    must_convert = bits < checkpoint.stored_bits
+    return Plan(frame, bits, device, free, checkpoint.name, must_convert=must_convert)
 
 
 def _bytes_as_stored(checkpoint: Checkpoint, name: str, count: int, dtype: torch.dtype) -> int:
@@ -190,7 +235,7 @@ def _bytes_as_stored(checkpoint: Checkpoint, name: str, count: int, dtype: torch
     return count + 4 * checkpoint.tensors[name].shape[0]  # LLM.int8()
 
 
-def with_memory(plan: Plan, memory: str | int | None) -> Plan:
+def with_memory(plan: Plan, memory: str | float | None) -> Plan:
     """The plan when the weights may take at most `memory` at a time.
 
     Parameters
@@ -221,16 +266,11 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
         Also for weights that would have to be quantized every time they are read.
     """
     free, usable = format_size(plan.free_bytes), format_size(int(WORKING_SHARE * plan.free_bytes))
-    convert = (
-        f"convert it once: python -m workbench quantize {plan.name} FOLDER --bits {plan.bits}, "
-        "then load FOLDER with memory="
-    )
-    must_convert = plan.bits < checkpoint.stored_bits
-    if plan.memory_bytes is not None and must_convert:
+    if plan.memory_bytes is not None and plan.must_convert:
         raise QuantizationError(
             f"{plan.name} is stored in {checkpoint.stored} and takes {format_size(plan.nbytes)} in "
             f"{plan.bits} bit, more than the {format_size(plan.memory_bytes)} allowed. Left on disk "
-            f"it would be quantized again every time it is read: {convert}."
+            f"it would be quantized again every time it is read: {plan.how_to_convert}."
         )
     if plan.fits:
         return
@@ -251,8 +291,8 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
         "free, or a smaller model."
     )  # fmt: skip
     streamed = (
-        f'{convert}"auto"'
-        if must_convert
+        f'{plan.how_to_convert}"auto"'
+        if plan.must_convert
         else 'load it with memory="auto" (on the command line --memory auto)'
     )
     raise QuantizationError(
@@ -301,18 +341,24 @@ def format_size(nbytes: int) -> str:
     return f"{nbytes / (unit or 1e3):.2f} {name}"
 
 
-def size_in_bytes(text: str | int) -> int:
-    """Bytes of a size such as "8GB", "500 MB" or "2e9"; decimal units.
+def size_to_ask_for(nbytes: int) -> str:
+    """A size that `size_in_bytes` reads, not below `nbytes`."""
+    unit, name = (1e7, "GB") if nbytes >= 1e9 else (1e4, "MB") if nbytes >= 1e6 else (10, "KB")
+    return f"{math.ceil(nbytes / unit) / 100:.2f}{name}"
+
+
+def size_in_bytes(text: str | float) -> int:
+    """Bytes of a size such as "8GB", "500 MB" or 2e9; decimal units.
 
     Raises
     ------
     QuantizationError
         If it is no size, or a number so small that its unit must have been forgotten.
     """
-    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([KMGT]?)(B?)\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(r"\s*([\d.]+(?:e\+?\d+)?)\s*([KMGT]?)(B?)\s*", str(text), re.IGNORECASE)
     try:
         size = int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise QuantizationError(
             f"{text!r} is no size; expected for example 8GB or 500MB."
         ) from error

@@ -9,14 +9,15 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from workbench.errors import CheckpointError
-from workbench.shards import TensorInfo
+from workbench.shards import TensorInfo, file_state
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -40,14 +41,15 @@ def read_tensor(name: str, info: TensorInfo, dtype: torch.dtype | None = None) -
     Raises
     ------
     CheckpointError
-        If the file ends early, or a number in it is NaN or infinite.
+        If the file changed since its header was read, ends early, or a number in it is NaN or
+        infinite.
     """
     stored = DTYPES[info.dtype]
     tensor = torch.empty(info.shape, dtype=dtype or stored)
     flat = tensor.view(-1)
     in_place = flat.dtype == stored
     piece = flat if in_place else torch.empty(min(len(flat), PIECE), dtype=stored)
-    with info.file.open("rb", buffering=0) as file:
+    with _opened(info) as file:
         file.seek(info.offset)
         for part in flat.split(len(piece) or 1):
             numbers = piece[: len(part)]
@@ -71,7 +73,7 @@ def read_rows(name: str, info: TensorInfo, rows: Sequence[int]) -> torch.Tensor:
     size = info.nbytes // info.shape[0]
     buffer = torch.empty(len(rows) * size, dtype=torch.uint8)
     view = memoryview(buffer.numpy())
-    with info.file.open("rb", buffering=0) as file:
+    with _opened(info) as file:
         for place, row in enumerate(rows):
             if not 0 <= row < info.shape[0]:
                 raise IndexError(f"{name} has {info.shape[0]} rows, and row {row} was asked for")
@@ -101,6 +103,23 @@ def give_back_free_memory() -> None:
 
 
 # -- inside -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(info: TensorInfo) -> Iterator[Any]:
+    """The file that holds a tensor, which must be the one whose header was read, and stay it."""
+    with info.file.open("rb", buffering=0) as file:
+        _require_unchanged(file, info)
+        yield file
+        _require_unchanged(file, info)
+
+
+def _require_unchanged(file: Any, info: TensorInfo) -> None:
+    if file_state(file.fileno()) != info.state:
+        raise CheckpointError(
+            f"{info.file} changed since it was opened, and its weights are others now; load the "
+            "checkpoint again."
+        )
 
 
 def _read_into(file: Any, view: memoryview, name: str, info: TensorInfo) -> None:

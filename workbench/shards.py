@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +23,17 @@ ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies: file, safetensors type name, shape, first byte, size in bytes."""
+    """Where one tensor lies: file, safetensors type name, shape, first byte, size in bytes.
+
+    `state` is the file's `file_state` when its header was read; None while it is on the hub.
+    """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
     offset: int
     nbytes: int
+    state: tuple[int, int, int] | None = None
 
 
 def tensors_in(folder: Path) -> dict[str, TensorInfo]:
@@ -146,8 +151,9 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     CheckpointError
         If the file ends early, or its header does not describe its bytes exactly.
     """
-    size = file.stat().st_size
     with file.open("rb") as stream:
+        state = file_state(stream.fileno())
+        size = state[0]
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
         if not 0 < length <= size - 8:
@@ -158,7 +164,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
-        infos = {name: _info(file, entry, 8 + length) for name, entry in header.items()}
+        infos = {name: _info(file, entry, 8 + length, state) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{file} has a damaged safetensors header ({error}); download it again."
@@ -183,7 +189,15 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     return infos
 
 
-def _info(file: Path, entry: Mapping[str, Any], data: int) -> TensorInfo:
+def file_state(descriptor: int) -> tuple[int, int, int]:
+    """Size, time of the last change and number of an open file: another one for other bytes."""
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _info(
+    file: Path, entry: Mapping[str, Any], data: int, state: tuple[int, int, int]
+) -> TensorInfo:
     dtype, shape = entry["dtype"], tuple(entry["shape"])
     begin, end = entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
@@ -192,4 +206,4 @@ def _info(file: Path, entry: Mapping[str, Any], data: int) -> TensorInfo:
         raise ValueError(f"shape {shape} and offsets {begin}, {end} are no whole numbers")
     if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
         raise ValueError(f"shape {shape} of {dtype} does not take {end - begin} bytes")
-    return TensorInfo(file, dtype, shape, data + begin, end - begin)
+    return TensorInfo(file, dtype, shape, data + begin, end - begin, state)

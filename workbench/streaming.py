@@ -2,19 +2,19 @@
 
 A layer (in a mixture-of-experts model without its routed experts) is read as a whole, every routed
 expert by itself and only when a token uses it. The weights are filled by the same code as in a
-model that is loaded whole, so the results are the same, bit for bit.
+model that is loaded whole, so the results are the same, bit for bit. A file that changes meanwhile
+is an error when it is read next.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from itertools import zip_longest
 from typing import Any
@@ -23,9 +23,10 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from workbench.checkpoint import Checkpoint
 from workbench.errors import QuantizationError
 from workbench.loading import Filler
-from workbench.plan import format_size, kept_dtype
+from workbench.plan import Plan, format_size, kept_dtype, size_to_ask_for
 from workbench.reading import read_ahead, read_rows
 from workbench.shards import TensorInfo
 
@@ -54,6 +55,7 @@ class Streaming:
     token uses. The rest comes when it is used and goes when its room is needed. Rows of untied
     embeddings are read one by one. While a layer computes, what follows is read ahead into the
     system's cache, which is not counted here, nor is the buffer of the one tensor being filled.
+    The model refuses `state_dict()`, which would be of empty tensors.
 
     Of the routed experts, the layer that holds most gives first, and of a layer's experts the one
     that tokens used least of late: its share of every pass's tokens, summed, fading by a tenth a
@@ -90,9 +92,9 @@ class Streaming:
         if (least := needed_bytes(self.units, ())) > memory_bytes:
             raise QuantizationError(
                 f"{filler.checkpoint.name} cannot be run with {format_size(memory_bytes)} for its "
-                f"weights: the least is {_rounded_up(least)}, for its largest layer (in a "
+                f"weights: the least is {size_to_ask_for(least)}, for its largest layer (in a "
                 "mixture-of-experts model without its experts, and one of them) or its head. "
-                f'Pass memory="{_rounded_up(least)}" or more.'
+                f'Pass memory="{size_to_ask_for(least)}" or more.'
             )
         self.kept = kept_units(self.units, memory_bytes)
         self.bytes_read = 0
@@ -180,6 +182,8 @@ class Streaming:
             decoder.embed_tokens = EmbeddingOnDisk(
                 info, dtype, self.filler.device_of("model.embed_tokens")
             )
+        for module in model.modules():
+            module.register_state_dict_pre_hook(_refuse_state_dict)
 
     @contextmanager
     def _pass(self, *args: Any, **kwargs: Any) -> Iterator[None]:
@@ -353,6 +357,17 @@ def units_of(filler: Filler) -> dict[str, Unit]:
     }
 
 
+def with_least_bytes(plan: Plan, checkpoint: Checkpoint) -> Plan:
+    """The plan with the least memory that it can be run with, where weights stay on disk.
+
+    No weight is read; `Streaming` refuses what has less.
+    """
+    if plan.memory_bytes is None or plan.must_convert:
+        return plan
+    filler = Filler(checkpoint, plan.bits, plan.device, None, packed=True)
+    return replace(plan, least_bytes=needed_bytes(units_of(filler), ()))
+
+
 def needed_bytes(units: Mapping[str, Unit], kept: Collection[str]) -> int:
     """The least memory that works when the units `kept` stay in it.
 
@@ -384,6 +399,13 @@ def kept_units(units: Mapping[str, Unit], memory_bytes: int) -> tuple[str, ...]:
     return tuple(kept)
 
 
+def _refuse_state_dict(*_: Any) -> None:
+    raise QuantizationError(
+        "This model's weights stay on disk, so that it cannot give them. Write them with "
+        "pangu.save(folder), which reads the source checkpoint."
+    )
+
+
 def _surround(module: nn.Module, context: Callable[..., Any]) -> None:
     """Run a module's forward inside a context, which an interruption leaves properly too."""
     forward = module.forward
@@ -394,9 +416,3 @@ def _surround(module: nn.Module, context: Callable[..., Any]) -> None:
             return forward(*args, **kwargs)
 
     module.forward = surrounded
-
-
-def _rounded_up(nbytes: int) -> str:
-    """A size that `plan.size_in_bytes` reads, not below `nbytes`."""
-    unit, name = (1e7, "GB") if nbytes >= 1e9 else (1e4, "MB") if nbytes >= 1e6 else (10, "KB")
-    return f"{math.ceil(nbytes / unit) / 100:.2f}{name}"
