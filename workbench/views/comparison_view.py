@@ -109,7 +109,6 @@ class ComparisonView(GeneratingView):
         self._statuses: dict[str, dict[str, Any]] = {}
         self._weights: dict[str, str] = {}  # fingerprints, by label
         self._made: dict[str, dict[str, Any]] = {}  # what was asked for each text
-        self._error = ""
         super().__init__(prompt=prompt, columns=self._given(columns), **settings)
         self.observe(self._follow_columns, "columns")
         self.observe(self._follow, ["reference", *SHARED])
@@ -294,9 +293,6 @@ class ComparisonView(GeneratingView):
             self.send({**content, "status": status})
 
         return send
-
-    def _fail(self, text: str) -> None:
-        self._error = text
 
     def _ended(self) -> None:
         self._mark()

@@ -150,7 +150,6 @@ class Playground(GeneratingView):
         self._statuses: dict[int, dict[str, Any]] = {}  # by branch
         self._entries: dict[int, str] = {}  # by branch: its id in the history
         self._names: dict[str, str] = {}  # by id in the history: what the branch is called there
-        self._error = ""
         self._templating: int | None = None  # the thread in which `text` follows the conversation
         self._rendered = ""  # the conversation through the template
         self._raw = ""  # what `text` was before a conversation took its place
@@ -643,9 +642,6 @@ class Playground(GeneratingView):
     def _send_steps(self, start: int, steps: list[Any], status: dict[str, Any]) -> None:
         self._status = status
         self.send({"kind": "steps", "from": start, "steps": steps, "status": status})
-
-    def _fail(self, text: str) -> None:
-        self._error = text
 
     def _calm(self, _change: Any = None) -> None:
         """Something else was done since: what went wrong before need not be said any longer."""
