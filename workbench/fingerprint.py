@@ -29,9 +29,9 @@ def fingerprint(folder: Path) -> str:
     """16 hexadecimal digits that differ for different checkpoints.
 
     The SHA-256 of the descriptions (config, generation config, tokenizer, index, and how an Ascend
-    file is quantized), of every weight file's name, size and safetensors header, and of 64 samples of 4 KiB of its weights. Other
-    weights of the same shapes are told apart; a single changed weight may go unnoticed: reading
-    all of a large checkpoint would take minutes.
+    file is quantized), of every weight file's name, size and safetensors header, and of 64 samples
+    of 4 KiB of its weights. Other weights of the same shapes are told apart; a single changed weight
+    may go unnoticed: reading all of a large checkpoint would take minutes.
     """
     digest = hashlib.sha256()
     for name in DESCRIPTIONS:

@@ -33,7 +33,7 @@ class TensorInfo:
     shape: tuple[int, ...]
     offset: int
     nbytes: int
-    state: tuple[int, int, int] | None = None
+    state: tuple[int, int] | None = None
 
 
 def tensors_in(folder: Path) -> dict[str, TensorInfo]:
@@ -189,15 +189,16 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     return infos
 
 
-def file_state(descriptor: int) -> tuple[int, int, int]:
-    """Size, time of the last change and number of an open file: another one for other bytes."""
+def file_state(descriptor: int) -> tuple[int, int]:
+    """Size of an open file and time of its last change: others for other bytes.
+
+    Its number is left out: some file systems over a network number their files anew.
+    """
     status = os.fstat(descriptor)
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns
 
 
-def _info(
-    file: Path, entry: Mapping[str, Any], data: int, state: tuple[int, int, int]
-) -> TensorInfo:
+def _info(file: Path, entry: Mapping[str, Any], data: int, state: tuple[int, int]) -> TensorInfo:
     dtype, shape = entry["dtype"], tuple(entry["shape"])
     begin, end = entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
