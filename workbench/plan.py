@@ -100,7 +100,7 @@ class Plan:
         """What to do with a checkpoint whose weights must be quantized before they stay on disk."""
         return (
             f"convert it once: python -m workbench quantize {self.name} FOLDER --bits {self.bits}, "
-            "then load FOLDER with memory="
+            'then load FOLDER with memory="auto" or a size'
         )
 
 
@@ -291,7 +291,7 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
         "free, or a smaller model."
     )  # fmt: skip
     streamed = (
-        f'{plan.how_to_convert}"auto"'
+        plan.how_to_convert
         if plan.must_convert
         else 'load it with memory="auto" (on the command line --memory auto)'
     )
