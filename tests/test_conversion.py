@@ -3,11 +3,13 @@
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import make_tiny_checkpoint
-from workbench import conversion, load, open_checkpoint
+from workbench import conversion, conversion_journal, load, open_checkpoint
 from workbench.checkpoint import JOURNAL
 from workbench.cli import main
 from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import Filler, load_model
+from workbench.shards import SINGLE
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 
@@ -45,7 +48,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
-def stopped(source: Path, folder: Path, monkeypatch, modules: int = 70) -> Path:
+def stopped(
+    source: Path, folder: Path, monkeypatch, modules: int = 70, shard_bytes: int = 300_000
+) -> Path:
     """A conversion to 4 bit that was interrupted after so many modules."""
     fill, filled = Filler.fill, []
 
@@ -58,8 +63,22 @@ def stopped(source: Path, folder: Path, monkeypatch, modules: int = 70) -> Path:
     with monkeypatch.context() as patched:
         patched.setattr(Filler, "fill", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            quantize_checkpoint(source, folder, 4, shard_bytes=300_000)
+            quantize_checkpoint(source, folder, 4, shard_bytes=shard_bytes)
     return folder
+
+
+def modules_filled(monkeypatch, convert) -> int:
+    """How many modules a conversion reads."""
+    fill, filled = Filler.fill, []
+
+    def counted(self, module):
+        filled.append(module)
+        fill(self, module)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Filler, "fill", counted)
+        convert()
+    return len(filled)
 
 
 @pytest.mark.parametrize(("bits", "quant_type"), [(4, "nf4"), (4, "fp4"), (8, "nf4")])
@@ -86,38 +105,66 @@ def test_transformers_reads_what_was_converted(bits, source, tmp_path):
     torch.testing.assert_close(theirs, ours, rtol=0.02, atol=0.02)
 
 
-def test_an_interrupted_conversion_goes_on_behind_its_last_finished_shard(
-    moe_source, tmp_path, monkeypatch
+@pytest.mark.parametrize("shard_bytes", [300_000, 2_000_000_000])
+def test_an_interrupted_conversion_goes_on_behind_its_last_module(
+    shard_bytes, moe_source, tmp_path, monkeypatch
 ):
-    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
-    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    whole, folder = tmp_path / "whole", tmp_path / "out"
+
+    def convert(to: Path = folder) -> None:
+        quantize_checkpoint(moe_source, to, 4, shard_bytes=shard_bytes)
+
+    modules = modules_filled(monkeypatch, lambda: convert(whole))
+    stopped(moe_source, folder, monkeypatch, 70, shard_bytes)
+    stopped(moe_source, folder, monkeypatch, 3, shard_bytes)
     finished = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.safetensors")}
-    assert 0 < len(finished) < len(list(whole.glob("*.safetensors")))
-    assert not list(folder.glob("*.part"))
+    assert len(finished) == (2 if shard_bytes == 300_000 else 0)
     with pytest.raises(CheckpointError, match="conversion that was not finished"):
         open_checkpoint(folder)
-    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert modules_filled(monkeypatch, convert) == modules - 73
     assert {name: (folder / name).stat().st_mtime_ns for name in finished} == finished
     assert contents(folder) == contents(whole)
 
 
-def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(moe_source, tmp_path):
-    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 8, shard_bytes=200_000)
-    folder, chance = tmp_path / "out", random.Random(0)
-    code = (
-        "from workbench.conversion import quantize_checkpoint\n"
-        f"print('ready', flush=True)\n"
-        f"quantize_checkpoint({str(moe_source)!r}, {str(folder)!r}, 8, shard_bytes=200_000)\n"
-    )
+KILLED = """
+import sys
+from workbench import conversion
+conversion.NOTE_BYTES = 100_000
+print("ready", flush=True)
+source, folder, shard_bytes = sys.argv[1:]
+conversion.quantize_checkpoint(source, folder, 8, shard_bytes=int(shard_bytes))
+"""
+
+
+@pytest.mark.parametrize("shard_bytes", [200_000, 2_000_000_000])
+def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(
+    shard_bytes, moe_source, tmp_path, monkeypatch
+):
+    whole, folder, chance = tmp_path / "whole", tmp_path / "out", random.Random(0)
+
+    def convert(to: Path = folder) -> None:
+        quantize_checkpoint(moe_source, to, 8, shard_bytes=shard_bytes)
+
+    def noted() -> bytes:
+        with suppress(FileNotFoundError):
+            return (folder / conversion_journal.NOTE).read_bytes()
+        return b""
+
+    modules = modules_filled(monkeypatch, lambda: convert(whole))
     killed = 0
     for _ in range(3):
+        before = noted(), len(list(folder.glob("model*.safetensors")))
         process = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", KILLED, moe_source, folder, str(shard_bytes)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         process.stdout.readline()
-        wanted = len(list(folder.glob("model-*.safetensors"))) + 2
         deadline = time.monotonic() + 120
-        while process.poll() is None and len(list(folder.glob("model-*.safetensors"))) < wanted:
+        while process.poll() is None and before == (
+            noted(),
+            len(list(folder.glob("model*.safetensors"))),
+        ):
             assert time.monotonic() < deadline
             time.sleep(chance.uniform(0.001, 0.01))
         process.send_signal(signal.SIGKILL)
@@ -128,8 +175,36 @@ def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(mo
                 open_checkpoint(folder)
     assert killed
     if not (folder / "config.json").exists():
-        quantize_checkpoint(moe_source, folder, 8, shard_bytes=200_000)
+        assert modules_filled(monkeypatch, convert) < modules
     assert contents(folder) == contents(whole)
+
+
+def test_a_file_whose_note_does_not_fit_begins_anew(moe_source, tmp_path, monkeypatch):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4)
+    part = f"{SINGLE}.part"
+    for change in (
+        lambda folder: (folder / conversion_journal.NOTE).unlink(),
+        lambda folder: (folder / conversion_journal.NOTE).write_text('{"file": "model'),
+        lambda folder: (folder / conversion_journal.NOTE).write_text("[]"),
+        lambda folder: (folder / part).unlink(),
+        lambda folder: os.truncate(folder / part, (folder / part).stat().st_size - 1),
+    ):
+        folder = stopped(moe_source, tmp_path / "out", monkeypatch, 70, 2_000_000_000)
+        change(folder)
+        quantize_checkpoint(moe_source, folder, 4)
+        assert contents(folder) == contents(whole)
+        shutil.rmtree(folder)
+
+
+def test_files_of_another_size_do_not_go_on_with_an_unfinished_conversion(
+    moe_source, tmp_path, monkeypatch
+):
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    count = re.search(r"of-(\d+)", min(folder.glob("model-*")).name)[1]
+    with pytest.raises(QuantizationError, match="its files had another size"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=310_000)
+    other = quantize_checkpoint(moe_source, tmp_path / "other", 4, shard_bytes=310_000)
+    assert (other / f"model-{count}-of-{count}.safetensors").exists()  # as many, divided otherwise
 
 
 def test_a_finished_shard_that_was_damaged_since_is_written_again(
@@ -212,11 +287,11 @@ def test_nothing_is_overwritten(moe_source, tmp_path):
 def test_a_full_disk_keeps_what_is_finished(moe_source, tmp_path, monkeypatch):
     write, written = conversion._write_all, []
 
-    def full(file, tensor):
+    def full(file, data):
         if len(written) == 150:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written.append(tensor.nbytes)
-        write(file, tensor)
+        written.append(data.nbytes)
+        write(file, data)
 
     monkeypatch.setattr(conversion, "_write_all", full)
     folder = tmp_path / "out"
@@ -281,11 +356,11 @@ def test_what_a_killed_run_left_half_written_is_removed_first(moe_source, tmp_pa
 def test_a_kill_before_the_journal_was_written_locks_nobody_out(moe_source, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / conversion.LOCK).touch()
+    (folder / conversion_journal.LOCK).touch()
     (folder / (JOURNAL + ".part")).write_text("{")
     quantize_checkpoint(moe_source, folder, 4)
     assert open_checkpoint(folder).stored == "nf4"
-    assert not {conversion.LOCK, JOURNAL + ".part"} & contents(folder).keys()
+    assert not {conversion_journal.LOCK, JOURNAL + ".part"} & contents(folder).keys()
 
 
 def test_a_source_that_vanishes_is_named(moe_source, tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """From a checkpoint to one in 4 or 8 bit on disk, module by module, in little memory.
 
 The folder gets its `config.json` last, so that it opens as a checkpoint only when it is whole. A
-journal beside the finished shards lets the same call go on after any interruption.
+journal beside the files (`workbench.conversion_journal`) lets the same call go on after any
+interruption.
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from workbench.ascend import added_biases
-from workbench.checkpoint import JOURNAL, Checkpoint, open_checkpoint
+from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.conversion_journal import (
+    TEMPORARY,
+    ConversionJournal,
+    alone,
+    part_of,
+    require_usable,
+    write_whole,
+)
 from workbench.errors import CheckpointError, QuantizationError
-from workbench.journal import take_lock
 from workbench.loading import Filler
 from workbench.models import PanguTokenizer
 from workbench.plan import model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
-from workbench.shards import INDEX, SINGLE, read_header
+from workbench.shards import INDEX, SINGLE
 
-LOCK = JOURNAL + ".lock"  # held by the one process that writes
-PART, TEMPORARY = ".part", "unfinished_files_"  # endings and beginnings of what is not whole yet
+NOTE_BYTES = 64_000_000  # written between two notes of what is in
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
 STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
 
@@ -61,7 +68,8 @@ def quantize_checkpoint(
     bitsandbytes': without loss where it is symmetric 8 bit and `bits` is 8, else by rounding its
     dequantized weight again. Memory is needed for
     one module at a time, whatever the checkpoint's size. After an interruption the same call goes
-    on behind the last finished shard.
+    on where it stopped: behind the last module, or after a kill behind the last 64 MB that the
+    disk was known to have. The result is byte for byte that of a run that was not interrupted.
 
     Parameters
     ----------
@@ -100,7 +108,7 @@ def quantize_checkpoint(
     if folder.resolve() == checkpoint.path.resolve():
         raise QuantizationError(f"{folder} is the source checkpoint; write to another folder.")
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
-    _require_usable(folder)
+    require_usable(folder)
     checkpoint = _without_added_biases(checkpoint.fetched())
     filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False, own_modules=False)
     sizes = {module: _output_bytes(filler, module, bits) for module in filler.modules}
@@ -109,15 +117,16 @@ def quantize_checkpoint(
         "source": _fingerprint(checkpoint),
         "bits": bits,
         "quant_type": quant_type if bits == 4 else None,
-        "shards": [shard.file_name for shard in shards],
+        "shards": {shard.file_name: len(shard.modules) for shard in shards},
     }
-    with _explained(folder, checkpoint.path), _alone(folder):
-        _require_usable(folder)  # another run may have finished meanwhile
-        journal = _Journal(folder, job)
+    with _explained(folder, checkpoint.path), alone(folder):
+        require_usable(folder)  # another run may have finished meanwhile
+        journal = ConversionJournal(folder, job)
         left = [shard for shard in shards if shard.file_name not in journal.finished]
-        _remove_leftovers(folder)
+        journal.remove_leftovers()
         needed = sum(
-            _header_room(filler, shard) + sum(sizes[module] for module in shard.modules)
+            _header_room(filler, shard)
+            + sum(sizes[module] for module in _modules_left(shard, journal))
             for shard in left
         )
         free = shutil.disk_usage(folder).free
@@ -134,104 +143,14 @@ def quantize_checkpoint(
         ) as bar:
             for shard in shards:
                 if shard in left:
-                    entries = _write_shard(filler, shard, folder, bar)
-                    if _fingerprint(checkpoint) != job["source"]:
-                        raise CheckpointError(
-                            f"{checkpoint.path} changed while it was read; remove {folder} and "
-                            "begin again with a source that stays as it is."
-                        )
-                    journal.finish(shard.file_name, entries)
+                    _write_shard(filler, shard, journal, bar)
                 else:
                     bar.update(sum(info.nbytes for info in filler.infos(shard.modules)))
-        _finish(filler, checkpoint, tokenizer, folder, journal)
+        _finish(filler, checkpoint, tokenizer, journal)
     return folder
 
 
 # -- inside -------------------------------------------------------------------------------------
-
-
-class _Journal:
-    """What is being converted, and which shards are finished with which tensors."""
-
-    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
-        self.file = folder / JOURNAL
-        self.finished: dict[str, dict[str, int]] = {}  # file → tensor → bytes
-        self.job = job
-        if self.file.exists():
-            before, finished = self._read()
-            if before != job:
-                raise QuantizationError(
-                    f"{folder} holds an unfinished conversion of another kind: "
-                    f"{_differences(before, job)}. Run it as before, or remove the folder and "
-                    "begin again."
-                )
-            self.finished = {
-                name: entries
-                for name, entries in finished.items()
-                if _holds(folder / name, entries)
-            }
-        else:
-            self._write()
-
-    def _read(self) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
-        try:
-            told = json.loads(self.file.read_bytes())
-            job, finished = told["job"], told["finished"]
-            if not all(isinstance(part, dict) for part in (job, finished, *finished.values())):
-                raise ValueError("another shape was expected")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise QuantizationError(
-                f"{self.file} is damaged ({type(error).__name__}: {error}); without it nobody "
-                f"knows what is finished. Remove {self.file.parent} and begin again."
-            ) from error
-        return job, finished
-
-    def finish(self, file_name: str, entries: dict[str, int]) -> None:
-        self.finished[file_name] = entries
-        self._write()
-
-    def _write(self) -> None:
-        text = json.dumps({"job": self.job, "finished": self.finished})
-        _write_whole(self.file, text.encode())
-
-
-def _differences(before: dict[str, Any], job: dict[str, Any]) -> str:
-    """What another conversion was asked for, in words."""
-    said = []
-    if before.get("source") != job["source"]:
-        said.append("its source was another one, or has changed since")
-    if before.get("bits") != job["bits"]:  # the other settings follow
-        said.append(f"bits was {before.get('bits')} and is {job['bits']}")
-    elif before.get("quant_type") != job["quant_type"]:
-        said.append(f"quant_type was {before.get('quant_type')} and is {job['quant_type']}")
-    return ", ".join(said) or "its files had another size"
-
-
-def _holds(file: Path, entries: dict[str, int]) -> bool:
-    """Whether a finished shard is still there, whole, with these tensors and bytes."""
-    try:
-        return {name: info.nbytes for name, info in read_header(file).items()} == entries
-    except (OSError, CheckpointError):
-        return False
-
-
-def _require_usable(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise QuantizationError(f"{folder} is a file; pass a folder that is new or empty.")
-    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if names - {LOCK, JOURNAL + PART} and JOURNAL not in names:
-        found = "holds a whole checkpoint already" if "config.json" in names else "is not empty"
-        raise QuantizationError(
-            f"{folder} {found} and nothing in it is overwritten; pass a folder that is new or empty."
-        )
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """What a killed run left half written."""
-    for file in folder.glob(f"*{PART}"):
-        file.unlink()
-    for left in folder.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(left)
 
 
 def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
@@ -261,6 +180,14 @@ def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
     for file in (checkpoint.path / "config.json", *sorted(descriptions)):
         told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return told
+
+
+def _require_unchanged(checkpoint: Checkpoint, journal: ConversionJournal) -> None:
+    if _fingerprint(checkpoint) != journal.job["source"]:
+        raise CheckpointError(
+            f"{checkpoint.path} changed while it was read; remove {journal.folder} and "
+            "begin again with a source that stays as it is."
+        )
 
 
 def _output_bytes(filler: Filler, module: str, bits: int) -> int:
@@ -302,36 +229,76 @@ def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
     ]
 
 
-def _write_shard(filler: Filler, shard: Shard, folder: Path, bar: tqdm) -> dict[str, int]:
-    """Write one file under another name, then give it its own; returns bytes by tensor."""
-    final = folder / shard.file_name
-    temporary = final.with_name(final.name + PART)
-    room = _header_room(filler, shard)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    try:
-        with temporary.open("wb", buffering=0) as file:
-            file.seek(8 + room)
-            for module, following in zip_longest(shard.modules, shard.modules[1:]):
+def _modules_left(shard: Shard, journal: ConversionJournal) -> tuple[str, ...]:
+    """Those that are still to be written into a file."""
+    return shard.modules[len(journal.begun.get(shard.file_name, ())) :]
+
+
+def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: tqdm) -> None:
+    """Write one file under another name, or go on with it, and then give it its own.
+
+    The header comes last, into a room that is kept for it. Whatever ends this early, the disk has
+    the modules that are in by then, and the journal says so.
+    """
+    final = journal.folder / shard.file_name
+    temporary = part_of(final)
+    start = 8 + _header_room(filler, shard)
+    left = _modules_left(shard, journal)
+    modules = dict(journal.begun.get(shard.file_name, {}))
+    temporary.touch()
+    with temporary.open("r+b", buffering=0) as file:
+
+        def keep() -> int:
+            os.fsync(file.fileno())
+            _require_unchanged(filler.checkpoint, journal)
+            journal.note(shard.file_name, modules, start + _end(modules))
+            return file.tell()
+
+        kept = file.truncate(start + _end(modules))
+        file.seek(kept)
+        try:
+            for module, following in zip_longest(left, left[1:]):
                 read_ahead(filler.infos([following]) if following else [])
                 filler.fill(module)
-                written = _write_module(file, filler.model, module, offset)
-                offset = max(entry["data_offsets"][1] for entry in written.values())
-                header |= written
+                modules[module] = _write_module(file, filler.model, module, file.tell() - start)
                 filler.empty(module)
                 bar.update(sum(info.nbytes for info in filler.infos([module])))
-            text = json.dumps(header, separators=(",", ":")).encode()
-            assert len(text) <= room, "the header outgrew its room"
-            file.seek(0)
-            file.write(room.to_bytes(8, "little") + text.ljust(room))
+                if file.tell() - kept >= NOTE_BYTES:
+                    kept = keep()
+            _write_header(file, start, modules)
             os.fsync(file.fileno())
-        os.replace(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
-    del header["__metadata__"]
-    return {
-        name: entry["data_offsets"][1] - entry["data_offsets"][0] for name, entry in header.items()
-    }
+            _require_unchanged(filler.checkpoint, journal)
+        except BaseException:
+            with suppress(OSError, CheckpointError):  # what ended this is told
+                keep()
+            raise
+    os.replace(temporary, final)
+    entries = {name: entry for written in modules.values() for name, entry in written.items()}
+    journal.finish(
+        shard.file_name,
+        {
+            name: end - begin
+            for name, entry in entries.items()
+            for begin, end in [entry["data_offsets"]]
+        },
+    )
+
+
+def _end(modules: dict[str, dict[str, Any]]) -> int:
+    """Where the bytes of the last module end, counted from the first tensor's."""
+    entries = (entry for written in modules.values() for entry in written.values())
+    return max((entry["data_offsets"][1] for entry in entries), default=0)
+
+
+def _write_header(file: Any, start: int, modules: dict[str, dict[str, Any]]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    for written in modules.values():
+        header |= written
+    room = start - 8
+    text = json.dumps(header, separators=(",", ":")).encode()
+    assert len(text) <= room, "the header outgrew its room"
+    file.seek(0)
+    _write_all(file, memoryview(room.to_bytes(8, "little") + text.ljust(room)))
 
 
 def _write_module(
@@ -340,7 +307,7 @@ def _write_module(
     """Write what one module stores; its entries in the header. No tensor is held afterwards."""
     entries = {}
     for name, tensor in _own_tensors(model, module).items():
-        _write_all(file, tensor)
+        _write_all(file, memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
         entries[name] = {
             "dtype": SAFETENSORS_NAMES[tensor.dtype],
             "shape": list(tensor.shape),
@@ -358,8 +325,7 @@ def _own_tensors(model: nn.Module, module_name: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _write_all(file: Any, tensor: torch.Tensor) -> None:
-    data = memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+def _write_all(file: Any, data: memoryview) -> None:
     while data:
         data = data[file.write(data) :]
 
@@ -368,11 +334,10 @@ def _finish(
     filler: Filler,
     checkpoint: Checkpoint,
     tokenizer: PanguTokenizer,
-    folder: Path,
-    journal: _Journal,
+    journal: ConversionJournal,
 ) -> None:
     """Index, tokenizer and generation settings, then `config.json`, which makes it a checkpoint."""
-    config = filler.model.config
+    folder, config = journal.folder, filler.model.config
     config.architectures = [type(filler.model).__name__]
     config.dtype = filler.dtype
     if len(journal.finished) > 1:
@@ -384,7 +349,7 @@ def _finish(
                 name: file for file, entries in finished.items() for name in sorted(entries)
             },
         }
-        _write_whole(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
+        write_whole(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
     with TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
         tokenizer.save_pretrained(temporary)
         filler.model.generation_config.save_pretrained(temporary)
@@ -392,36 +357,7 @@ def _finish(
         files = sorted(Path(temporary).iterdir(), key=lambda file: file.name == "config.json")
         for file in files:  # config.json last
             os.replace(file, folder / file.name)
-    (folder / JOURNAL).unlink()
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    """Replace a file in one step."""
-    temporary = file.with_name(file.name + PART)
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep every other run out of the folder, which is made if it is not there.
-
-    The system lets go of the lock when the process ends, however it ends.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("ab") as file:
-        if not take_lock(file.fileno()):
-            raise QuantizationError(
-                f"another run is writing to {folder}; wait until it has ended, or choose another "
-                "folder."
-            )
-        yield
-    if not (folder / JOURNAL).exists():
-        with suppress(OSError):  # Windows keeps a file that a waiting run has open
-            (folder / LOCK).unlink()
+    journal.end()
 
 
 @contextmanager
