@@ -336,21 +336,62 @@ def test_the_room_that_is_asked_for_is_what_the_files_take(bits, moe_source, tmp
 def test_what_a_killed_run_left_half_written_is_removed_first(moe_source, tmp_path, monkeypatch):
     whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
     folder = stopped(moe_source, tmp_path / "out", monkeypatch)
-    (folder / "model-00003-of-00007.safetensors.part").write_bytes(b"0" * 200_000)
+    (folder / "model-00005-of-00006.safetensors.part").write_bytes(b"0" * 200_000)
     (folder / (JOURNAL + ".part")).write_text("{")
-
-    def killed(_, temporary):
-        shutil.copytree(temporary, f"{temporary}left")  # as a kill leaves it
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(conversion.PanguTokenizer, "save_pretrained", killed)
-        with pytest.raises(KeyboardInterrupt):
-            quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
-    assert any(file.is_dir() for file in folder.iterdir())
-    assert not list(folder.glob("*.part"))
     quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert contents(folder) == contents(whole)
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_kill_among_the_last_files_is_mended(step, moe_source, tmp_path, monkeypatch):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
+    folder, move, moved = tmp_path / "out", os.replace, []
+
+    def killed(source, target):
+        if not source.name.endswith(".part"):
+            if len(moved) == step:
+                raise KeyboardInterrupt
+            moved.append(target.name)
+        move(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert moved == [name for name in moved if (folder / name).exists()]
+    assert "config.json" not in moved
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert contents(folder) == contents(whole)
+
+
+@pytest.mark.parametrize("name", ["movie.part", "tokenizer_config.json", "unfinished_files_mine"])
+def test_what_is_not_of_the_conversion_is_neither_removed_nor_overwritten(
+    name, moe_source, tmp_path, monkeypatch
+):
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    (folder / name).mkdir() if name == "unfinished_files_mine" else (folder / name).touch()
+    before = sorted(folder.iterdir())
+    with pytest.raises(QuantizationError, match=rf"did not write \({name}\).*Move it to another"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert sorted(folder.iterdir()) == before
+    (folder / name).rename(tmp_path / name)
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert load(folder, device="cpu").bits == 4
+
+
+def test_a_file_that_is_put_there_meanwhile_is_not_overwritten(moe_source, tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    save = conversion.PanguTokenizer.save_pretrained
+
+    def meanwhile(self, directory):
+        (folder / "tokenizer_config.json").write_text("precious")
+        save(self, directory)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(conversion.PanguTokenizer, "save_pretrained", meanwhile)
+        with pytest.raises(QuantizationError, match=r"did not write \(tokenizer_config\.json\)"):
+            quantize_checkpoint(moe_source, folder, 4)
+    assert (folder / "tokenizer_config.json").read_text() == "precious"
 
 
 def test_a_kill_before_the_journal_was_written_locks_nobody_out(moe_source, tmp_path):

@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -340,6 +339,8 @@ def _finish(
     folder, config = journal.folder, filler.model.config
     config.architectures = [type(filler.model).__name__]
     config.dtype = filler.dtype
+    temporary = folder / TEMPORARY
+    temporary.mkdir()
     if len(journal.finished) > 1:
         finished = {name: journal.finished[name] for name in journal.job["shards"]}
         sizes = [size for entries in finished.values() for size in entries.values()]
@@ -349,14 +350,15 @@ def _finish(
                 name: file for file, entries in finished.items() for name in sorted(entries)
             },
         }
-        write_whole(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
-    with TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
-        tokenizer.save_pretrained(temporary)
-        filler.model.generation_config.save_pretrained(temporary)
-        config.save_pretrained(temporary)
-        files = sorted(Path(temporary).iterdir(), key=lambda file: file.name == "config.json")
-        for file in files:  # config.json last
-            os.replace(file, folder / file.name)
+        write_whole(temporary / INDEX, (json.dumps(index, indent=2) + "\n").encode())
+    tokenizer.save_pretrained(temporary)
+    filler.model.generation_config.save_pretrained(temporary)
+    config.save_pretrained(temporary)
+    names = [file.name for file in temporary.iterdir()]
+    journal.claim(sorted(names, key="config.json".__eq__))
+    for name in journal.claimed:  # config.json last
+        os.replace(temporary / name, folder / name)
+    temporary.rmdir()
     journal.end()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from workbench.shards import read_header
 
 LOCK = JOURNAL + ".lock"  # held by the one process that writes
 NOTE = "unfinished_shard.json"
-PART, TEMPORARY = ".part", "unfinished_files_"  # endings and beginnings of what is not whole yet
+TEMPORARY = "unfinished_files"  # a folder: tokenizer and settings, before they get their places
+PART = ".part"  # follows the name of what is not whole yet
 
 
 class ConversionJournal:
@@ -41,19 +42,24 @@ class ConversionJournal:
     begun : dict
         File → module → tensor → its entry in the header, of the modules that are in a file which
         is not finished; at most one file, whose bytes are there.
+    claimed : list of str
+        Names of what is written when every file is finished: tokenizer, settings, index.
 
     Raises
     ------
     QuantizationError
-        If the journal is damaged, or tells of another job.
+        If the journal is damaged, or tells of another job; if something is in the folder that
+        this job did not write.
     """
 
     def __init__(self, folder: Path, job: dict[str, Any]) -> None:
         self.folder, self.job = folder, job
         self.finished: dict[str, dict[str, int]] = {}
         self.begun: dict[str, dict[str, dict[str, Any]]] = {}
+        self.claimed: list[str] = []
+        self._in_parts = {JOURNAL, NOTE, *job["shards"]}  # first written under another name
         if (folder / JOURNAL).exists():
-            before, finished = self._read()
+            before, finished, self.claimed = self._read()
             if before != job:
                 raise QuantizationError(
                     f"{folder} holds an unfinished conversion of another kind: "
@@ -66,6 +72,9 @@ class ConversionJournal:
                 if _holds(folder / name, entries)
             }
             self.begun = self._read_note()
+            own = {LOCK, TEMPORARY, *self.claimed, *self._in_parts}
+            own |= {name + PART for name in self._in_parts}
+            self._refuse({file.name for file in folder.iterdir()} - own)
         else:
             self._write()
 
@@ -82,6 +91,20 @@ class ConversionJournal:
         if self.begun.pop(file_name, None) is not None:
             (self.folder / NOTE).unlink()
 
+    def claim(self, names: list[str]) -> None:
+        """Say which names the last files get.
+
+        Raises
+        ------
+        QuantizationError
+            If one of them is there, and not from this job.
+        """
+        self._refuse(
+            name for name in names if (self.folder / name).exists() and name not in self.claimed
+        )
+        self.claimed = names
+        self._write()
+
     def end(self) -> None:
         """The conversion is whole: nothing is left to tell."""
         (self.folder / JOURNAL).unlink()
@@ -90,17 +113,24 @@ class ConversionJournal:
         """What a killed run left half written, and nobody goes on with."""
         if not self.begun:
             (self.folder / NOTE).unlink(missing_ok=True)
-        kept = {part_of(self.folder / name) for name in self.begun}
-        for file in set(self.folder.glob(f"*{PART}")) - kept:
-            file.unlink()
-        for left in self.folder.glob(f"{TEMPORARY}*"):
-            shutil.rmtree(left)
+        for name in self._in_parts - self.begun.keys():
+            part_of(self.folder / name).unlink(missing_ok=True)
+        if (self.folder / TEMPORARY).exists():
+            shutil.rmtree(self.folder / TEMPORARY)
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+    def _refuse(self, names: Iterable[str]) -> None:
+        if found := ", ".join(sorted(names)):
+            raise QuantizationError(
+                f"{self.folder} holds what this conversion did not write ({found}), and nothing is "
+                "overwritten. Move it to another place and run the same again."
+            )
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, dict[str, int]], list[str]]:
         file = self.folder / JOURNAL
         try:
             told = json.loads(file.read_bytes())
             job, finished = told["job"], told["finished"]
+            claimed = [str(name) for name in told["claimed"]]
             if not all(isinstance(part, dict) for part in (job, finished, *finished.values())):
                 raise ValueError("another shape was expected")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -108,7 +138,7 @@ class ConversionJournal:
                 f"{file} is damaged ({type(error).__name__}: {error}); without it nobody "
                 f"knows what is finished. Remove {self.folder} and begin again."
             ) from error
-        return job, finished
+        return job, finished, claimed
 
     def _read_note(self) -> dict[str, dict[str, dict[str, Any]]]:
         """What the note says; nothing where it is damaged, or the file has not what it says."""
@@ -121,8 +151,8 @@ class ConversionJournal:
         return {name: modules} if there else {}
 
     def _write(self) -> None:
-        text = json.dumps({"job": self.job, "finished": self.finished})
-        write_whole(self.folder / JOURNAL, text.encode())
+        told = {"job": self.job, "finished": self.finished, "claimed": self.claimed}
+        write_whole(self.folder / JOURNAL, json.dumps(told).encode())
 
 
 def require_usable(folder: Path) -> None:
