@@ -126,6 +126,32 @@ def test_an_interrupted_conversion_goes_on_behind_its_last_module(
     assert contents(folder) == contents(whole)
 
 
+def test_the_bar_of_a_conversion_that_goes_on_counts_only_what_is_left(
+    moe_source, tmp_path, monkeypatch
+):
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    bars = []
+
+    class Bar(conversion.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            bars.append(self)
+            self.steps = []
+
+        def update(self, n=1):
+            self.steps.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(conversion, "tqdm", Bar)
+    filled = modules_filled(
+        monkeypatch, lambda: quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    )
+    [bar] = bars
+    assert len(bar.steps) == filled  # each is a module, none a file that was finished
+    assert 0 < bar.initial == bar.total - sum(bar.steps)
+    assert bar.n == bar.total == open_checkpoint(moe_source).nbytes
+
+
 KILLED = """
 import sys
 from workbench import conversion

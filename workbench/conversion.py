@@ -123,28 +123,25 @@ def quantize_checkpoint(
         journal = ConversionJournal(folder, job)
         left = [shard for shard in shards if shard.file_name not in journal.finished]
         journal.remove_leftovers()
-        needed = sum(
-            _header_room(filler, shard)
-            + sum(sizes[module] for module in _modules_left(shard, journal))
-            for shard in left
-        )
+        modules_left = [module for shard in left for module in _modules_left(shard, journal)]
+        needed = sum(_header_room(filler, shard) for shard in left)
+        needed += sum(sizes[module] for module in modules_left)
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise QuantizationError(
                 f"{folder} needs {needed / 1e9:.2f} GB more and the disk has {free / 1e9:.2f} GB "
                 "free; free some and run the same again."
             )
+        bytes_left = sum(info.nbytes for info in filler.infos(modules_left))
         with tqdm(
             total=checkpoint.nbytes,
+            initial=checkpoint.nbytes - bytes_left,
             unit="B",
             unit_scale=True,
             desc=f"{checkpoint.name} to {bits} bit",
         ) as bar:
-            for shard in shards:
-                if shard in left:
-                    _write_shard(filler, shard, journal, bar)
-                else:
-                    bar.update(sum(info.nbytes for info in filler.infos(shard.modules)))
+            for shard in left:
+                _write_shard(filler, shard, journal, bar)
         _finish(filler, checkpoint, tokenizer, journal)
     return folder
 
