@@ -285,6 +285,30 @@ def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monke
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
 
+@pytest.mark.parametrize(
+    "name", ["tokenizer.model", "tokenizer_config.json", "generation_config.json", "config.json"]
+)
+def test_a_change_of_tokenizer_or_settings_is_noticed(name, moe_source, tmp_path, monkeypatch):
+    (moe_source / "generation_config.json").write_text('{"temperature": 0.7}')
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    original = (moe_source / name).read_bytes()
+    changed = original + (b"\xa0\x06\x01" if name == "tokenizer.model" else b"\n")  # a new field
+    (moe_source / name).write_bytes(changed)
+    with pytest.raises(QuantizationError, match="another one, or has changed since"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    (moe_source / name).write_bytes(original)
+    save = conversion.PanguTokenizer.save_pretrained
+
+    def at_the_last_moment(self, directory):
+        (moe_source / name).write_bytes(changed)
+        save(self, directory)
+
+    monkeypatch.setattr(conversion.PanguTokenizer, "save_pretrained", at_the_last_moment)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert not (folder / "config.json").exists()
+
+
 def test_other_settings_do_not_go_on_with_an_unfinished_conversion(
     moe_source, tmp_path, monkeypatch
 ):

@@ -43,6 +43,14 @@ from workbench.shards import INDEX, SINGLE
 NOTE_BYTES = 64_000_000  # written between two notes of what is in
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
 STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "quant_model_descr*.json",
+)
 
 
 @dataclass(frozen=True)
@@ -165,16 +173,16 @@ def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Size, time and header of every source file, and the configuration."""
+    """Size, time and header of every file of weights, and the hash of what else is read."""
     told: dict[str, Any] = {}
     for file in sorted({info.file for info in checkpoint.tensors.values()}):
         status = file.stat()
         with file.open("rb") as stream:
             head = hashlib.sha256(stream.read(min(status.st_size, 1 << 16))).hexdigest()
         told[file.name] = [status.st_size, status.st_mtime_ns, head]
-    descriptions = checkpoint.path.glob("quant_model_descr*.json")
-    for file in (checkpoint.path / "config.json", *sorted(descriptions)):
-        told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    for pattern in SMALL_FILES:
+        for file in checkpoint.path.glob(pattern):
+            told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return told
 
 
@@ -351,6 +359,7 @@ def _finish(
     tokenizer.save_pretrained(temporary)
     filler.model.generation_config.save_pretrained(temporary)
     config.save_pretrained(temporary)
+    _require_unchanged(filler.checkpoint, journal)  # the tokenizer's files were copied just now
     names = [file.name for file in temporary.iterdir()]
     journal.claim(sorted(names, key="config.json".__eq__))
     for name in journal.claimed:  # config.json last
