@@ -353,12 +353,30 @@ def test_a_full_disk_keeps_what_is_finished(moe_source, tmp_path, monkeypatch):
     assert load(folder, device="cpu").bits == 4
 
 
-def test_a_disk_without_room_is_noticed_before_anything_is_read(moe_source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["out", "not/there/yet", "empty"])
+def test_a_disk_without_room_is_noticed_before_anything_is_read_or_written(
+    name, moe_source, tmp_path, monkeypatch
+):
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.iterdir())
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(Filler, "fill", None)
-    with pytest.raises(QuantizationError, match=r"disk has 0\.00 GB free"):
+    for bits in (4, 8):  # the second is not refused as another conversion than the first
+        with pytest.raises(QuantizationError, match=r"disk has 0\.00 GB free"):
+            quantize_checkpoint(moe_source, tmp_path / name, bits)
+        assert sorted(tmp_path.iterdir()) == before
+        assert not any((tmp_path / "empty").iterdir())
+
+
+def test_a_journal_that_cannot_be_written_leaves_nothing(moe_source, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(QuantizationError, match=r"No space left.*free some space"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])

@@ -140,6 +140,7 @@ def quantize_checkpoint(
                 f"{folder} needs {needed / 1e9:.2f} GB more and the disk has {free / 1e9:.2f} GB "
                 "free; free some and run the same again."
             )
+        journal.begin()
         bytes_left = sum(info.nbytes for info in filler.infos(modules_left))
         with tqdm(
             total=checkpoint.nbytes,

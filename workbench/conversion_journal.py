@@ -75,8 +75,10 @@ class ConversionJournal:
             own = {LOCK, TEMPORARY, *self.claimed, *self._in_parts}
             own |= {name + PART for name in self._in_parts}
             self._refuse({file.name for file in folder.iterdir()} - own)
-        else:
-            self._write()
+
+    def begin(self) -> None:
+        """Say what is being converted: from now on the folder is this job's."""
+        self._write()
 
     def note(self, file_name: str, modules: dict[str, dict[str, Any]], size: int) -> None:
         """Say which modules the disk has, in the first `size` bytes of a file that is not finished."""
@@ -177,13 +179,15 @@ def require_usable(folder: Path) -> None:
 def alone(folder: Path) -> Iterator[None]:
     """Keep every other run out of the folder, which is made if it is not there.
 
-    The system lets go of the lock when the process ends, however it ends.
+    The system lets go of the lock when the process ends, however it ends. Where nothing was begun,
+    what was made goes away again.
 
     Raises
     ------
     QuantizationError
         If another run is in it.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("ab") as file:
         if not take_lock(file.fileno()):
@@ -191,10 +195,15 @@ def alone(folder: Path) -> Iterator[None]:
                 f"another run is writing to {folder}; wait until it has ended, or choose another "
                 "folder."
             )
-        yield
-    if not (folder / JOURNAL).exists():
-        with suppress(OSError):  # Windows keeps a file that a waiting run has open
-            (folder / LOCK).unlink()
+        try:
+            yield
+        finally:
+            file.close()  # Windows removes no file that is open
+            if not (folder / JOURNAL).exists():
+                with suppress(OSError):  # a waiting run has it open, or the folder is not empty
+                    (folder / LOCK).unlink()
+                    for path in made:
+                        path.rmdir()
 
 
 def part_of(file: Path) -> Path:
@@ -205,11 +214,14 @@ def part_of(file: Path) -> Path:
 def write_whole(file: Path, content: bytes) -> None:
     """Replace a file in one step."""
     temporary = part_of(file)
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 # -- inside -------------------------------------------------------------------------------------
