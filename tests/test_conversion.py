@@ -487,6 +487,26 @@ def test_a_source_that_vanishes_is_named(moe_source, tmp_path, monkeypatch):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
 
+@pytest.mark.parametrize("below", ["sub", "sub/sub"])
+def test_a_destination_below_a_file_of_the_source_is_named_as_the_destination(below, moe_source):
+    folder = moe_source / "config.json" / below
+    with pytest.raises(QuantizationError, match=f"{folder} could not be written"):
+        quantize_checkpoint(moe_source, folder, 4)
+
+
+def test_a_destination_within_a_source_that_nobody_may_write_to_is_named(moe_source, monkeypatch):
+    folder, make = moe_source / "sub" / "out", os.mkdir
+
+    def refused(path, *mode):
+        if Path(path) == folder.parent:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        make(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    with pytest.raises(QuantizationError, match=f"{folder} could not be written"):
+        quantize_checkpoint(moe_source, folder, 4)
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"job": 5}', '{"job": {}, "finished": {"a": 1}}'])
 def test_a_damaged_journal_is_named(text, moe_source, tmp_path, monkeypatch):
     folder = stopped(moe_source, tmp_path / "out", monkeypatch, modules=1)

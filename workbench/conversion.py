@@ -376,13 +376,14 @@ def _explained(folder: Path, source: Path) -> Iterator[None]:
         yield
     except OSError as error:
         named = Path(os.fsdecode(error.filename or ""))
-        if source in named.parents and folder not in named.parents:
+        written = named.is_relative_to(folder) or folder.is_relative_to(named)
+        if source in named.parents and not written:
             raise CheckpointError(
                 f"{named} of the source could not be read ({error.strerror}); what is finished is "
                 "kept: bring it back as it was and run the same again."
             ) from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free some space and run the same again" if full else "then run the same again"
+        advice = f"{'free some space' if full else 'put that right'} and run the same again"
         raise QuantizationError(
             f"{folder} could not be written ({error.strerror or error}); what is finished is kept: "
             f"{advice}."
