@@ -233,13 +233,21 @@ def test_files_of_another_size_do_not_go_on_with_an_unfinished_conversion(
     assert (other / f"model-{count}-of-{count}.safetensors").exists()  # as many, divided otherwise
 
 
-def test_a_finished_shard_that_was_damaged_since_is_written_again(
-    moe_source, tmp_path, monkeypatch
+@pytest.mark.parametrize("damage", ["removed", "cut short", "longer", "another header"])
+def test_a_finished_file_without_its_header_or_its_size_is_written_again(
+    damage, moe_source, tmp_path, monkeypatch
 ):
     whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
     folder = stopped(moe_source, tmp_path / "out", monkeypatch)
-    first = min(folder.glob("model-*.safetensors"))
-    first.write_bytes(first.read_bytes()[:-100])
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    content = first.read_bytes()
+    changed = {
+        "removed": None,
+        "cut short": content[:-100],
+        "longer": content + b"0",
+        "another header": second.read_bytes(),
+    }[damage]
+    first.unlink() if changed is None else first.write_bytes(changed)
     quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert contents(folder) == contents(whole)
 

@@ -77,6 +77,8 @@ def quantize_checkpoint(
     one module at a time, whatever the checkpoint's size. After an interruption the same call goes
     on where it stopped: behind the last module, or after a kill behind the last 64 MB that the
     disk was known to have. The result is byte for byte that of a run that was not interrupted.
+    Of files that are finished it is checked that they are there, with their header and their size;
+    a damage within (there is no checksum) goes unnoticed.
 
     Parameters
     ----------
