@@ -155,7 +155,7 @@ def test_the_bar_of_a_conversion_that_goes_on_counts_only_what_is_left(
 KILLED = """
 import sys
 from workbench import conversion
-conversion.NOTE_BYTES = 100_000
+conversion.NOTE_SECONDS = 0.05
 print("ready", flush=True)
 source, folder, shard_bytes = sys.argv[1:]
 conversion.quantize_checkpoint(source, folder, 8, shard_bytes=int(shard_bytes))

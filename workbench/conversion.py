@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from workbench.plan import model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.shards import INDEX, SINGLE
 
-NOTE_BYTES = 64_000_000  # written between two notes of what is in
+NOTE_SECONDS = 5  # between two notes of what is in: what a kill costs
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
 STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
 SMALL_FILES = (
@@ -75,8 +76,8 @@ def quantize_checkpoint(
     bitsandbytes': without loss where it is symmetric 8 bit and `bits` is 8, else by rounding its
     dequantized weight again. Memory is needed for
     one module at a time, whatever the checkpoint's size. After an interruption the same call goes
-    on where it stopped: behind the last module, or after a kill behind the last 64 MB that the
-    disk was known to have. The result is byte for byte that of a run that was not interrupted.
+    on where it stopped, behind the last module; after a kill, a few seconds before. The result is
+    byte for byte that of a run that was not interrupted.
     Of files that are finished it is checked that they are there, with their header and their size;
     a damage within (there is no checksum) goes unnoticed.
 
@@ -142,7 +143,7 @@ def quantize_checkpoint(
                 f"{folder} needs {needed / 1e9:.2f} GB more and the disk has {free / 1e9:.2f} GB "
                 "free; free some and run the same again."
             )
-        journal.begin()
+        journal.write()
         bytes_left = sum(info.nbytes for info in filler.infos(modules_left))
         with tqdm(
             total=checkpoint.nbytes,
@@ -153,7 +154,7 @@ def quantize_checkpoint(
         ) as bar:
             for shard in left:
                 _write_shard(filler, shard, journal, bar)
-        _finish(filler, checkpoint, tokenizer, journal)
+        _finish(filler, tokenizer, journal)
     return folder
 
 
@@ -255,14 +256,14 @@ def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: 
     temporary.touch()
     with temporary.open("r+b", buffering=0) as file:
 
-        def keep() -> int:
+        def keep() -> float:
             os.fsync(file.fileno())
             _require_unchanged(filler.checkpoint, journal)
             journal.note(shard.file_name, modules, start + _end(modules))
-            return file.tell()
+            return time.monotonic()
 
-        kept = file.truncate(start + _end(modules))
-        file.seek(kept)
+        file.seek(file.truncate(start + _end(modules)))
+        kept = time.monotonic()
         try:
             for module, following in zip_longest(left, left[1:]):
                 read_ahead(filler.infos([following]) if following else [])
@@ -270,7 +271,7 @@ def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: 
                 modules[module] = _write_module(file, filler.model, module, file.tell() - start)
                 filler.empty(module)
                 bar.update(sum(info.nbytes for info in filler.infos([module])))
-                if file.tell() - kept >= NOTE_BYTES:
+                if time.monotonic() - kept > NOTE_SECONDS:
                     kept = keep()
             _write_header(file, start, modules)
             os.fsync(file.fileno())
@@ -280,15 +281,7 @@ def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: 
                 keep()
             raise
     os.replace(temporary, final)
-    entries = {name: entry for written in modules.values() for name, entry in written.items()}
-    journal.finish(
-        shard.file_name,
-        {
-            name: end - begin
-            for name, entry in entries.items()
-            for begin, end in [entry["data_offsets"]]
-        },
-    )
+    journal.finish(shard.file_name, modules)
 
 
 def _end(modules: dict[str, dict[str, Any]]) -> int:
@@ -337,12 +330,7 @@ def _write_all(file: Any, data: memoryview) -> None:
         data = data[file.write(data) :]
 
 
-def _finish(
-    filler: Filler,
-    checkpoint: Checkpoint,
-    tokenizer: PanguTokenizer,
-    journal: ConversionJournal,
-) -> None:
+def _finish(filler: Filler, tokenizer: PanguTokenizer, journal: ConversionJournal) -> None:
     """Index, tokenizer and generation settings, then `config.json`, which makes it a checkpoint."""
     folder, config = journal.folder, filler.model.config
     config.architectures = [type(filler.model).__name__]

@@ -76,9 +76,10 @@ class ConversionJournal:
             own |= {name + PART for name in self._in_parts}
             self._refuse({file.name for file in folder.iterdir()} - own)
 
-    def begin(self) -> None:
-        """Say what is being converted: from now on the folder is this job's."""
-        self._write()
+    def write(self) -> None:
+        """Say what is converted, and what is finished: from now on the folder is this job's."""
+        told = {"job": self.job, "finished": self.finished, "claimed": self.claimed}
+        write_whole(self.folder / JOURNAL, json.dumps(told).encode())
 
     def note(self, file_name: str, modules: dict[str, dict[str, Any]], size: int) -> None:
         """Say which modules the disk has, in the first `size` bytes of a file that is not finished."""
@@ -86,10 +87,15 @@ class ConversionJournal:
         told = {"file": file_name, "size": size, "modules": modules}
         write_whole(self.folder / NOTE, json.dumps(told).encode())
 
-    def finish(self, file_name: str, entries: dict[str, int]) -> None:
-        """Say that a file is whole, and of which tensors and bytes."""
-        self.finished[file_name] = entries
-        self._write()
+    def finish(self, file_name: str, modules: dict[str, dict[str, Any]]) -> None:
+        """Say that a file is whole, with these modules."""
+        self.finished[file_name] = {
+            name: end - begin
+            for entries in modules.values()
+            for name, entry in entries.items()
+            for begin, end in [entry["data_offsets"]]
+        }
+        self.write()
         if self.begun.pop(file_name, None) is not None:
             (self.folder / NOTE).unlink()
 
@@ -105,7 +111,7 @@ class ConversionJournal:
             name for name in names if (self.folder / name).exists() and name not in self.claimed
         )
         self.claimed = names
-        self._write()
+        self.write()
 
     def end(self) -> None:
         """The conversion is whole: nothing is left to tell."""
@@ -151,10 +157,6 @@ class ConversionJournal:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
         return {name: modules} if there else {}
-
-    def _write(self) -> None:
-        told = {"job": self.job, "finished": self.finished, "claimed": self.claimed}
-        write_whole(self.folder / JOURNAL, json.dumps(told).encode())
 
 
 def require_usable(folder: Path) -> None:
