@@ -418,6 +418,26 @@ def test_what_a_killed_run_left_half_written_is_removed_first(moe_source, tmp_pa
     assert contents(folder) == contents(whole)
 
 
+def test_a_whole_file_that_a_kill_left_without_its_name_is_not_written_again(
+    moe_source, tmp_path, monkeypatch
+):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4)
+    folder, move = tmp_path / "out", os.replace
+
+    def killed(source, target):
+        if source.suffixes[-2:] == [".safetensors", ".part"]:
+            raise KeyboardInterrupt
+        move(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_checkpoint(moe_source, folder, 4)
+    again = modules_filled(monkeypatch, lambda: quantize_checkpoint(moe_source, folder, 4))
+    assert again == 0
+    assert contents(folder) == contents(whole)
+
+
 @pytest.mark.parametrize("step", range(5))
 def test_a_kill_among_the_last_files_is_mended(step, moe_source, tmp_path, monkeypatch):
     whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)

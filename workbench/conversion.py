@@ -248,8 +248,7 @@ def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: 
     The header comes last, into a room that is kept for it. Whatever ends this early, the disk has
     the modules that are in by then, and the journal says so.
     """
-    final = journal.folder / shard.file_name
-    temporary = part_of(final)
+    temporary = part_of(journal.folder / shard.file_name)
     start = 8 + _header_room(filler, shard)
     left = _modules_left(shard, journal)
     modules = dict(journal.begun.get(shard.file_name, {}))
@@ -280,7 +279,6 @@ def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: 
             with suppress(OSError, CheckpointError):  # what ended this is told
                 keep()
             raise
-    os.replace(temporary, final)
     journal.finish(shard.file_name, modules)
 
 

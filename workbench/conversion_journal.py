@@ -66,11 +66,11 @@ class ConversionJournal:
                     f"{_differences(before, job)}. Run it as before, or remove the folder and "
                     "begin again."
                 )
-            self.finished = {
-                name: entries
-                for name, entries in finished.items()
-                if _holds(folder / name, entries)
-            }
+            for name, entries in finished.items():
+                if _holds(part_of(folder / name), entries):  # a kill came before its own name
+                    os.replace(part_of(folder / name), folder / name)
+                if _holds(folder / name, entries):
+                    self.finished[name] = entries
             self.begun = self._read_note()
             own = {LOCK, TEMPORARY, *self.claimed, *self._in_parts}
             own |= {name + PART for name in self._in_parts}
@@ -88,7 +88,7 @@ class ConversionJournal:
         write_whole(self.folder / NOTE, json.dumps(told).encode())
 
     def finish(self, file_name: str, modules: dict[str, dict[str, Any]]) -> None:
-        """Say that a file is whole, with these modules."""
+        """Say that a file is whole, with these modules, and give it its own name."""
         self.finished[file_name] = {
             name: end - begin
             for entries in modules.values()
@@ -96,6 +96,7 @@ class ConversionJournal:
             for begin, end in [entry["data_offsets"]]
         }
         self.write()
+        os.replace(part_of(self.folder / file_name), self.folder / file_name)
         if self.begun.pop(file_name, None) is not None:
             (self.folder / NOTE).unlink()
 
