@@ -3,11 +3,13 @@
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import make_tiny_checkpoint
-from workbench import conversion, load, open_checkpoint
+from workbench import conversion, conversion_journal, load, open_checkpoint
 from workbench.checkpoint import JOURNAL
 from workbench.cli import main
 from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import Filler, load_model
+from workbench.shards import SINGLE
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 
@@ -45,7 +48,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
-def stopped(source: Path, folder: Path, monkeypatch, modules: int = 70) -> Path:
+def stopped(
+    source: Path, folder: Path, monkeypatch, modules: int = 70, shard_bytes: int = 300_000
+) -> Path:
     """A conversion to 4 bit that was interrupted after so many modules."""
     fill, filled = Filler.fill, []
 
@@ -58,8 +63,22 @@ def stopped(source: Path, folder: Path, monkeypatch, modules: int = 70) -> Path:
     with monkeypatch.context() as patched:
         patched.setattr(Filler, "fill", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            quantize_checkpoint(source, folder, 4, shard_bytes=300_000)
+            quantize_checkpoint(source, folder, 4, shard_bytes=shard_bytes)
     return folder
+
+
+def modules_filled(monkeypatch, convert) -> int:
+    """How many modules a conversion reads."""
+    fill, filled = Filler.fill, []
+
+    def counted(self, module):
+        filled.append(module)
+        fill(self, module)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Filler, "fill", counted)
+        convert()
+    return len(filled)
 
 
 @pytest.mark.parametrize(("bits", "quant_type"), [(4, "nf4"), (4, "fp4"), (8, "nf4")])
@@ -86,38 +105,92 @@ def test_transformers_reads_what_was_converted(bits, source, tmp_path):
     torch.testing.assert_close(theirs, ours, rtol=0.02, atol=0.02)
 
 
-def test_an_interrupted_conversion_goes_on_behind_its_last_finished_shard(
-    moe_source, tmp_path, monkeypatch
+@pytest.mark.parametrize("shard_bytes", [300_000, 2_000_000_000])
+def test_an_interrupted_conversion_goes_on_behind_its_last_module(
+    shard_bytes, moe_source, tmp_path, monkeypatch
 ):
-    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
-    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    whole, folder = tmp_path / "whole", tmp_path / "out"
+
+    def convert(to: Path = folder) -> None:
+        quantize_checkpoint(moe_source, to, 4, shard_bytes=shard_bytes)
+
+    modules = modules_filled(monkeypatch, lambda: convert(whole))
+    stopped(moe_source, folder, monkeypatch, 70, shard_bytes)
+    stopped(moe_source, folder, monkeypatch, 3, shard_bytes)
     finished = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.safetensors")}
-    assert 0 < len(finished) < len(list(whole.glob("*.safetensors")))
-    assert not list(folder.glob("*.part"))
+    assert len(finished) == (2 if shard_bytes == 300_000 else 0)
     with pytest.raises(CheckpointError, match="conversion that was not finished"):
         open_checkpoint(folder)
-    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert modules_filled(monkeypatch, convert) == modules - 73
     assert {name: (folder / name).stat().st_mtime_ns for name in finished} == finished
     assert contents(folder) == contents(whole)
 
 
-def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(moe_source, tmp_path):
-    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 8, shard_bytes=200_000)
-    folder, chance = tmp_path / "out", random.Random(0)
-    code = (
-        "from workbench.conversion import quantize_checkpoint\n"
-        f"print('ready', flush=True)\n"
-        f"quantize_checkpoint({str(moe_source)!r}, {str(folder)!r}, 8, shard_bytes=200_000)\n"
+def test_the_bar_of_a_conversion_that_goes_on_counts_only_what_is_left(
+    moe_source, tmp_path, monkeypatch
+):
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    bars = []
+
+    class Bar(conversion.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            bars.append(self)
+            self.steps = []
+
+        def update(self, n=1):
+            self.steps.append(n)
+            return super().update(n)
+
+    monkeypatch.setattr(conversion, "tqdm", Bar)
+    filled = modules_filled(
+        monkeypatch, lambda: quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     )
+    [bar] = bars
+    assert len(bar.steps) == filled  # each is a module, none a file that was finished
+    assert 0 < bar.initial == bar.total - sum(bar.steps)
+    assert bar.n == bar.total == open_checkpoint(moe_source).nbytes
+
+
+KILLED = """
+import sys
+from workbench import conversion
+conversion.NOTE_SECONDS = 0.05
+print("ready", flush=True)
+source, folder, shard_bytes = sys.argv[1:]
+conversion.quantize_checkpoint(source, folder, 8, shard_bytes=int(shard_bytes))
+"""
+
+
+@pytest.mark.parametrize("shard_bytes", [200_000, 2_000_000_000])
+def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(
+    shard_bytes, moe_source, tmp_path, monkeypatch
+):
+    whole, folder, chance = tmp_path / "whole", tmp_path / "out", random.Random(0)
+
+    def convert(to: Path = folder) -> None:
+        quantize_checkpoint(moe_source, to, 8, shard_bytes=shard_bytes)
+
+    def noted() -> bytes:
+        with suppress(FileNotFoundError):
+            return (folder / conversion_journal.NOTE).read_bytes()
+        return b""
+
+    modules = modules_filled(monkeypatch, lambda: convert(whole))
     killed = 0
     for _ in range(3):
+        before = noted(), len(list(folder.glob("model*.safetensors")))
         process = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", KILLED, moe_source, folder, str(shard_bytes)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         process.stdout.readline()
-        wanted = len(list(folder.glob("model-*.safetensors"))) + 2
         deadline = time.monotonic() + 120
-        while process.poll() is None and len(list(folder.glob("model-*.safetensors"))) < wanted:
+        while process.poll() is None and before == (
+            noted(),
+            len(list(folder.glob("model*.safetensors"))),
+        ):
             assert time.monotonic() < deadline
             time.sleep(chance.uniform(0.001, 0.01))
         process.send_signal(signal.SIGKILL)
@@ -128,17 +201,53 @@ def test_a_conversion_that_is_killed_again_and_again_ends_as_one_that_was_not(mo
                 open_checkpoint(folder)
     assert killed
     if not (folder / "config.json").exists():
-        quantize_checkpoint(moe_source, folder, 8, shard_bytes=200_000)
+        assert modules_filled(monkeypatch, convert) < modules
     assert contents(folder) == contents(whole)
 
 
-def test_a_finished_shard_that_was_damaged_since_is_written_again(
+def test_a_file_whose_note_does_not_fit_begins_anew(moe_source, tmp_path, monkeypatch):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4)
+    part = f"{SINGLE}.part"
+    for change in (
+        lambda folder: (folder / conversion_journal.NOTE).unlink(),
+        lambda folder: (folder / conversion_journal.NOTE).write_text('{"file": "model'),
+        lambda folder: (folder / conversion_journal.NOTE).write_text("[]"),
+        lambda folder: (folder / part).unlink(),
+        lambda folder: os.truncate(folder / part, (folder / part).stat().st_size - 1),
+    ):
+        folder = stopped(moe_source, tmp_path / "out", monkeypatch, 70, 2_000_000_000)
+        change(folder)
+        quantize_checkpoint(moe_source, folder, 4)
+        assert contents(folder) == contents(whole)
+        shutil.rmtree(folder)
+
+
+def test_files_of_another_size_do_not_go_on_with_an_unfinished_conversion(
     moe_source, tmp_path, monkeypatch
+):
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    count = re.search(r"of-(\d+)", min(folder.glob("model-*")).name)[1]
+    with pytest.raises(QuantizationError, match="its files had another size"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=310_000)
+    other = quantize_checkpoint(moe_source, tmp_path / "other", 4, shard_bytes=310_000)
+    assert (other / f"model-{count}-of-{count}.safetensors").exists()  # as many, divided otherwise
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut short", "longer", "another header"])
+def test_a_finished_file_without_its_header_or_its_size_is_written_again(
+    damage, moe_source, tmp_path, monkeypatch
 ):
     whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
     folder = stopped(moe_source, tmp_path / "out", monkeypatch)
-    first = min(folder.glob("model-*.safetensors"))
-    first.write_bytes(first.read_bytes()[:-100])
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    content = first.read_bytes()
+    changed = {
+        "removed": None,
+        "cut short": content[:-100],
+        "longer": content + b"0",
+        "another header": second.read_bytes(),
+    }[damage]
+    first.unlink() if changed is None else first.write_bytes(changed)
     quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert contents(folder) == contents(whole)
 
@@ -217,6 +326,30 @@ def test_a_source_that_changes_before_its_first_weight_is_read_is_noticed(
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
 
+@pytest.mark.parametrize(
+    "name", ["tokenizer.model", "tokenizer_config.json", "generation_config.json", "config.json"]
+)
+def test_a_change_of_tokenizer_or_settings_is_noticed(name, moe_source, tmp_path, monkeypatch):
+    (moe_source / "generation_config.json").write_text('{"temperature": 0.7}')
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    original = (moe_source / name).read_bytes()
+    changed = original + (b"\xa0\x06\x01" if name == "tokenizer.model" else b"\n")  # a new field
+    (moe_source / name).write_bytes(changed)
+    with pytest.raises(QuantizationError, match="another one, or has changed since"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    (moe_source / name).write_bytes(original)
+    save = conversion.PanguTokenizer.save_pretrained
+
+    def at_the_last_moment(self, directory):
+        (moe_source / name).write_bytes(changed)
+        save(self, directory)
+
+    monkeypatch.setattr(conversion.PanguTokenizer, "save_pretrained", at_the_last_moment)
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert not (folder / "config.json").exists()
+
+
 def test_other_settings_do_not_go_on_with_an_unfinished_conversion(
     moe_source, tmp_path, monkeypatch
 ):
@@ -242,14 +375,23 @@ def test_nothing_is_overwritten(moe_source, tmp_path):
         quantize_checkpoint(moe_source, moe_source, 4)
 
 
+def test_what_a_system_leaves_in_a_folder_is_in_nobody_s_way(moe_source, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".DS_Store").write_text("Finder")
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert (folder / ".DS_Store").read_text() == "Finder"
+    assert load(folder, device="cpu").bits == 4
+
+
 def test_a_full_disk_keeps_what_is_finished(moe_source, tmp_path, monkeypatch):
     write, written = conversion._write_all, []
 
-    def full(file, tensor):
+    def full(file, data):
         if len(written) == 150:
             raise OSError(errno.ENOSPC, "No space left on device")
-        written.append(tensor.nbytes)
-        write(file, tensor)
+        written.append(data.nbytes)
+        write(file, data)
 
     monkeypatch.setattr(conversion, "_write_all", full)
     folder = tmp_path / "out"
@@ -261,12 +403,30 @@ def test_a_full_disk_keeps_what_is_finished(moe_source, tmp_path, monkeypatch):
     assert load(folder, device="cpu").bits == 4
 
 
-def test_a_disk_without_room_is_noticed_before_anything_is_read(moe_source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["out", "not/there/yet", "empty"])
+def test_a_disk_without_room_is_noticed_before_anything_is_read_or_written(
+    name, moe_source, tmp_path, monkeypatch
+):
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.iterdir())
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(Filler, "fill", None)
-    with pytest.raises(QuantizationError, match=r"disk has 0\.00 GB free"):
+    for bits in (4, 8):  # the second is not refused as another conversion than the first
+        with pytest.raises(QuantizationError, match=r"disk has 0\.00 GB free"):
+            quantize_checkpoint(moe_source, tmp_path / name, bits)
+        assert sorted(tmp_path.iterdir()) == before
+        assert not any((tmp_path / "empty").iterdir())
+
+
+def test_a_journal_that_cannot_be_written_leaves_nothing(moe_source, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(QuantizationError, match=r"No space left.*free some space"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
@@ -294,31 +454,92 @@ def test_the_room_that_is_asked_for_is_what_the_files_take(bits, moe_source, tmp
 def test_what_a_killed_run_left_half_written_is_removed_first(moe_source, tmp_path, monkeypatch):
     whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
     folder = stopped(moe_source, tmp_path / "out", monkeypatch)
-    (folder / "model-00003-of-00007.safetensors.part").write_bytes(b"0" * 200_000)
+    (folder / "model-00005-of-00006.safetensors.part").write_bytes(b"0" * 200_000)
     (folder / (JOURNAL + ".part")).write_text("{")
-
-    def killed(_, temporary):
-        shutil.copytree(temporary, f"{temporary}left")  # as a kill leaves it
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(conversion.PanguTokenizer, "save_pretrained", killed)
-        with pytest.raises(KeyboardInterrupt):
-            quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
-    assert any(file.is_dir() for file in folder.iterdir())
-    assert not list(folder.glob("*.part"))
     quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert contents(folder) == contents(whole)
+
+
+def test_a_whole_file_that_a_kill_left_without_its_name_is_not_written_again(
+    moe_source, tmp_path, monkeypatch
+):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4)
+    folder, move = tmp_path / "out", os.replace
+
+    def killed(source, target):
+        if source.suffixes[-2:] == [".safetensors", ".part"]:
+            raise KeyboardInterrupt
+        move(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_checkpoint(moe_source, folder, 4)
+    again = modules_filled(monkeypatch, lambda: quantize_checkpoint(moe_source, folder, 4))
+    assert again == 0
+    assert contents(folder) == contents(whole)
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_kill_among_the_last_files_is_mended(step, moe_source, tmp_path, monkeypatch):
+    whole = quantize_checkpoint(moe_source, tmp_path / "whole", 4, shard_bytes=300_000)
+    folder, move, moved = tmp_path / "out", os.replace, []
+
+    def killed(source, target):
+        if not source.name.endswith(".part"):
+            if len(moved) == step:
+                raise KeyboardInterrupt
+            moved.append(target.name)
+        move(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert moved == [name for name in moved if (folder / name).exists()]
+    assert "config.json" not in moved
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert contents(folder) == contents(whole)
+
+
+@pytest.mark.parametrize("name", ["movie.part", "tokenizer_config.json", "unfinished_files_mine"])
+def test_what_is_not_of_the_conversion_is_neither_removed_nor_overwritten(
+    name, moe_source, tmp_path, monkeypatch
+):
+    folder = stopped(moe_source, tmp_path / "out", monkeypatch)
+    (folder / name).mkdir() if name == "unfinished_files_mine" else (folder / name).touch()
+    before = sorted(folder.iterdir())
+    with pytest.raises(QuantizationError, match=rf"did not write \({name}\).*Move it to another"):
+        quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert sorted(folder.iterdir()) == before
+    (folder / name).rename(tmp_path / name)
+    quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
+    assert load(folder, device="cpu").bits == 4
+
+
+def test_a_file_that_is_put_there_meanwhile_is_not_overwritten(moe_source, tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    save = conversion.PanguTokenizer.save_pretrained
+
+    def meanwhile(self, directory):
+        (folder / "tokenizer_config.json").write_text("precious")
+        save(self, directory)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(conversion.PanguTokenizer, "save_pretrained", meanwhile)
+        with pytest.raises(QuantizationError, match=r"did not write \(tokenizer_config\.json\)"):
+            quantize_checkpoint(moe_source, folder, 4)
+    assert (folder / "tokenizer_config.json").read_text() == "precious"
 
 
 def test_a_kill_before_the_journal_was_written_locks_nobody_out(moe_source, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / conversion.LOCK).touch()
+    (folder / conversion_journal.LOCK).touch()
     (folder / (JOURNAL + ".part")).write_text("{")
     quantize_checkpoint(moe_source, folder, 4)
     assert open_checkpoint(folder).stored == "nf4"
-    assert not {conversion.LOCK, JOURNAL + ".part"} & contents(folder).keys()
+    assert not {conversion_journal.LOCK, JOURNAL + ".part"} & contents(folder).keys()
 
 
 def test_a_source_that_vanishes_is_named(moe_source, tmp_path, monkeypatch):
@@ -334,6 +555,26 @@ def test_a_source_that_vanishes_is_named(moe_source, tmp_path, monkeypatch):
     monkeypatch.setattr(Filler, "fill", vanishing)
     with pytest.raises(CheckpointError, match=f"{file.name} of the source could not be read"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
+
+
+@pytest.mark.parametrize("below", ["sub", "sub/sub"])
+def test_a_destination_below_a_file_of_the_source_is_named_as_the_destination(below, moe_source):
+    folder = moe_source / "config.json" / below
+    with pytest.raises(QuantizationError, match=f"{folder} could not be written"):
+        quantize_checkpoint(moe_source, folder, 4)
+
+
+def test_a_destination_within_a_source_that_nobody_may_write_to_is_named(moe_source, monkeypatch):
+    folder, make = moe_source / "sub" / "out", os.mkdir
+
+    def refused(path, *mode):
+        if Path(path) == folder.parent:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        make(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    with pytest.raises(QuantizationError, match=f"{folder} could not be written"):
+        quantize_checkpoint(moe_source, folder, 4)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"job": 5}', '{"job": {}, "finished": {"a": 1}}'])

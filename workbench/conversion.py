@@ -1,7 +1,8 @@
 """From a checkpoint to one in 4 or 8 bit on disk, module by module, in little memory.
 
 The folder gets its `config.json` last, so that it opens as a checkpoint only when it is whole. A
-journal beside the finished shards lets the same call go on after any interruption.
+journal beside the files (`workbench.conversion_journal`) lets the same call go on after any
+interruption.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,19 +25,33 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from workbench.ascend import added_biases
-from workbench.checkpoint import JOURNAL, Checkpoint, open_checkpoint
+from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.conversion_journal import (
+    TEMPORARY,
+    ConversionJournal,
+    alone,
+    part_of,
+    require_usable,
+    write_whole,
+)
 from workbench.errors import CheckpointError, QuantizationError
-from workbench.journal import take_lock
 from workbench.loading import Filler
 from workbench.models import PanguTokenizer
 from workbench.plan import choose_quant_type, model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
-from workbench.shards import INDEX, SINGLE, read_header
+from workbench.shards import INDEX, SINGLE
 
-LOCK = JOURNAL + ".lock"  # held by the one process that writes
-PART, TEMPORARY = ".part", "unfinished_files_"  # endings and beginnings of what is not whole yet
+NOTE_SECONDS = 5  # between two notes of what is in: what a kill costs
 ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
 STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "quant_model_descr*.json",
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +74,13 @@ def quantize_checkpoint(
     The weights are bit for bit those that `load(source, bits)` would make; of an Ascend file,
     whose own kinds of modules transformers' layout cannot hold, every linear module becomes
     bitsandbytes': without loss where it is symmetric 8 bit and `bits` is 8, else by rounding its
-    dequantized weight again. Memory is needed for
-    one module at a time, whatever the checkpoint's size. After an interruption the same call goes
-    on behind the last finished shard.
+    dequantized weight again. Memory is needed for one module at a time, whatever the checkpoint's
+    size.
+
+    After an interruption the same call goes on where it stopped, behind the last module; after a
+    kill, a few seconds before. The result is byte for byte that of a run that was not interrupted.
+    Of files that are finished it is checked that they are there, with their header and their size;
+    a damage within (there is no checksum) goes unnoticed.
 
     Parameters
     ----------
@@ -103,7 +122,7 @@ def quantize_checkpoint(
     if folder.resolve() == checkpoint.path.resolve():
         raise QuantizationError(f"{folder} is the source checkpoint; write to another folder.")
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
-    _require_usable(folder)
+    require_usable(folder)
     checkpoint = _without_added_biases(checkpoint.fetched())
     filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False, own_modules=False)
     sizes = {module: _output_bytes(filler, module, bits) for module in filler.modules}
@@ -112,129 +131,38 @@ def quantize_checkpoint(
         "source": _fingerprint(checkpoint),
         "bits": bits,
         "quant_type": kind if bits == 4 else None,
-        "shards": [shard.file_name for shard in shards],
+        "shards": {shard.file_name: len(shard.modules) for shard in shards},
     }
-    with _explained(folder, checkpoint.path), _alone(folder):
-        _require_usable(folder)  # another run may have finished meanwhile
-        journal = _Journal(folder, job)
+    with _explained(folder, checkpoint.path), alone(folder):
+        require_usable(folder)  # another run may have finished meanwhile
+        journal = ConversionJournal(folder, job)
         left = [shard for shard in shards if shard.file_name not in journal.finished]
-        _remove_leftovers(folder)
-        needed = sum(
-            _header_room(filler, shard) + sum(sizes[module] for module in shard.modules)
-            for shard in left
-        )
+        journal.remove_leftovers()
+        modules_left = [module for shard in left for module in _modules_left(shard, journal)]
+        needed = sum(_header_room(filler, shard) for shard in left)
+        needed += sum(sizes[module] for module in modules_left)
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise QuantizationError(
                 f"{folder} needs {needed / 1e9:.2f} GB more and the disk has {free / 1e9:.2f} GB "
                 "free; free some and run the same again."
             )
+        journal.write()
+        bytes_left = sum(info.nbytes for info in filler.infos(modules_left))
         with tqdm(
             total=checkpoint.nbytes,
+            initial=checkpoint.nbytes - bytes_left,
             unit="B",
             unit_scale=True,
             desc=f"{checkpoint.name} to {bits} bit",
         ) as bar:
-            for shard in shards:
-                if shard in left:
-                    entries = _write_shard(filler, shard, folder, bar)
-                    if _fingerprint(checkpoint) != job["source"]:
-                        raise CheckpointError(
-                            f"{checkpoint.path} changed while it was read; remove {folder} and "
-                            "begin again with a source that stays as it is."
-                        )
-                    journal.finish(shard.file_name, entries)
-                else:
-                    bar.update(sum(info.nbytes for info in filler.infos(shard.modules)))
-        _finish(filler, checkpoint, tokenizer, folder, journal)
+            for shard in left:
+                _write_shard(filler, shard, journal, bar)
+        _finish(filler, tokenizer, journal)
     return folder
 
 
 # -- inside -------------------------------------------------------------------------------------
-
-
-class _Journal:
-    """What is being converted, and which shards are finished with which tensors."""
-
-    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
-        self.file = folder / JOURNAL
-        self.finished: dict[str, dict[str, int]] = {}  # file → tensor → bytes
-        self.job = job
-        if self.file.exists():
-            before, finished = self._read()
-            if before != job:
-                raise QuantizationError(
-                    f"{folder} holds an unfinished conversion of another kind: "
-                    f"{_differences(before, job)}. Run it as before, or remove the folder and "
-                    "begin again."
-                )
-            self.finished = {
-                name: entries
-                for name, entries in finished.items()
-                if _holds(folder / name, entries)
-            }
-        else:
-            self._write()
-
-    def _read(self) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
-        try:
-            told = json.loads(self.file.read_bytes())
-            job, finished = told["job"], told["finished"]
-            if not all(isinstance(part, dict) for part in (job, finished, *finished.values())):
-                raise ValueError("another shape was expected")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise QuantizationError(
-                f"{self.file} is damaged ({type(error).__name__}: {error}); without it nobody "
-                f"knows what is finished. Remove {self.file.parent} and begin again."
-            ) from error
-        return job, finished
-
-    def finish(self, file_name: str, entries: dict[str, int]) -> None:
-        self.finished[file_name] = entries
-        self._write()
-
-    def _write(self) -> None:
-        text = json.dumps({"job": self.job, "finished": self.finished})
-        _write_whole(self.file, text.encode())
-
-
-def _differences(before: dict[str, Any], job: dict[str, Any]) -> str:
-    """What another conversion was asked for, in words."""
-    said = []
-    if before.get("source") != job["source"]:
-        said.append("its source was another one, or has changed since")
-    if before.get("bits") != job["bits"]:  # the other settings follow
-        said.append(f"bits was {before.get('bits')} and is {job['bits']}")
-    elif before.get("quant_type") != job["quant_type"]:
-        said.append(f"quant_type was {before.get('quant_type')} and is {job['quant_type']}")
-    return ", ".join(said) or "its files had another size"
-
-
-def _holds(file: Path, entries: dict[str, int]) -> bool:
-    """Whether a finished shard is still there, whole, with these tensors and bytes."""
-    try:
-        return {name: info.nbytes for name, info in read_header(file).items()} == entries
-    except (OSError, CheckpointError):
-        return False
-
-
-def _require_usable(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise QuantizationError(f"{folder} is a file; pass a folder that is new or empty.")
-    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if names - {LOCK, JOURNAL + PART} and JOURNAL not in names:
-        found = "holds a whole checkpoint already" if "config.json" in names else "is not empty"
-        raise QuantizationError(
-            f"{folder} {found} and nothing in it is overwritten; pass a folder that is new or empty."
-        )
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """What a killed run left half written."""
-    for file in folder.glob(f"*{PART}"):
-        file.unlink()
-    for left in folder.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(left)
 
 
 def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
@@ -253,17 +181,25 @@ def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Size, time and header of every source file, and the configuration."""
+    """Size, time and header of every file of weights, and the hash of what else is read."""
     told: dict[str, Any] = {}
     for file in sorted({info.file for info in checkpoint.tensors.values()}):
         status = file.stat()
         with file.open("rb") as stream:
             head = hashlib.sha256(stream.read(min(status.st_size, 1 << 16))).hexdigest()
         told[file.name] = [status.st_size, status.st_mtime_ns, head]
-    descriptions = checkpoint.path.glob("quant_model_descr*.json")
-    for file in (checkpoint.path / "config.json", *sorted(descriptions)):
-        told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    for pattern in SMALL_FILES:
+        for file in checkpoint.path.glob(pattern):
+            told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return told
+
+
+def _require_unchanged(checkpoint: Checkpoint, journal: ConversionJournal) -> None:
+    if _fingerprint(checkpoint) != journal.job["source"]:
+        raise CheckpointError(
+            f"{checkpoint.path} changed while it was read; remove {journal.folder} and "
+            "begin again with a source that stays as it is."
+        )
 
 
 def _output_bytes(filler: Filler, module: str, bits: int) -> int:
@@ -305,36 +241,66 @@ def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
     ]
 
 
-def _write_shard(filler: Filler, shard: Shard, folder: Path, bar: tqdm) -> dict[str, int]:
-    """Write one file under another name, then give it its own; returns bytes by tensor."""
-    final = folder / shard.file_name
-    temporary = final.with_name(final.name + PART)
-    room = _header_room(filler, shard)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    try:
-        with temporary.open("wb", buffering=0) as file:
-            file.seek(8 + room)
-            for module, following in zip_longest(shard.modules, shard.modules[1:]):
+def _modules_left(shard: Shard, journal: ConversionJournal) -> tuple[str, ...]:
+    """Those that are still to be written into a file."""
+    return shard.modules[len(journal.begun.get(shard.file_name, ())) :]
+
+
+def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: tqdm) -> None:
+    """Write one file under another name, or go on with it, and then give it its own.
+
+    The header comes last, into a room that is kept for it. Whatever ends this early, the disk has
+    the modules that are in by then, and the journal says so.
+    """
+    temporary = part_of(journal.folder / shard.file_name)
+    start = 8 + _header_room(filler, shard)
+    left = _modules_left(shard, journal)
+    modules = dict(journal.begun.get(shard.file_name, {}))
+    temporary.touch()
+    with temporary.open("r+b", buffering=0) as file:
+
+        def keep() -> float:
+            os.fsync(file.fileno())
+            _require_unchanged(filler.checkpoint, journal)
+            journal.note(shard.file_name, modules, start + _end(modules))
+            return time.monotonic()
+
+        file.seek(file.truncate(start + _end(modules)))
+        kept = time.monotonic()
+        try:
+            for module, following in zip_longest(left, left[1:]):
                 read_ahead(filler.infos([following]) if following else [])
                 filler.fill(module)
-                written = _write_module(file, filler.model, module, offset)
-                offset = max(entry["data_offsets"][1] for entry in written.values())
-                header |= written
+                modules[module] = _write_module(file, filler.model, module, file.tell() - start)
                 filler.empty(module)
                 bar.update(sum(info.nbytes for info in filler.infos([module])))
-            text = json.dumps(header, separators=(",", ":")).encode()
-            assert len(text) <= room, "the header outgrew its room"
-            file.seek(0)
-            file.write(room.to_bytes(8, "little") + text.ljust(room))
+                if time.monotonic() - kept > NOTE_SECONDS:
+                    kept = keep()
+            _write_header(file, start, modules)
             os.fsync(file.fileno())
-        os.replace(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
-    del header["__metadata__"]
-    return {
-        name: entry["data_offsets"][1] - entry["data_offsets"][0] for name, entry in header.items()
-    }
+            _require_unchanged(filler.checkpoint, journal)
+        except BaseException:
+            with suppress(OSError, CheckpointError):  # what ended this is told
+                keep()
+            raise
+    journal.finish(shard.file_name, modules)
+
+
+def _end(modules: dict[str, dict[str, Any]]) -> int:
+    """Where the bytes of the last module end, counted from the first tensor's."""
+    entries = (entry for written in modules.values() for entry in written.values())
+    return max((entry["data_offsets"][1] for entry in entries), default=0)
+
+
+def _write_header(file: Any, start: int, modules: dict[str, dict[str, Any]]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    for written in modules.values():
+        header |= written
+    room = start - 8
+    text = json.dumps(header, separators=(",", ":")).encode()
+    assert len(text) <= room, "the header outgrew its room"
+    file.seek(0)
+    _write_all(file, memoryview(room.to_bytes(8, "little") + text.ljust(room)))
 
 
 def _write_module(
@@ -343,7 +309,7 @@ def _write_module(
     """Write what one module stores; its entries in the header. No tensor is held afterwards."""
     entries = {}
     for name, tensor in _own_tensors(model, module).items():
-        _write_all(file, tensor)
+        _write_all(file, memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
         entries[name] = {
             "dtype": SAFETENSORS_NAMES[tensor.dtype],
             "shape": list(tensor.shape),
@@ -361,23 +327,18 @@ def _own_tensors(model: nn.Module, module_name: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _write_all(file: Any, tensor: torch.Tensor) -> None:
-    data = memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+def _write_all(file: Any, data: memoryview) -> None:
     while data:
         data = data[file.write(data) :]
 
 
-def _finish(
-    filler: Filler,
-    checkpoint: Checkpoint,
-    tokenizer: PanguTokenizer,
-    folder: Path,
-    journal: _Journal,
-) -> None:
+def _finish(filler: Filler, tokenizer: PanguTokenizer, journal: ConversionJournal) -> None:
     """Index, tokenizer and generation settings, then `config.json`, which makes it a checkpoint."""
-    config = filler.model.config
+    folder, config = journal.folder, filler.model.config
     config.architectures = [type(filler.model).__name__]
     config.dtype = filler.dtype
+    temporary = folder / TEMPORARY
+    temporary.mkdir()
     if len(journal.finished) > 1:
         finished = {name: journal.finished[name] for name in journal.job["shards"]}
         sizes = [size for entries in finished.values() for size in entries.values()]
@@ -387,44 +348,17 @@ def _finish(
                 name: file for file, entries in finished.items() for name in sorted(entries)
             },
         }
-        _write_whole(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
-    with TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
-        tokenizer.save_pretrained(temporary)
-        filler.model.generation_config.save_pretrained(temporary)
-        config.save_pretrained(temporary)
-        files = sorted(Path(temporary).iterdir(), key=lambda file: file.name == "config.json")
-        for file in files:  # config.json last
-            os.replace(file, folder / file.name)
-    (folder / JOURNAL).unlink()
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    """Replace a file in one step."""
-    temporary = file.with_name(file.name + PART)
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep every other run out of the folder, which is made if it is not there.
-
-    The system lets go of the lock when the process ends, however it ends.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("ab") as file:
-        if not take_lock(file.fileno()):
-            raise QuantizationError(
-                f"another run is writing to {folder}; wait until it has ended, or choose another "
-                "folder."
-            )
-        yield
-    if not (folder / JOURNAL).exists():
-        with suppress(OSError):  # Windows keeps a file that a waiting run has open
-            (folder / LOCK).unlink()
+        write_whole(temporary / INDEX, (json.dumps(index, indent=2) + "\n").encode())
+    tokenizer.save_pretrained(temporary)
+    filler.model.generation_config.save_pretrained(temporary)
+    config.save_pretrained(temporary)
+    _require_unchanged(filler.checkpoint, journal)  # the tokenizer's files were copied just now
+    names = [file.name for file in temporary.iterdir()]
+    journal.claim(sorted(names, key="config.json".__eq__))
+    for name in journal.claimed:  # config.json last
+        os.replace(temporary / name, folder / name)
+    temporary.rmdir()
+    journal.end()
 
 
 @contextmanager
@@ -434,13 +368,14 @@ def _explained(folder: Path, source: Path) -> Iterator[None]:
         yield
     except OSError as error:
         named = Path(os.fsdecode(error.filename or ""))
-        if source in named.parents and folder not in named.parents:
+        written = named.is_relative_to(folder) or folder.is_relative_to(named)
+        if source in named.parents and not written:
             raise CheckpointError(
                 f"{named} of the source could not be read ({error.strerror}); what is finished is "
                 "kept: bring it back as it was and run the same again."
             ) from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free some space and run the same again" if full else "then run the same again"
+        advice = f"{'free some space' if full else 'put that right'} and run the same again"
         raise QuantizationError(
             f"{folder} could not be written ({error.strerror or error}); what is finished is kept: "
             f"{advice}."
