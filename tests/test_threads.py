@@ -1,13 +1,17 @@
-"""No thread of torch's waits for work of a thread that has computed."""
+"""Small models compute on one thread, and none of torch's waits for a thread that has computed."""
 
 import os
+import threading
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from workbench.threads import let_go
+import workbench.pangu
+from workbench.threads import alone, let_go
 
 TASKS = Path("/proc/self/task")
 
@@ -51,5 +55,66 @@ def test_a_generation_and_a_trace_leave_no_helpers(moe):
             assert settled(idle + 1)
             compute()
             assert settled(idle)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux tells its threads")
+@pytest.mark.parametrize("context", [alone, nullcontext])
+def test_alone_has_no_helpers_and_gives_the_number_back(context):
+    found = {}
+
+    def work() -> None:  # a thread that has not computed before
+        let_go()
+        idle = len(os.listdir(TASKS))
+        with context():
+            torch.ones(1000, 1000).exp()
+            torch.ones(300, 300) @ torch.ones(300, 300)
+            torch.ones(50_000).cos()  # MKL has a number of its own
+            found["helpers"] = len(os.listdir(TASKS)) - idle
+            found["inside"] = torch.get_num_threads()
+        found["after"] = torch.get_num_threads()
+        with pytest.raises(ZeroDivisionError), context():
+            found["error"] = 1 / 0
+        found["after an error"] = torch.get_num_threads()
+        torch.ones(1000, 1000).exp()
+        found["helpers after"] = len(os.listdir(TASKS)) - idle
+        let_go()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(60)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    few = context is alone
+    assert found == {
+        "helpers": 0 if few else 1, "inside": 1 if few else 2, "after": 2, "after an error": 2,
+        "helpers after": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="only Linux tells its threads")
+@pytest.mark.parametrize("small", [True, False])
+def test_a_small_model_computes_without_helpers(small, moe, monkeypatch):
+    if not small:
+        monkeypatch.setattr(workbench.pangu, "SMALL", 0)
+    pangu = replace(moe)  # which has not asked yet whether it is small
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for compute in (
+            lambda on_step: pangu.trace("To be", 3, on_step=on_step),
+            lambda on_step: [on_step(step, None) for step in pangu.stream("To be", 3)],
+        ):
+            let_go()
+            idle, most = len(os.listdir(TASKS)), []
+            compute(lambda *_: most.append(len(os.listdir(TASKS)) - idle))  # noqa: B023
+            assert max(most) == (0 if small else 1)
+        recipe = pangu.generate("To be", 1).recipe
+        assert recipe.versions["threads"] == ("1" if small else "2")
     finally:
         torch.set_num_threads(before)

@@ -19,7 +19,6 @@ from transformers.models.llama.modeling_llama import rotate_half
 from workbench import generation
 from workbench.arguments import whole_number
 from workbench.errors import TraceError
-from workbench.fingerprint import versions
 from workbench.recording import Recording, attention_layers, recording, stoppable
 from workbench.sampling import Sampling, checked_sampling
 from workbench.steps import Generation, Step
@@ -150,8 +149,7 @@ def read(
 ) -> Recording:
     """Run tokens in one pass and record it; with a bar, but for a model that has one of its own."""
     with (
-        pangu.turn.passes,
-        torch.inference_mode(),
+        pangu.computing(),
         stoppable(pangu.model, stop),
         recording(pangu.model, layers, progress=pangu.streaming is None) as record,
     ):
@@ -171,7 +169,7 @@ def trace_of(
     """The Trace of tokens that all ran while they were recorded, with the queries of `layers`."""
     tokenizer, config = pangu.tokenizer, pangu.config
     record.require_tokens(len(ids))
-    with pangu.turn.passes, torch.inference_mode():
+    with pangu.computing():
         arrays = arrays_of(record, layers, config)
         arrays |= _predictions(pangu.model.lm_head, record.joined("hidden", 0), ids, top_k)
     let_go()
@@ -194,7 +192,7 @@ def trace_of(
         "special_ids": sorted(set(ids) & set(tokenizer.special_tokens.values())),
         "receipt": pangu.receipt.summary,
         "sampling": None if sampling is None else sampling.as_dict(),
-        "versions": versions(),
+        "versions": pangu.versions(),
     }  # fmt: skip
     return Trace(arrays, meta)
 

@@ -207,7 +207,7 @@ def _followed(
 def _read(pangu: Pangu, ids: np.ndarray, mask: np.ndarray) -> tuple[Trace, np.ndarray]:
     """Run one window; the trace has routing alone."""
     layers = range(pangu.config.num_hidden_layers)
-    with pangu.turn.passes, torch.inference_mode(), recording(pangu.model, []) as record:
+    with pangu.computing(), recording(pangu.model, []) as record:
         pangu.model.model(
             torch.tensor(ids[None].astype(np.int64), device=pangu.device), use_cache=False
         )

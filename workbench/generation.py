@@ -291,7 +291,7 @@ class Stream(Iterator[Step]):
         while len(self._steps) < len(self._begun):
             item = self._begun[len(self._steps)]
             logits = self._run_all()
-            with torch.inference_mode():
+            with self.pangu.computing():
                 self._give(self._described(logits, len(self._steps), item))
             self._take_known()
         place = len(self._steps)
@@ -300,7 +300,7 @@ class Stream(Iterator[Step]):
         if place - len(self._begun) == self._count:
             return self._finish(self._full)
         logits = self._run_all()
-        with torch.inference_mode():
+        with self.pangu.computing():
             step = self._described(logits, place, None)
         self._append(step, last=place + 1 - len(self._begun) == self._count)
         if reason := self._ended():
@@ -390,7 +390,7 @@ class Stream(Iterator[Step]):
         ids = torch.tensor(
             [self.token_ids[self._ran : self._ran + count]], device=self.pangu.device
         )
-        with self.pangu.turn.passes, torch.inference_mode(), ExitStack() as hooks:
+        with self.pangu.computing(), ExitStack() as hooks:
             hooks.enter_context(stoppable(model, self._stop))
             if self._record is not None:
                 hooks.enter_context(recording(model, self._layers or (), record=self._record))

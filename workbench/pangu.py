@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +36,13 @@ from workbench.prefixes import Prefixes
 from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
 from workbench.recipe import Recipe
 from workbench.streaming import Streaming
-from workbench.threads import let_go
+from workbench.threads import alone, let_go
 from workbench.turn import Turn
 
 if TYPE_CHECKING:
     from workbench.trace import Trace
 
+SMALL = 50_000_000  # parameters
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]
 
 
@@ -97,6 +100,22 @@ class Pangu:
     def config(self) -> Any:
         """The model's configuration."""
         return self.model.config
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether one thread of the CPU computes about as fast as several: the demo models are."""
+        return self.device.type == "cpu" and self.plan.frame["parameters"].sum() < SMALL
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Around all that a model computes: one at a time, no gradients, a small one on one thread."""
+        with self.turn.passes, torch.inference_mode(), alone() if self.is_small else nullcontext():
+            yield
+
+    def versions(self) -> dict[str, str]:
+        """What results depend on beside the weights; see `workbench.fingerprint.versions`."""
+        with alone() if self.is_small else nullcontext():
+            return versions()
 
     def __repr__(self) -> str:
         where = "" if self.streaming is None else f", from disk: {self.streaming}"
@@ -193,7 +212,7 @@ class Pangu:
         steps.recipe = Recipe(
             self.name, self.fingerprint, self.bits, self.quant_type, self.plan.device,
             _as_given(prompt, ids), tuple(ids), thinking, steps.sampling, steps.max_new_tokens,
-            steps.stop_strings, steps.begun_ids, versions(),
+            steps.stop_strings, steps.begun_ids, self.versions(),
         )  # fmt: skip
         return steps
 
