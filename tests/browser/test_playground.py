@@ -222,7 +222,9 @@ def test_a_bias_and_a_preset_stay_typed_until_they_are_taken(play):
         assert play.evaluate("sent.at(-1).kind") == kind
         tell(play, {"kind": "note", "text": "give its id", "bad": True})
         assert field.input_value() == "two words"
-        tell(play, {"kind": "done", "asked": kind})
+        tell(play, {"kind": "done", "asked": kind, "text": "two"})  # typed and sent before
+        assert field.input_value() == "two words"
+        tell(play, {"kind": "done", "asked": kind, "text": "two words"})
         assert field.input_value() == ""
 
 
@@ -486,6 +488,10 @@ def test_a_click_on_a_branch_that_ends_a_rename_is_not_lost(play):
     play.mouse.up()
     assert play.evaluate("sent.at(-1)") == {"kind": "show", "node": 0}
     assert play.locator(".tree .name").all_text_contents() == ["prompt 1 four", "better other"]
+    play.get_by_role("button", name="rename better").click()
+    play.keyboard.type("best")
+    end(play, nodes=nodes[:1], current=0)  # removed from elsewhere
+    assert play.evaluate("sent.at(-1)") == {"kind": "show", "node": 0}
 
 
 def test_what_cannot_be_had_is_disabled_and_says_why(dense, watched, tmp_path, monkeypatch):
@@ -769,6 +775,10 @@ def test_a_renamed_column_keeps_its_box_with_click_and_keyboard(compared):
     assert compared.evaluate("model.get('reference')") == 1
     assert compared.locator(".said").all_text_contents() == ["a", ""]
     assert compared.get_by_label("temperature of first").count() == 1
+    for field, typed in ((name, "half a na"), (compared.get_by_label("temperature of two"), "0.7")):
+        field.fill(typed)
+        tell(compared, state | {"models": models})  # for another page
+        assert field.input_value() == typed
     name.fill("again")
     name.press("Tab")
     tell(compared, state | {"models": models, "steps": {"again": [step("b")]}})

@@ -409,8 +409,9 @@ def test_closing_stops_and_gives_back_what_was_held(play):
     assert not play.running
 
 
-def test_the_last_page_that_goes_stops_and_gives_back(play):
+def test_the_last_page_that_goes_stops_and_gives_back(play, monkeypatch):
     """`first` was loaded anew as `third`, and never says that it goes; `second` is there."""
+    monkeypatch.setattr("workbench.views._generating.ROLL_SECONDS", 0)
     for kind, page in [
         ("hello", "first"), ("hello", "second"), ("here", "first"), ("here", "second"),
         ("hello", "third"), ("here", "second"), ("here", "third"), ("bye", "third"),
@@ -775,6 +776,117 @@ def test_raw_text_comes_back_with_the_raw_mode(play):
     assert (play.mode, play.text) == ("raw", "another")
 
 
+def test_raw_text_that_nobody_typed_does_not_come_back(play, moe):
+    looked = Playground(moe, prompt="A question", history=None)
+    looked.mode = "raw"  # only to look
+    looked.mode = "chat"
+    looked.prompt = "Another one"
+    looked.mode = "raw"
+    assert "Another one" in looked.text
+
+    generate(play, text="ONE")
+    play.mode, play.prompt = "chat", "Hello"
+    generate(play)
+    chat = play.text
+    play.show(0)
+    assert (play.mode, play.text) == ("raw", "ONE")
+    play.show(1)
+    play.mode = "raw"
+    assert play.text == chat
+
+    generate(play, text=chat)  # a raw text that is what the template gives
+    play.text = "Foo"
+    play.mode = "chat"
+    play.show(2)
+    assert (play.mode, play.text) == ("raw", chat)
+
+
+def test_several_clicks_that_come_as_one_are_taken_in_order(play):
+    play.mode, play.prompt = "chat", "Hello"
+    play.set_state({"text": "typed", "mode": "chat"})  # an edit, and back to the conversation
+    assert (play.mode, "Hello" in play.text) == ("chat", True)
+    play.mode = "raw"
+    assert play.text == "typed"
+    generate(play)
+    play.mode = "chat"
+    play.set_state({"prompt": "Another", "mode": "raw"})
+    assert (play.mode, "Another" in play.text) == ("raw", True)
+
+
+def test_a_note_on_what_was_typed_is_true(play):
+    generate(play)
+    generate(play, text="Second")
+    play.text = "Third"
+    play.remove(1)
+    assert play.told[-1]["text"] == (
+        "What was typed and not asked comes back when “prompt 2” is there again."
+    )
+    assert play.text == "To be"
+    play.undo()
+    assert play.text == "Third"
+    play.restore(play.history[0].id)
+    assert "with a click on “prompt 2”" in play.told[-1]["text"]
+    play.show(1)
+    play.show(1)
+    play.told.clear()
+    play.show(0)  # nothing was typed
+    assert [told for told in play.told if told["kind"] == "note" and told["text"]] == []
+    play.mode, play.prompt, play.turns = "chat", "", [{"role": "user", "content": "Hi"}]
+    generate(play)
+    play.told.clear()
+    play.show(0)
+    assert [told for told in play.told if told["kind"] == "note" and told["text"]] == []
+    assert list(play._drafts) == [1]  # of before
+
+
+def test_a_history_that_is_gone_does_not_part_page_and_tree(play):
+    generate(play)
+    play.history.path.unlink()
+    play.rename(0, "kept")
+    assert play.told[-1]["nodes"][0]["name"] == "kept"
+    assert "the history is not: " in play.told[-1]["error"]
+    play.undo()
+    assert play.told[-1]["nodes"][0]["name"] == "prompt 1"
+
+
+def test_restoring_brings_back_what_was_removed(play):
+    generate(play)
+    play.branch(2)
+    play.wait(60)
+    play.remove(1)
+    play.restore(play.history[0].id)
+    assert [branch.at for branch in play.branches] == [0, 2]
+    assert play.branches.current.id == 0
+
+
+def test_another_panel_stops_the_comparison_and_keeps_its_texts(play):
+    generate(play, max_new_tokens=200)
+    play.panel = "compare"
+    compared = play.inside
+    compared.start()
+    while not any(compared._shown.values()):
+        time.sleep(0.01)
+    play.panel = "history"
+    assert not compared.running
+    assert {made.finish_reason for made in compared.generations.values()} == {"stopped"}
+    generate(play, max_new_tokens=2)
+    play.panel = "compare"
+    assert play.inside is compared
+
+
+def test_a_page_that_has_not_answered_the_roll_yet_is_there(play, monkeypatch):
+    for kind, page in [("hello", "first"), ("hello", "second"), ("bye", "second")]:
+        play._on_message(play, {"kind": kind, "page": page}, [])
+    assert not play._left
+    play._on_message(play, {"kind": "here", "page": "first"}, [])
+    play._on_message(play, {"kind": "bye", "page": "first"}, [])
+    assert play._left
+    monkeypatch.setattr("workbench.views._generating.ROLL_SECONDS", 0)
+    for kind, page in [("hello", "first"), ("hello", "first anew"), ("bye", "first anew")]:
+        play._on_message(play, {"kind": kind, "page": page}, [])
+    assert play._left
+
+
 def test_a_preset_a_bias_and_the_history_wait_for_no_generation(play):
     begin_and_wait_for_tokens(play)
     try:
@@ -782,7 +894,9 @@ def test_a_preset_a_bias_and_the_history_wait_for_no_generation(play):
             {"kind": "bias", "text": "7", "value": -1.0},
             {"kind": "save_preset", "name": "mine"},
         ):
-            assert play.answer(question)[0] == {"kind": "done", "asked": question["kind"]}
+            done = play.answer(question)[0]
+            assert (done["kind"], done["asked"]) == ("done", question["kind"])
+            assert done["text"] in question.values()
         assert play.answer({"kind": "history"})[0]["kind"] == "history"
         assert play.answer({"kind": "bias", "text": "two words", "value": 0.0})[0]["bad"]
         assert play.running

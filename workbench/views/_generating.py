@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.steps import Generation, Step
 
 PAUSE = 1 / 30  # seconds between two messages: a page draws no faster, and a model is not slowed
+ROLL_SECONDS = 10  # that a page may take to answer the roll
 LAST_WAIT = 5  # seconds that the end of Python waits, at most, for generations to stop
 MEETINGS = ("hello", "here", "bye")  # what pages say of themselves
 REASONS = {
@@ -101,6 +102,8 @@ class GeneratingView(View):
     def __init__(self, **settings: Any) -> None:
         self._stop = threading.Event()
         self._pages: set[Any] = set()  # that show the widget, as far as they told
+        self._called: set[Any] = set()  # that have not answered the roll yet
+        self._rolled = 0.0  # when it was called
         self._left = False  # the last page has gone, and none has come since
         super().__init__(**settings)
         self._hear_interrupts()
@@ -188,17 +191,22 @@ class GeneratingView(View):
         """A page shows the widget, or no longer; after the last one stop and give back memory.
 
         A page that is loaded anew, or lost with its browser, does not say "bye". So with every
-        "hello" the pages are counted anew: those that are there answer the roll with "here".
+        "hello" the pages are counted anew: those that are there answer the roll with "here", and
+        have a while for it.
         """
         kind, page = question["kind"], question.get("page")
         if kind == "hello":
+            self._called, self._rolled = self._called | self._pages, time.monotonic()
             self._pages = {page}
             self.send({"kind": "roll"})
         elif kind == "here":
             self._pages.add(page)
         else:
             self._pages.discard(page)
-        self._left = not self._pages
+        self._called.discard(page)
+        if time.monotonic() - self._rolled > ROLL_SECONDS:
+            self._called.clear()
+        self._left = not self._pages and not self._called
         if self._left:
             self.stop()
             if not self.running:  # else its thread does it

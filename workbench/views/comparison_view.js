@@ -146,17 +146,24 @@ function render({ model, el }) {
     if (inside && !grid.contains(document.activeElement)) add.focus();
     drawState();
   }
+  const filled = new WeakMap(); // input → the value it shows: a redraw leaves what somebody is typing
+  const fill = (input, value) => {
+    if (filled.get(input) === value) return;
+    filled.set(input, value);
+    input.value = value;
+  };
   function newColumn() {
     const name = element("input"), fields = element("div", "fields"), rest = element("div", "fields"), said = element("div", "said"), status = element("div", "soft small"), shows = [];
     const now = () => model.get("columns")[column.place], change = (values) => set({ columns: model.get("columns").map((other, n) => (n === column.place ? { ...other, ...values } : other)) });
     name.addEventListener("change", () => {
+      filled.delete(name);
       const wanted = name.value.trim(), taken = model.get("columns").some(({ label }, n) => n !== column.place && label === wanted);
       if (wanted && !taken) change({ label: wanted });
-      else name.value = now().label;
+      else fill(name, now().label);
     });
     const setting = (holder, trait, text, control, className) => {
       holder.append(element("label", `field ${className}`, element("span", "", text), control));
-      shows.push((settings) => { control.value = settings[trait]; named(control, `${text} of ${settings.label}`); });
+      shows.push((settings) => { fill(control, settings[trait]); named(control, `${text} of ${settings.label}`); });
     };
     const choose = (trait, options, className) => setting(fields, trait, trait, select(options, (value) => change({ [trait]: value })), className);
     if (state.models.length > 1) choose("model", state.models, "wide");
@@ -165,7 +172,8 @@ function render({ model, el }) {
       const input = element("input");
       Object.assign(input, { type: "number", step, min: 0 });
       input.addEventListener("change", () => {
-        if (input.value === "") input.value = now()[trait];
+        filled.delete(input);
+        if (input.value === "") fill(input, now()[trait]);
         else change({ [trait]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) });
       });
       setting(trait === "temperature" ? fields : rest, trait, trait.replace("_", trait === "repetition_penalty" ? " " : "-"), input, "");
@@ -176,7 +184,7 @@ function render({ model, el }) {
     const box = element("div", "column", element("div", "head", name, base, drop), fields, more, said, status);
     const show = (settings, place) => {
       Object.assign(column, { label: settings.label, place });
-      name.value = settings.label;
+      fill(name, settings.label);
       named(name, `label of column ${place + 1}`);
       named(base, `compare the others with ${settings.label}`);
       named(drop, `remove ${settings.label}`);

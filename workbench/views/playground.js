@@ -37,7 +37,7 @@
  * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, note}; {kind: "file", name, content};
  * {kind: "status", status}; {kind: "note", text, bad}; {kind: "roll"};
- * {kind: "done", asked} for a bias or a preset that was taken.
+ * {kind: "done", asked, text} for a bias or a preset that was taken.
  */
 
 const CSS = `
@@ -321,7 +321,7 @@ function render({ model, el, host, signal }) {
   // -- settings -----------------------------------------------------------------------------------------
 
   const refreshers = {}; // trait → what shows it
-  const filled = new Map(); // input → the value it shows: a redraw leaves what somebody is typing
+  const filled = new WeakMap(); // input → the value it shows: a redraw leaves what somebody is typing
   const fill = (input, value) => {
     if (filled.get(input) === value) return;
     filled.set(input, value);
@@ -683,7 +683,7 @@ function render({ model, el, host, signal }) {
       const done = (keep) => {
         if (left) return;
         left = true;
-        if (keep && input.value.trim() && input.value !== node.name) send("rename", { node: id, name: input.value.trim() });
+        if (keep && branches.has(id) && input.value.trim() && input.value !== node.name) send("rename", { node: id, name: input.value.trim() });
         input.replaceWith(name);
       };
       input.addEventListener("keydown", (event) => { if (["Enter", "Escape"].includes(event.key)) { event.stopPropagation(); done(event.key === "Enter"); } });
@@ -816,7 +816,10 @@ function render({ model, el, host, signal }) {
       say(message.text, message.bad);
       drawStatus();
     }
-    else if (kind === "done") ({ bias: biasText, save_preset: presetName })[message.asked].value = "";
+    else if (kind === "done") {
+      const field = { bias: biasText, save_preset: presetName }[message.asked];
+      if (field.value.trim() === message.text.trim()) field.value = ""; // nothing else was typed meanwhile
+    }
     else if (kind === "python" && model.get("panel") === "python") drawPython(message);
     else if (kind === "history" && model.get("panel") === "history") drawHistory(message);
     else if (kind === "file") saveFile(message);

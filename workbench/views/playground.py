@@ -13,7 +13,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench.branches import Branch, Branches
-from workbench.errors import GenerationError, WorkbenchError
+from workbench.errors import GenerationError, HistoryError, WorkbenchError
 from workbench.history import History
 from workbench.presets import Presets
 from workbench.sampling import Sampling
@@ -152,10 +152,8 @@ class Playground(GeneratingView):
         self._names: dict[str, str] = {}  # by id in the history: what the branch is called there
         self._templating: int | None = None  # the thread in which `text` follows the conversation
         self._rendered = ""  # the conversation through the template
-        self._raw = ""  # what `text` was before a conversation took its place
-        self._drafts: dict[
-            int | None, dict[str, Any]
-        ] = {}  # by branch: what was typed and not asked
+        self._raw: str | None = ""  # typed and not asked when a conversation took its place
+        self._drafts: dict[int | None, dict[str, Any]] = {}  # by branch: typed and not asked
         if isinstance(settings.get("logit_bias"), Mapping):
             settings["logit_bias"] = list(settings["logit_bias"].items())
         if "text" in settings:
@@ -313,9 +311,7 @@ class Playground(GeneratingView):
             answer = {"role": "assistant", "content": whole}
             asked["turns"] = [*asked["turns"], *said, answer]
             asked["prompt"] = "" if self.prompt == question else self.prompt
-        with self.hold_trait_notifications():
-            for name, value in asked.items():
-                setattr(self, name, value)
+        self._put(asked)
         self._calm()
 
     def restore(self, entry_id: str) -> None:
@@ -334,13 +330,14 @@ class Playground(GeneratingView):
         recipe = self.history[entry_id].generation().recipe
         settings = messages.settings_of(recipe)
         settings |= as_taken(self.pangu, recipe.sampling).as_dict()
-        self._keep_draft(self.branches.current)
+        left = self.branches.current
+        unasked = self._keep_draft(left)
         with self.branches.one_change():
             self.branches.go(self._bring_back(entry_id))
-        with self.hold_trait_notifications():
-            for name, value in settings.items():
-                setattr(self, name, value)
+        self._put(settings)
         self._show_current()
+        if unasked:
+            self._tell_draft(left)
         self._tell_untaken(recipe.sampling)
 
     def _bring_back(self, entry_id: str) -> int:
@@ -348,8 +345,6 @@ class Playground(GeneratingView):
         there = {
             entry: branch for branch, entry in self._entries.items() if branch in self.branches
         }
-        if entry_id in there:
-            return there[entry_id]
         for entry in self.history.tree(entry_id):
             if entry.id in there:
                 continue
@@ -469,10 +464,10 @@ class Playground(GeneratingView):
         elif kind == "bias":
             self._add_bias(question["text"], float(question["value"]))
             self._calm()
-            return {"kind": "done", "asked": kind}, []
+            return {"kind": "done", "asked": kind, "text": question["text"]}, []
         elif kind == "save_preset":
             self.save_preset(question["name"])
-            return {"kind": "done", "asked": kind}, []
+            return {"kind": "done", "asked": kind, "text": question["name"]}, []
         elif kind == "python":
             code = (
                 self.generation.to_python() if self.generation else "# Nothing was generated yet."
@@ -671,30 +666,52 @@ class Playground(GeneratingView):
         """Change the branches; what is on screen and open stays so if it is still the current one."""
         before = self.branches.current
         change(*arguments)
-        self._write_names()
         now = self.branches.current
-        if before is not None and now is not None and before.generation is now.generation:
+        stays = before is not None and now is not None and before.generation is now.generation
+        if stays:
             self._error = ""
-            self.send({"kind": "tree", **self._tree()})
         else:
             self._return(before)
+        try:
+            self._write_names()
+        except HistoryError as error:
+            self._error = f"The branches are as you see them; the history is not: {error}"
+        if stays or self._error:
+            self.send({"kind": "tree", **self._tree()})
 
     def _write_names(self) -> None:
         """Tell the history what branches are called now."""
         for branch in self.branches:
             entry = self._entries.get(branch.id, "")
             if branch.name != self._names.get(entry, branch.name):
-                self._names[entry] = branch.name
                 self.history.rename(entry, branch.name)
+                self._names[entry] = branch.name
 
     def _keep_draft(self, left: Branch | None) -> bool:
         """Remember what is typed and was not asked for the branch that is left; whether there is any."""
-        names = ("thinking", "system", "turns", "prompt") if self.mode == "chat" else ("text",)
-        draft = {"mode": self.mode, **{name: getattr(self, name) for name in names}}
-        unasked = draft != (messages.asked_settings(left.recipe) if left else {})
+        if self.mode == "chat":
+            names, typed = (
+                ("thinking", "system", "turns", "prompt"),
+                (self.conversation, self.thinking),
+            )
+        else:
+            names, typed = ("text",), self.text
+        asked = messages.asked(left.generation) if left else ([], self.thinking)
+        unasked = typed != (asked if self.mode == "chat" else asked[0] or "")
         if unasked:
+            draft = {"mode": self.mode, **{name: getattr(self, name) for name in names}}
             self._drafts[left.id if left else None] = draft
         return unasked
+
+    def _tell_draft(self, left: Branch | None) -> None:
+        """Say how to get what was typed back."""
+        if left is not None and not self._made_elsewhere():
+            there = left.id in self.branches
+            kept = (
+                f"with a click on “{left.name}”" if there else f"when “{left.name}” is there again"
+            )
+            text = f"What was typed and not asked comes back {kept}."
+            self.send({"kind": "note", "text": text, "bad": False})
 
     def _return(self, left: Branch | None) -> None:
         """Show the current branch, and with it what was typed there and not asked, or what was asked.
@@ -705,13 +722,11 @@ class Playground(GeneratingView):
         settings = messages.asked_settings(now.recipe) if now else {}
         if not unasked or left is not now:
             settings = self._drafts.pop(now.id if now else None, settings)
-        with self.hold_trait_notifications():
-            for name, value in settings.items():
-                setattr(self, name, value)
+        changed = any(getattr(self, name) != value for name, value in settings.items())
+        self._put(settings)
         self._show_current()
-        if unasked and left is not None and not self._made_elsewhere():
-            kept = f"What was typed and not asked comes back with a click on “{left.name}”."
-            self.send({"kind": "note", "text": kept, "bad": False})
+        if unasked and changed:
+            self._tell_draft(left)
 
     def _show_current(self) -> None:
         self._look_away()
@@ -738,12 +753,14 @@ class Playground(GeneratingView):
     def _template(self, change: Mapping[str, Any] | None = None) -> None:
         """Let `text` follow the conversation, through the model's own template.
 
-        Raw text that makes room for a conversation comes back with the raw mode.
+        Raw text that was typed and not asked comes back with the raw mode.
         """
         turned = change is not None and change["name"] == "mode"
         if self.mode == "chat" and not messages.is_remote(self.pangu):
-            if turned:
-                self._raw = self.text
+            if turned and self._raw is not None:
+                current = self.branches.current
+                asked = current.recipe.prompt if current and current.recipe else None
+                self._raw = "" if self.text in (self._rendered, asked) else self.text
             turns = self.conversation
             self._rendered = (
                 self.pangu.tokenizer.render_chat(turns, thinking=self.thinking) if turns else ""
@@ -754,6 +771,21 @@ class Playground(GeneratingView):
         elif turned and self._raw and self.text == self._rendered:
             self.text = self._raw
         self.send({"kind": "count", **self._read()})
+
+    def _put(self, values: Mapping[str, Any]) -> None:
+        """Set traits together; raw text that waits is not changed by it."""
+        waiting, self._raw = self._raw, None
+        with self.hold_trait_notifications():
+            for name, value in values.items():
+                setattr(self, name, value)
+        self._raw = waiting
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what a page tells; the mode last, where a busy kernel got several clicks as one."""
+        mode = {name: value for name, value in sync_data.items() if name == "mode"}
+        super().set_state({name: value for name, value in sync_data.items() if name != "mode"})
+        if mode:
+            super().set_state(mode)
 
     def _follow_text(self, _change: Any) -> None:
         if self._templating != get_ident():  # somebody wrote it, beside a click perhaps
@@ -869,7 +901,10 @@ class Playground(GeneratingView):
 
     def _open_panel(self, _change: Any) -> None:
         """Make the widget that the panel shows; routing and attention read the text once."""
-        if self.inside is not None and self.inside is not self._comparison:
+        if self.inside is not None and self.inside is self._comparison:
+            self.inside.stop()  # it keeps its texts, and the model is free
+            self.inside.wait()
+        elif self.inside is not None:
             self.inside.close()
         self.inside = None
         if self.panel:
