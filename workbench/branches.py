@@ -63,6 +63,7 @@ class Branches:
         self._undone: list[_State] = []
         self._done: list[_State] = []
         self._next = 0
+        self._roots = 0  # that there were
 
     def __iter__(self) -> Iterator[Branch]:
         return iter(self._state.branches)
@@ -125,8 +126,10 @@ class Branches:
         if parent is not None:
             _require_shared(self[parent].generation, generation, at)
         branch_id = self._next
+        if parent is None:
+            self._roots += 1
         if name is None:
-            name = _name(generation, at) if parent is not None else f"prompt {branch_id + 1}"
+            name = _name(generation, at) if parent is not None else f"prompt {self._roots}"
         branch = Branch(branch_id, parent, at, _checked_name(name), generation)
         self._next += 1
         self._change(_State((*self._state.branches, branch), branch.id))

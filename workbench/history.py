@@ -53,7 +53,7 @@ class Entry:
     at : int
         The token of the parent's text where it leaves; tokens before it are shared.
     name : str
-        Of the branch, if somebody gave it one.
+        Of the branch, if it was given one.
     """
 
     id: str
@@ -202,6 +202,7 @@ class History:
         note: str = "",
         parent: str = "",
         at: int = 0,
+        name: str = "",
     ) -> Entry:
         """Write a generation down; it is on the disk when this returns.
 
@@ -217,6 +218,8 @@ class History:
             How long it took.
         parent, at
             Of a branch: the id of the entry that it leaves, and the token where it does.
+        name
+            What it is called in the tree.
 
         Raises
         ------
@@ -245,6 +248,7 @@ class History:
             note=note,
             parent=parent,
             at=at,
+            name=name,
         )
         self._journal.append({"kind": "generation", **_line(entry)})
         return entry

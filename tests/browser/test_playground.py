@@ -113,7 +113,7 @@ def test_a_prompt_is_sent_with_its_settings_and_the_answer_streams(play):
     play.get_by_role("button", name="Stop").click()
     assert play.evaluate("sent.map((m) => m.kind)") == ["generate", "stop", "stop"]
     end(play)
-    assert "2 new tokens in 2.0 s" in play.locator(".status").text_content()
+    assert "2.0 s with reading the prompt" in play.locator(".status").text_content()
     assert "max tokens reached" in play.locator(".status").text_content()
     assert play.locator(".pw-play").get_attribute("data-state") == "length"
 

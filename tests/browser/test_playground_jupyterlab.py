@@ -63,6 +63,23 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     assert run_in_new_cell(page, code) == f"{shown} stopped"
     assert 20 < shown < 1900
 
+    # Enter is a new line where one can be, and takes what is typed elsewhere.
+    area = play.get_by_label("prompt", exact=True)
+    area.fill("")
+    page.keyboard.type("line one")
+    page.keyboard.press("Enter")
+    page.keyboard.type("line two")
+    assert area.input_value() == "line one\nline two"
+    area.fill("Add 38 and 55.")
+    play.get_by_role("button", name="more settings").click()
+    bias = play.get_by_label("token to bias")
+    bias.fill("7")
+    bias.press("Enter")
+    play.locator(".chip", has_text="id 7").wait_for()
+    assert bias.input_value() == ""
+    play.get_by_role("button", name="no bias for").last.click()
+    play.get_by_role("button", name="fewer settings").click()
+
     # No key in it is a command of the notebook.
     cells = "() => { const { content } = window.jupyterapp.shell.currentWidget; return [content.mode, content.widgets.length]; }"
     before = page.evaluate(cells)
@@ -136,6 +153,9 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     # Reopened: the kernel is new, the history is there.
     page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.wait_for_function(READY, timeout=120_000)
+    play.scroll_into_view_if_needed()
+    play.get_by_role("button", name="Generate").click()
+    play.locator(".note", has_text="the kernel that this view belongs to has gone").wait_for()
     page.locator(".jp-CodeCell").first.click()
     open_and_run(page, server, "play.ipynb", "shown")
     play = page.locator(".pw-play[data-ready=true]")
@@ -143,8 +163,8 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     assert play.locator(".token").count() == 0
     play.get_by_role("button", name="History").click()
     play.locator(".panel tbody tr").nth(2).wait_for()
-    assert play.locator(".panel tbody tr").count() == 3
-    play.locator(".panel tbody button").first.click()
+    assert play.locator(".panel tbody tr").count() == 5  # with two of the comparison
+    play.locator(".panel tbody button").nth(2).click()
     play.locator(".token").nth(9).wait_for()
     assert play.locator(".tree li").count() == 2  # the branch and what it leaves
     play.screenshot(path=tmp_path / "restored.png")

@@ -298,7 +298,9 @@ def test_renaming_and_removing_others_leaves_open_what_is_open(play):
     assert (play.inside, play.panel, play.token) == (inside, "routing", 2)
     assert [node["name"] for node in play.told[-1]["nodes"]] == ["prompt 1", "mine"]
     play._on_message(play, {"kind": "remove", "node": 1}, [])  # the one on screen
-    assert (play.inside, play.panel, play.token) == (None, "", -1)
+    assert (play.inside, play.panel, play.token) == (None, "routing", -1)
+    play.wait(60)
+    assert play.inside.trace.token_ids.tolist() == list(play.generation.token_ids)
 
 
 @pytest.mark.parametrize(
@@ -495,8 +497,16 @@ def test_routing_and_attention_open_at_the_selected_token(play):
     assert play.inside.token == place - 1
     play.panel = "attention"
     assert play.inside.token == place - 1
-    generate(play)
-    assert (play.panel, play.inside, play.trace) == ("", None, None)
+    first = play.inside
+    again = generate(play, seed=4)  # the panel follows
+    assert (play.panel, play.inside is first, first.comm) == ("attention", False, None)
+    assert play.trace.token_ids.tolist() == list(again.token_ids)
+    play.show(0)
+    play.wait(60)
+    assert play.inside.trace.token_ids.tolist() == list(generation.token_ids)
+    play.show(1)
+    play.branch(2)  # what reads the other text for the panel is in nobody's way
+    assert play.wait(60).steps[:2] == again.steps[:2]
 
 
 def test_an_older_branch_is_read_once_more_for_what_happened_inside(play):
@@ -869,6 +879,7 @@ def test_another_panel_stops_the_comparison_and_keeps_its_texts(play):
     play.panel = "history"
     assert not compared.running
     assert {made.finish_reason for made in compared.generations.values()} == {"stopped"}
+    assert compared._error == "It was stopped when another panel was opened."
     generate(play, max_new_tokens=2)
     play.panel = "compare"
     assert play.inside is compared
@@ -905,6 +916,29 @@ def test_a_preset_a_bias_and_the_history_wait_for_no_generation(play):
     play.wait(60)
     assert [7, -1.0] in play.logit_bias
     assert "mine" in play.presets.names()
+
+
+def test_a_branch_that_is_shown_says_which_settings_it_has(play):
+    generate(play, temperature=0.5)
+    generate(play, temperature=1.5, max_new_tokens=3, stop_strings=["zz"])
+    play.show(0)
+    assert play.told[-1]["made"] == (
+        "This text was made with temperature 0.5, max tokens 6, other stop strings."
+    )
+    play.logit_bias = []
+    assert play._made().endswith("max tokens 6, another logit bias, other stop strings.")
+    assert play.told[-1] == {"kind": "note", "text": "", "bad": False}  # settings are changed
+
+
+def test_what_is_compared_is_in_the_history(play):
+    generate(play)
+    play.panel = "compare"
+    play.inside.start()
+    texts = {label: made.text for label, made in play.inside.wait(60).items()}
+    kept = {entry.name: entry.text for entry in play.history}
+    assert kept == {"": play.generation.text} | {f"compared: {k}": v for k, v in texts.items()}
+    play.restore(play.history[1].id)
+    assert play.branches.current.name == f"compared: {play.inside.columns[0]['label']}"
 
 
 def test_the_comparison_is_kept_while_another_panel_is_open(play):

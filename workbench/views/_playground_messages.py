@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,15 @@ from workbench.fingerprint import versions
 from workbench.history import Entry, History, as_text
 from workbench.recipe import Recipe
 from workbench.server_tokens import SPECIAL
-from workbench.steps import Generation
+from workbench.steps import Generation, Step
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
 
+LABELS = {
+    "top_p": "top-p", "top_k": "top-k", "min_p": "min-p", "max_new_tokens": "max tokens",
+    "repetition_penalty": "repetition penalty",
+}  # fmt: skip
 SHOWN = 200  # entries of the history, the newest
 OWN_TEXT = (
     "The tokens of a text of your own are not known here: the server does not send its tokenizer."
@@ -86,10 +91,34 @@ def nodes(branches: Branches) -> list[dict[str, Any]]:
             "name": branch.name,
             "at": None if branch.parent is None else branch.at,
             "depth": depth,
-            "preview": "".join(step.text for step in branch.generation.steps[branch.at :])[:60],
+            "preview": _preview(branch.generation.steps[branch.at :]),
         }
         for branch, depth in below(None, 0)
     ]
+
+
+def _preview(steps: Sequence[Step]) -> str:
+    """How a text begins; a space stands between its thinking and its answer."""
+    spans = ("".join(step.text for step in part) for _, part in groupby(steps, lambda s: s.span))
+    return " ".join(text for text in spans if text)[:60]
+
+
+def other_settings(recipe: Recipe | None, now: Mapping[str, Any]) -> str:
+    """With which settings a text was made, of those that are others now, in a sentence."""
+    if recipe is None:
+        return ""
+    made = {**recipe.sampling.as_dict(), "max_new_tokens": recipe.max_new_tokens}
+    bias, bias_now = (
+        sorted(map(tuple, pairs)) for pairs in (made.pop("logit_bias"), now["logit_bias"])
+    )
+    others = [
+        f"{LABELS.get(name, name)} {value}" for name, value in made.items() if value != now[name]
+    ]
+    if bias != bias_now:
+        others.append("another logit bias")
+    if list(recipe.stop_strings) != now["stop_strings"]:
+        others.append("other stop strings")
+    return f"This text was made with {', '.join(others)}." if others else ""
 
 
 def tokens_of(pangu: Pangu, text: str) -> list[int]:

@@ -52,6 +52,7 @@ body[data-jp-theme-light=false] .pw-compare { --other: #ffa040; }
 .pw-compare summary { cursor: pointer; }
 .pw-compare .wide { grid-column: 1 / -1; }
 .pw-compare .said { font-size: 14px; line-height: 1.8; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; border-top: 1px solid var(--line); padding-top: 6px; min-height: 4em; max-height: 50vh; overflow: auto; flex: 1; }
+.pw-compare.raw .chat-only { display: none; }
 .pw-compare .token.turning { unicode-bidi: isolate; }
 .pw-compare .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 8px; margin-bottom: 6px; }
 .pw-compare .token.quiet { font-size: 10px; color: var(--soft); font-family: var(--jp-code-font-family, monospace); }
@@ -79,6 +80,8 @@ function render({ model, el }) {
   const root = element("div", "pw-compare");
   // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
   root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
+  // It also takes Enter from what is typed into, by a listener on the very element: it must not hear of it.
+  root.addEventListener("beforeinput", (event) => event.inputType === "insertLineBreak" && event.stopPropagation(), true);
   root.append(element("style", "", CSS));
   el.append(root);
   const undo = [];
@@ -167,7 +170,7 @@ function render({ model, el }) {
     };
     const choose = (trait, options, className) => setting(fields, trait, trait, select(options, (value) => change({ [trait]: value })), className);
     if (state.models.length > 1) choose("model", state.models, "wide");
-    choose("thinking", ["slow", "fast", "auto"], "");
+    choose("thinking", ["slow", "fast", "auto"], "chat-only");
     for (const [trait, step] of FIELDS) {
       const input = element("input");
       Object.assign(input, { type: "number", step, min: 0 });
@@ -299,6 +302,7 @@ function render({ model, el }) {
   const drawPrompt = () => { area.value = model.get("prompt"); };
   const drawMode = () => {
     area.placeholder = model.get("mode") === "raw" ? "The text that the model goes on with." : area.placeholder;
+    root.classList.toggle("raw", model.get("mode") === "raw");
     before.title = model.get("stop_strings").length ? `stop strings: ${model.get("stop_strings").join(", ")}` : "";
   };
   drawPrompt();

@@ -12,7 +12,7 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, HistoryError
 from workbench.sampling import Sampling
 from workbench.server import as_taken
 from workbench.server_tokens import content_of
@@ -30,6 +30,7 @@ from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
 if TYPE_CHECKING:
+    from workbench.history import History
     from workbench.pangu import Pangu
     from workbench.steps import Generation
 
@@ -53,6 +54,8 @@ class ComparisonView(GeneratingView):
         A dict {label: Sampling, or settings of a column}, or a list of such settings: "label",
         "model" (a label of `models`), "thinking" and those of `Sampling` but for the seed. By
         default every model with the usual settings; of one model the usual settings and greedy.
+    history
+        Gets what is generated, under the names of the columns.
 
     Attributes
     ----------
@@ -94,8 +97,10 @@ class ComparisonView(GeneratingView):
         models: Pangu | Mapping[str, Pangu],
         prompt: str | Sequence[Mapping[str, str]] = "",
         columns: Mapping[str, Sampling | Mapping[str, Any]] | Sequence[Mapping[str, Any]] | None = None,
+        history: History | None = None,
         **settings: Any,
     ) -> None:  # fmt: skip
+        self.history = history
         self.models = dict(models) if isinstance(models, Mapping) else {models.name: models}
         if not self.models:
             raise GenerationError("there is no model to compare; pass one, or {label: model}.")
@@ -280,6 +285,11 @@ class ComparisonView(GeneratingView):
 
     def _finish(self, label: str, generation: Generation, news: News) -> None:
         self.generations[label] = generation
+        if self.history is not None and generation.steps:
+            try:
+                self.history.add(generation, seconds=news.seconds, name=f"compared: {label}")
+            except HistoryError as error:
+                self._fail(str(error))
         self._statuses[label] = {
             "tokens": news.count,
             "reason": reason(generation),

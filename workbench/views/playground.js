@@ -202,15 +202,19 @@ function render({ model, el, host, signal }) {
   const root = element("div", "pw-play");
   // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
   root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
+  // It also takes Enter from what is typed into, by a listener on the very element: it must not hear of it.
+  root.addEventListener("beforeinput", (event) => event.inputType === "insertLineBreak" && event.stopPropagation(), true);
   root.append(element("style", "", CSS));
   el.append(root);
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
-  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  /** After a restart of the kernel nothing can be sent any more. */
+  const tried = (call) => { try { call(); return true; } catch { say("The kernel that this view belongs to has gone: run its cell again. What was generated is in History.", true); return false; } };
+  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); tried(() => model.save_changes()); };
   let heard = 0; // how often the kernel has told something
   const send = (kind, more) => {
     const before = heard;
-    model.send({ kind, ...more });
+    if (!tried(() => model.send({ kind, ...more }))) return;
     if (kind === "generate" || kind === "branch") setTimeout(() => { if (heard === before && !model.get("running")) say("The kernel does not answer. It may be busy with a cell: wait. Or it was restarted: then run this view's cell again.", true); }, SILENCE);
   };
   let state = { missing: {}, presets: [], nodes: [], bias: [], current: null, context: 0, count: null }, steps = [];
@@ -439,8 +443,9 @@ function render({ model, el, host, signal }) {
     halt.disabled = !running;
     follow.disabled = running || !steps.length;
     said.classList.toggle("caret", running);
-    if (now.tokens) parts.push(`${whole(now.tokens)} new tokens${now.seconds ? ` in ${now.seconds.toFixed(1)} s` : ""}`);
+    if (now.tokens) parts.push(`${whole(now.tokens)} new tokens`);
     if (now.tokens && now.speed) parts.push(`${now.speed.toFixed(1)} tokens/s`);
+    if (now.tokens && now.seconds) parts.push(`${now.seconds.toFixed(1)} s with reading the prompt`);
     if (now.memory_gb) parts.push(`memory ${now.memory_gb.toFixed(2)} GB`);
     else if (now.tokens && state.missing.memory) parts.push("memory: the server's");
     if (now.doing) parts.unshift(now.doing);
@@ -575,7 +580,8 @@ function render({ model, el, host, signal }) {
     own.setAttribute("aria-label", "text to go on with from here");
     form.addEventListener("submit", (event) => { event.preventDefault(); if (own.value) branch({ place, text: own.value }); });
     form.hidden = busy || Boolean(cannot || state.missing.own_text) || !hold;
-    const hint = element("p", "small soft", cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? (step.others.length ? "Choose one to branch from here." : "") : "Choose one to branch from here; a click on the token shows more."));
+    const kept = !state.missing.drawn && listed.length && listed.every(([, , , drawn]) => drawn === null) ? "From the history, which keeps the likeliest and not what the filters left. " : "";
+    const hint = element("p", "small soft", kept, cannot || (busy ? "To branch from here, stop the generation or let it end." : hold ? (step.others.length ? "Choose one to branch from here." : "") : "Choose one to branch from here; a click on the token shows more."));
     popover.replaceChildren(facts, step.others.length ? table : element("p", "soft", "The alternatives of this token were not kept."), hint, form);
     popover.hidden = false;
     placePopover();

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -45,7 +45,13 @@ SAMPLING = ("temperature", "top_p", "top_k", "seed", "min_p", "repetition_penalt
 RECORD_BYTES = 2**29  # of queries and keys, for routing and attention of what is on screen
 KEPT = 5  # alternatives of a token in the history, to be seen and chosen after a restart
 INSIDE = ("routing", "attention")  # panels that show what happened inside
-MEANWHILE = ("bias", "save_preset", "history", "export")  # what can be done while it generates
+MEANWHILE = (
+    "bias",
+    "save_preset",
+    "history",
+    "export",
+    "compare",
+)  # what can be done while it generates
 CONVERSATION = ("system", "turns", "prompt", "thinking", "mode")
 
 
@@ -130,6 +136,7 @@ class Playground(GeneratingView):
 
     _prefixes: Prefixes | None = None
     _comparison: ComparisonView | None = None
+    _reading = False  # whether the thread reads a text once more, for a panel
 
     def __init__(
         self,
@@ -379,6 +386,7 @@ class Playground(GeneratingView):
             self.pangu,
             self.text if self.mode == "raw" else self.conversation,
             columns,
+            history=self.history,
             mode=self.mode,
             seed=self.seed,
             max_new_tokens=self.max_new_tokens,
@@ -511,8 +519,17 @@ class Playground(GeneratingView):
             "redo": self.branches.can_redo,
             "status": self._status,
             "error": self._error,
-            "made": self._made_elsewhere(),
+            "made": self._made(),
         }
+
+    def _made(self) -> str:
+        """In what the text on screen was made otherwise than a text would be now."""
+        current = self.branches.current
+        if current is None or self.running:
+            return ""
+        now = {name: getattr(self, name) for name in (*SAMPLING, "max_new_tokens", "stop_strings")}
+        others = messages.other_settings(current.recipe, now)
+        return " ".join(part for part in (self._made_elsewhere(), others) if part)
 
     def _made_elsewhere(self) -> str:
         current = self.branches.current
@@ -643,7 +660,13 @@ class Playground(GeneratingView):
         self._error = ""
         self.send({"kind": "note", "text": self._made_elsewhere(), "bad": False})
 
+    def _require_idle(self) -> None:
+        if self._reading and self._thread is not threading.current_thread():
+            self._thread.join()  # nobody asked for it: it is in nobody's way
+        super()._require_idle()
+
     def _ended(self) -> None:
+        self._reading = False
         if self.panel in INSIDE and self.inside is None:  # there is nothing to show
             self.panel = ""
         self.send({"kind": "tree", **self._tree()})
@@ -652,6 +675,8 @@ class Playground(GeneratingView):
         if self._prefixes is not None:
             self._prefixes.clear()
         self._look_away()
+        if self.panel in INSIDE:
+            self.panel = ""
 
     # -- what is on screen ----------------------------------------------------------------------
 
@@ -705,12 +730,12 @@ class Playground(GeneratingView):
 
     def _tell_draft(self, left: Branch | None) -> None:
         """Say how to get what was typed back."""
-        if left is not None and not self._made_elsewhere():
+        if left is not None:
             there = left.id in self.branches
             kept = (
                 f"with a click on “{left.name}”" if there else f"when “{left.name}” is there again"
             )
-            text = f"What was typed and not asked comes back {kept}."
+            text = f"What was typed and not asked comes back {kept}. {self._made()}".strip()
             self.send({"kind": "note", "text": text, "bad": False})
 
     def _return(self, left: Branch | None) -> None:
@@ -749,6 +774,11 @@ class Playground(GeneratingView):
                 },
             )
         self.send(self._state())
+        if self.panel in INSIDE:  # it follows, where reading the text once more takes a moment
+            if current is not None and (self.pangu.is_small or self.pangu.device.type == "cuda"):
+                self._open_panel(None)
+            else:
+                self.panel = ""
 
     def _template(self, change: Mapping[str, Any] | None = None) -> None:
         """Let `text` follow the conversation, through the model's own template.
@@ -765,7 +795,7 @@ class Playground(GeneratingView):
             self._rendered = (
                 self.pangu.tokenizer.render_chat(turns, thinking=self.thinking) if turns else ""
             )
-            self._templating = get_ident()
+            self._templating = threading.get_ident()
             self.text = self._rendered
             self._templating = None
         elif turned and self._raw and self.text == self._rendered:
@@ -788,7 +818,7 @@ class Playground(GeneratingView):
             super().set_state(mode)
 
     def _follow_text(self, _change: Any) -> None:
-        if self._templating != get_ident():  # somebody wrote it, beside a click perhaps
+        if self._templating != threading.get_ident():  # somebody wrote it, beside a click perhaps
             self.mode = "raw"
             self.send({"kind": "count", **self._read()})
 
@@ -902,8 +932,10 @@ class Playground(GeneratingView):
     def _open_panel(self, _change: Any) -> None:
         """Make the widget that the panel shows; routing and attention read the text once."""
         if self.inside is not None and self.inside is self._comparison:
-            self.inside.stop()  # it keeps its texts, and the model is free
-            self.inside.wait()
+            if self.inside.running:  # it keeps its texts, and the model is free
+                self.inside.stop()
+                self.inside.wait()
+                self.inside._fail("It was stopped when another panel was opened.")
         elif self.inside is not None:
             self.inside.close()
         self.inside = None
@@ -922,6 +954,7 @@ class Playground(GeneratingView):
                 self._status = {**self._status, "doing": "reading the text once more"}
                 self.send({"kind": "status", "status": self._status})
                 self._begin(self._look_inside)
+                self._reading = True
 
     def _compare_anew(self) -> None:
         """Begin the comparison in the panel again, with what is asked now."""
@@ -972,8 +1005,9 @@ class Playground(GeneratingView):
             self.inside.token = self.branches.current.generation.prompt_length + self.token
 
     def _look_away(self) -> None:
-        """Drop recording, trace and widget of what was on screen."""
+        """Drop recording, trace and widget of what was on screen; their panel waits for the next."""
         self.trace = self._stream = None
         self.token = -1
-        if self.panel in INSIDE:
-            self.panel = ""
+        if self.panel in INSIDE and self.inside is not None:
+            self.inside.close()
+            self.inside = None

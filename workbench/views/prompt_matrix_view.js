@@ -96,6 +96,8 @@ function render({ model, el }) {
   const root = element("div", "pw-matrix");
   // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
   root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
+  // It also takes Enter from what is typed into, by a listener on the very element: it must not hear of it.
+  root.addEventListener("beforeinput", (event) => event.inputType === "insertLineBreak" && event.stopPropagation(), true);
   root.append(element("style", "", CSS));
   el.append(root);
   const undo = [];
