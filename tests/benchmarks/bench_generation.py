@@ -42,16 +42,17 @@ def speed(pangu: Pangu, prompt: int, tokens: int, rounds: int) -> None:
     playground.send = lambda content, buffers=None: json.dumps(content)  # as for a page
 
     def transformers_generate() -> None:
-        output = pangu.model.generate(
-            batch,
-            max_new_tokens=tokens,
-            min_new_tokens=tokens,
-            do_sample=True,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            attention_mask=torch.ones_like(batch),
-        )
+        with pangu.computing():  # on as many threads
+            output = pangu.model.generate(
+                batch,
+                max_new_tokens=tokens,
+                min_new_tokens=tokens,
+                do_sample=True,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                attention_mask=torch.ones_like(batch),
+            )
         assert output.shape[1] == len(ids) + tokens
 
     def ours(**settings: object) -> None:

@@ -42,15 +42,15 @@ def reading(pangu: Pangu, tokens: int, rounds: int) -> None:
     batch = torch.tensor([ids])
     model = pangu.model
 
-    @torch.inference_mode()
     def plain() -> None:
-        model(batch, use_cache=False)
+        with pangu.computing():  # on as many threads
+            model(batch, use_cache=False)
 
-    @torch.inference_mode()
     def eager() -> None:
         model.set_attn_implementation("eager")
         try:
-            model(batch, use_cache=False, output_attentions=True)
+            with pangu.computing():
+                model(batch, use_cache=False, output_attentions=True)
         finally:
             model.set_attn_implementation("sdpa")
 
@@ -79,13 +79,14 @@ def decoding(pangu: Pangu, tokens: int, rounds: int) -> None:
         produced[name] = count
 
     def transformers_generate() -> None:
-        output = pangu.model.generate(
-            batch,
-            max_new_tokens=tokens,
-            do_sample=False,
-            attention_mask=torch.ones_like(batch),
-            eos_token_id=pangu.tokenizer.eos_token_id,
-        )
+        with pangu.computing():
+            output = pangu.model.generate(
+                batch,
+                max_new_tokens=tokens,
+                do_sample=False,
+                attention_mask=torch.ones_like(batch),
+                eos_token_id=pangu.tokenizer.eos_token_id,
+            )
         note("transformers' generate", output.shape[1] - len(ids))
 
     seconds = best_of(

@@ -747,6 +747,14 @@ def test_a_click_after_an_edit_is_not_lost_and_what_cannot_be_is_put_back(compar
     assert (first.input_value(), seed.input_value()) == ("1.25", "0")
 
 
+@pytest.mark.parametrize("view", ["play", "compared"])
+def test_a_kernel_that_has_gone_is_told_of(view, request):
+    page = request.getfixturevalue(view)
+    page.evaluate("model.send = () => { throw new Error('Cannot send'); }; null")
+    page.get_by_role("button", name="Generate").click()
+    assert "has gone: run its cell again" in page.locator(".note").text_content()
+
+
 def test_keys_generate_with_what_is_being_typed(compared):
     for label, read in {
         "seed": "model.get('seed')",

@@ -264,6 +264,15 @@ def test_a_page_without_kernel_says_so(watched, tmp_path, gate):
     assert "no kernel" in page.locator(".warn").text_content()
 
 
+def test_a_kernel_that_has_gone_is_told_of(watched, tmp_path, gate):
+    html = wb.PromptMatrixView(make(gate)).to_html()
+    html = html.replace("widget.render(", "window.model = model; widget.render(")
+    page = watched.open(html, tmp_path)
+    page.evaluate("model.send = () => { throw new Error('Cannot send'); }; null")
+    page.get_by_role("button", name="Run 6 cells").click()
+    assert "has gone: run its cell again" in page.locator(".warn").text_content()
+
+
 def test_the_page_of_a_history_shows_hostile_text_and_runs_nothing(watched, tmp_path):
     from tests.test_history import HOSTILE as MORE
     from tests.test_history import make as generation

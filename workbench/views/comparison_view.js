@@ -86,7 +86,9 @@ function render({ model, el }) {
   el.append(root);
   const undo = [];
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
-  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  /** After a restart of the kernel nothing can be sent any more. */
+  const tried = (call) => { try { call(); } catch { [note.textContent, note.hidden] = ["The kernel that this view belongs to has gone: run its cell again.", false]; } };
+  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); tried(() => model.save_changes()); };
   let state = { models: [], before: 0, statuses: {} }, columns = [];
 
   // -- what is asked, and of all columns the same -------------------------------------------------------
@@ -124,7 +126,7 @@ function render({ model, el }) {
     if (model.get("running")) return;
     const active = document.activeElement; // what is being typed has told no change yet
     if (root.contains(active) && active.matches("input, textarea")) active.dispatchEvent(new Event("change"));
-    model.send({ kind: "generate" });
+    tried(() => model.send({ kind: "generate" }));
   }
 
   // -- columns --------------------------------------------------------------------------------------------

@@ -104,7 +104,9 @@ function render({ model, el }) {
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
   let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], heads = [];
 
-  const go = button("", "", () => { if (!model.get("running")) model.send({ kind: "run" }); }, "go");
+  /** After a restart of the kernel nothing can be sent any more. */
+  const send = (message) => { try { model.send(message); } catch { [warn.textContent, warn.hidden] = ["The kernel that this view belongs to has gone: run its cell again.", false]; } };
+  const go = button("", "", () => { if (!model.get("running")) send({ kind: "run" }); }, "go");
   const halt = button("Stop", "", () => model.send({ kind: "stop" }), "halt");
   const bar = element("progress"), summary = element("span", "soft"), warn = element("div", "warn"), hint = element("div", "hint");
   const template = element("div", "template"), frame = element("div", "frame"), detail = element("div", "detail");
@@ -190,7 +192,7 @@ function render({ model, el }) {
     });
     note.placeholder = "note";
     note.setAttribute("aria-label", `note on cell ${place}`);
-    note.addEventListener("change", () => model.send({ kind: "rate", cell: place, note: note.value }));
+    note.addEventListener("change", () => send({ kind: "rate", cell: place, note: note.value }));
     note.addEventListener("keydown", (event) => event.stopPropagation());
     marks.append(rating, note);
     node.append(thinking, said, facts, marks);
@@ -257,7 +259,7 @@ function render({ model, el }) {
 
   // -- the selected cell ------------------------------------------------------------------------------------
 
-  const rate = (place, rating) => model.send({ kind: "rate", cell: place, rating });
+  const rate = (place, rating) => send({ kind: "rate", cell: place, rating });
   function choose(place) {
     model.set("cell", place);
     model.save_changes();
