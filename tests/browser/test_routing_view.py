@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.made_up import attended_trace, made_up_trace, only_choices
+from tests.made_up import NAMED, SEARCHES, attended_trace, made_up_trace, only_choices
 from tests.traces import top_k_trace
 from workbench.views import AttentionView, RoutingView
 from workbench.views.figures import expert_colours
@@ -170,6 +170,22 @@ def test_filters_recount_the_loads(trace, compare, watched, tmp_path):
     page.get_by_role("button", name="all tokens").click()
     settle(page)
     assert page.locator(".token.out").count() == 0
+
+
+def test_a_search_looks_at_names_only_when_it_asks_for_them(watched, tmp_path):
+    view = RoutingView(made_up_trace(tokens=len(NAMED), pieces=NAMED))
+    page = watched.open(page_of(view), tmp_path)
+    kinds = {"words": 0, "digits": 6, "spaces and new lines": 7, "special": 12}
+    for kind, place in kinds.items():
+        page.get_by_label("kind").select_option(kind)
+        settle(page)
+        assert page.locator(".token:not(.out)").all_text_contents() == SEARCHES[place][1], kind
+    for search, found in SEARCHES:
+        page.get_by_label("find tokens").fill(search)
+        page.keyboard.press("Enter")
+        settle(page)
+        assert page.locator(".token:not(.out)").all_text_contents() == found, search
+    assert "then Enter" in page.get_by_label("find tokens").get_attribute("placeholder")
 
 
 def test_marks_on_the_loads_are_those_of_the_exact_test(watched, tmp_path):

@@ -58,8 +58,10 @@ class RoutingView(GeneratingView):
     colour : "group", "margin", "entropy" or "surprisal"
         What the colours of the tokens tell, in `layer`.
     domain, span, phase, search : str
-        Filters of tokens: a label; "prompt", "thinking" or "answer"; "prefill" or "decode"; a text,
-        or a regular expression between slashes. "all" and "" keep every token.
+        Filters of tokens: a label; "prompt", "thinking" or "answer"; "prefill" or "decode"; a text
+        that tokens say, or a regular expression between slashes. "all" and "" keep every token.
+        Names of special tokens and bytes are searched only if "[unused" stands in the search, or
+        "<" before a letter, a digit, "/" or "|": "[unused9]", "<0x".
     compare : "others" or "uniform"
         Chance: the tokens that the filters leave out (uniform routing where they leave out none),
         or uniform routing.
