@@ -361,7 +361,10 @@ def test_recorded_choices_alone_say_what_is_missing(trace, watched, tmp_path):
     page = watched.open(page_of(RoutingView(only_choices(trace), token=4, expert=5)), tmp_path)
     settle(page)
     warning = page.locator(".warning:not(.problem)").text_content()
-    assert "no router_logits, no routing_weights, no chosen_logprobs, no router_scale" in warning
+    assert warning == (
+        "This trace has no router_logits, no routing_weights, no chosen_logprobs, no router_scale: "
+        "choices and loads are shown, probabilities, margins and entropy, weights, surprisal are not."
+    )
     assert [row[1] for row in cells(page, ".panel-token")] == [str(e) for e in trace.selected_experts[0, 4]]  # fmt: skip
     assert "no router_logits" in page.locator(".counterfactual").text_content()
     users = sum(5 in chosen for chosen in trace.selected_experts[0])
@@ -484,6 +487,16 @@ def test_a_running_view_can_be_stopped(trace, watched, tmp_path):
     page.evaluate("window.sent = []; model.send = (question) => sent.push(question); model.set('running', true)")  # fmt: skip
     stop.click()
     assert page.evaluate("sent.at(-1)") == {"kind": "stop"}
+
+
+def test_what_may_still_come_is_not_said_to_be_missing(watched, tmp_path):
+    page = watched.open(page_of(RoutingView(made_up_trace(router_scale=None))), tmp_path)
+    warning = page.locator(".warning:not(.problem)")
+    assert warning.text_content() == "This trace has no router_scale."
+    page.evaluate("model.set('running', true); null")
+    warning.wait_for(state="hidden")
+    page.evaluate("model.set('running', false); null")
+    warning.wait_for()
 
 
 def test_a_static_page_says_what_it_does_not_hold(trace, watched, tmp_path, monkeypatch):

@@ -99,6 +99,7 @@ const NAME = /^(\[unused[0-9]+\]|<(s|\/s|unk|pad|id [0-9]+|0x[0-9A-F]{2})>|<\|[^
 const BYTE = /^<0x([0-7][0-9A-F])>$/; // that is a character
 const ASKED = /\[unused|<[a-z0-9/|]/i;
 const NONE = "No token passes these filters; “all tokens” takes them away.";
+const LOST = { router_logits: "probabilities, margins and entropy", routing_weights: "weights", chosen_logprobs: "surprisal" }; // with an array that is missing
 const SPANS = ["prompt", "thinking", "answer"];
 const RAMPS = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
 
@@ -1122,11 +1123,12 @@ function render({ model, el }) {
     if (all) {
       for (const box of [pair, strips.body, maps.body, loads.body]) box.hidden = !data.count;
       summary.textContent = data.count ? `${data.count} tokens · ${data.layers} layers · ${data.experts} experts${data.groups > 1 ? ` in ${data.groups} groups` : ""}${data.documents.length > 1 ? ` · ${data.documents.length} texts` : ""}` : "waiting for the first tokens…";
-      warning.hidden = !data.missing.length || !data.count;
-      warning.textContent = data.missing.length ? `This trace has no ${data.missing.join(", no ")}. It shows choices and loads${data.missing.includes("router_logits") ? "; no probabilities, margins and entropy" : ""}${data.missing.includes("routing_weights") ? "; no weights" : ""}${data.missing.includes("chosen_logprobs") ? "; no surprisal" : ""}.` : "";
+      const lost = Object.entries(LOST).filter(([name]) => data.missing.includes(name)).map(([, words]) => words);
+      warning.textContent = `This trace has no ${data.missing.join(", no ")}${lost.length ? `: choices and loads are shown, ${lost.join(", ")} are not` : ""}.`;
       status.textContent = data.error || "";
     }
     halt.hidden = !model.get("running");
+    warning.hidden = !data.missing.length || !data.count || model.get("running"); // what is missing may still come
     if (!data.count) return;
     if (all) measure();
     if (model.get("running") && pinned() < 0 && todo.has("more")) from = Math.max(0, data.count - shown());
