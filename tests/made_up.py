@@ -9,6 +9,36 @@ import numpy as np
 from workbench.trace import Trace
 
 PIECES = ["To", " be", ",", " 7", "42", "x", " or", "\n", " 床", " not"]
+# Pieces, some of them names, and what searches of the routing view find among them.
+NAMED = [
+    "<s>",
+    "[unused9]",
+    "User",
+    "x",
+    "<0xBA>",
+    "<0x0A>",
+    "<0x09>",
+    "[",
+    " 8",
+    "<",
+    "<br>",
+    "</s>",
+]
+SEARCHES = [
+    ("/[A-Za-z]{2,}/", ["User", "<br>"]),
+    ("x", ["x"]),
+    ("s", ["User"]),
+    ("9", []),
+    ("[", ["["]),
+    ("<", ["<", "<br>"]),
+    ("/^ ?[0-9]+$/", [" 8"]),
+    ("/^\\s+$/", ["<0x0A>", "<0x09>"]),
+    ("[Unused", ["[unused9]"]),
+    ("<0x", ["<0xBA>", "<0x0A>", "<0x09>"]),
+    ("</", ["</s>"]),
+    ("/^<0x[89A-F]/", ["<0xBA>"]),
+    ("/^(\\[unused[0-9]+\\]|<(s|/s|unk|pad)>|<\\|[^|]*\\|>:?)$/", ["<s>", "[unused9]", "</s>"]),
+]
 
 
 def made_up_trace(

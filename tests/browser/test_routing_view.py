@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.made_up import attended_trace, made_up_trace, only_choices
+from tests.made_up import NAMED, SEARCHES, attended_trace, made_up_trace, only_choices
 from tests.traces import top_k_trace
 from workbench.views import AttentionView, RoutingView
 from workbench.views.figures import expert_colours
@@ -170,6 +170,22 @@ def test_filters_recount_the_loads(trace, compare, watched, tmp_path):
     page.get_by_role("button", name="all tokens").click()
     settle(page)
     assert page.locator(".token.out").count() == 0
+
+
+def test_a_search_looks_at_names_only_when_it_asks_for_them(watched, tmp_path):
+    view = RoutingView(made_up_trace(tokens=len(NAMED), pieces=NAMED))
+    page = watched.open(page_of(view), tmp_path)
+    kinds = {"words": 0, "digits": 6, "spaces and new lines": 7, "special": 12}
+    for kind, place in kinds.items():
+        page.get_by_label("kind").select_option(kind)
+        settle(page)
+        assert page.locator(".token:not(.out)").all_text_contents() == SEARCHES[place][1], kind
+    for search, found in SEARCHES:
+        page.get_by_label("find tokens").fill(search)
+        page.keyboard.press("Enter")
+        settle(page)
+        assert page.locator(".token:not(.out)").all_text_contents() == found, search
+    assert "then Enter" in page.get_by_label("find tokens").get_attribute("placeholder")
 
 
 def test_marks_on_the_loads_are_those_of_the_exact_test(watched, tmp_path):
@@ -345,7 +361,10 @@ def test_recorded_choices_alone_say_what_is_missing(trace, watched, tmp_path):
     page = watched.open(page_of(RoutingView(only_choices(trace), token=4, expert=5)), tmp_path)
     settle(page)
     warning = page.locator(".warning:not(.problem)").text_content()
-    assert "no router_logits, no routing_weights, no chosen_logprobs, no router_scale" in warning
+    assert warning == (
+        "This trace has no router_logits, no routing_weights, no chosen_logprobs, no router_scale: "
+        "choices and loads are shown, probabilities, margins and entropy, weights, surprisal are not."
+    )
     assert [row[1] for row in cells(page, ".panel-token")] == [str(e) for e in trace.selected_experts[0, 4]]  # fmt: skip
     assert "no router_logits" in page.locator(".counterfactual").text_content()
     users = sum(5 in chosen for chosen in trace.selected_experts[0])
@@ -468,6 +487,16 @@ def test_a_running_view_can_be_stopped(trace, watched, tmp_path):
     page.evaluate("window.sent = []; model.send = (question) => sent.push(question); model.set('running', true)")  # fmt: skip
     stop.click()
     assert page.evaluate("sent.at(-1)") == {"kind": "stop"}
+
+
+def test_what_may_still_come_is_not_said_to_be_missing(watched, tmp_path):
+    page = watched.open(page_of(RoutingView(made_up_trace(router_scale=None))), tmp_path)
+    warning = page.locator(".warning:not(.problem)")
+    assert warning.text_content() == "This trace has no router_scale."
+    page.evaluate("model.set('running', true); null")
+    warning.wait_for(state="hidden")
+    page.evaluate("model.set('running', false); null")
+    warning.wait_for()
 
 
 def test_a_static_page_says_what_it_does_not_hold(trace, watched, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from tests.made_up import made_up_trace, only_choices
+from tests.made_up import NAMED, SEARCHES, made_up_trace, only_choices
 from workbench.analysis.exact_tests import LEVEL, beyond_others, uniform_band
 from workbench.errors import GenerationError, TraceError
 from workbench.views import RoutingView
@@ -77,6 +77,12 @@ def test_filters_keep_the_tokens_that_pass_all_of_them(trace):
         view.search = "/[/"
     with pytest.raises(TraceError, match="no domain 'poetry'; expected all or one of"):
         view.domain = "poetry"
+
+
+@pytest.mark.parametrize(("search", "found"), SEARCHES)
+def test_a_search_looks_at_names_only_when_it_asks_for_them(search, found):
+    view = RoutingView(made_up_trace(tokens=len(NAMED), pieces=NAMED), search=search)
+    assert [piece for piece, kept in zip(NAMED, view.kept, strict=True) if kept] == found
 
 
 @pytest.mark.parametrize("compare", ["uniform", "others"])

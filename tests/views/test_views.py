@@ -145,11 +145,17 @@ def test_a_live_view_needs_a_loaded_model_and_a_known_thinking_mode(view, moe, t
         view.live(moe, "hi", thinking="medium")
 
 
+def request_of(cell, run):
+    """What the kernel is asked when a cell runs in JupyterLab."""
+    return {"header": {"msg_id": run}, "metadata": {"cellId": cell}}
+
+
 @pytest.fixture(params=[AttentionView, RoutingView])
 def endless(request, moe, monkeypatch):
     """A live view whose first tokens are there, and which does not end of its own accord."""
     monkeypatch.setattr("workbench.generation.end_ids", lambda _pangu: set())
-    shell = SimpleNamespace(kernel=SimpleNamespace(saved_sigint_handler=signal.SIG_IGN))
+    kernel = SimpleNamespace(saved_sigint_handler=signal.SIG_IGN)
+    shell = SimpleNamespace(kernel=kernel, get_parent=lambda: request_of("first cell", "first run"))
     monkeypatch.setattr(_generating, "get_ipython", lambda: shell)
     begun = threading.Event()
 
@@ -173,6 +179,53 @@ def test_a_closed_live_view_leaves_the_model_and_what_came(endless, moe):
     assert endless.wait(60).num_tokens < 450
     with pytest.raises(GenerationError, match="this view is closed"):
         endless._begin(lambda: None)
+
+
+@pytest.mark.parametrize("view", [AttentionView, RoutingView])
+def test_a_new_run_of_its_cell_replaces_a_live_view(endless, view, moe, monkeypatch):
+    shell = _generating.get_ipython()
+    monkeypatch.setattr(shell, "get_parent", lambda: request_of("first cell", "second run"))
+    again = view.live(moe, "To be", max_new_tokens=2)
+    assert not endless.running
+    assert 0 < endless.trace.num_tokens < 450
+    trace = again.wait(60)
+    assert trace.num_tokens == trace.prompt_length + 2
+
+
+@pytest.mark.parametrize(
+    "request_now",
+    [
+        request_of("second cell", "second run"),
+        request_of("first cell", "first run"),  # twice in one run
+        {"header": {"msg_id": "a click"}, "metadata": {}},
+        {},
+    ],
+)
+def test_a_live_view_is_not_in_the_way_of_its_own_cell_alone(
+    endless, request_now, moe, monkeypatch
+):
+    monkeypatch.setattr(_generating.get_ipython(), "get_parent", lambda: request_now)
+    with pytest.raises(GenerationError, match="this model is generating already"):
+        type(endless).live(moe, "To be", max_new_tokens=2)
+    assert endless.running
+
+
+def test_a_thread_of_a_cell_does_not_replace_what_the_cell_began(endless, moe, monkeypatch):
+    shell = _generating.get_ipython()
+    monkeypatch.setattr(shell, "get_parent", lambda: request_of("first cell", "second run"))
+    errors = []
+
+    def another():
+        try:
+            type(endless).live(moe, "To be", max_new_tokens=2)
+        except GenerationError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    thread.join(60)
+    assert len(errors) == 1
+    assert endless.running
 
 
 def test_an_interrupt_while_waiting_stops_a_live_view(endless, monkeypatch):

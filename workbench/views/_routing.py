@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,10 @@ from workbench.errors import TraceError
 from workbench.trace import Trace, softmax
 
 OPTIONAL = ("router_logits", "routing_weights", "chosen_logprobs", "router_scale")
+# Pieces that are names and not what a token says; routing_view.js has the same patterns.
+NAME = re.compile(r"\[unused[0-9]+\]|<(s|/s|unk|pad|id [0-9]+|0x[0-9A-F]{2})>|<\|[^|]*\|>:?")
+BYTE = re.compile(r"<0x([0-7][0-9A-F])>")  # that is a character
+ASKED = re.compile(r"\[unused|<[a-z0-9/|]", re.IGNORECASE)
 
 
 @dataclass
@@ -251,18 +255,40 @@ class Routing:
         return np.concatenate(rows)
 
 
-def matcher(search: str) -> Any:
-    """A test of pieces: /…/ is a regular expression, anything else a text, in any case."""
+def matcher(search: str) -> Callable[[str], bool]:
+    """A test of pieces: /…/ is a regular expression, anything else a text, in any case.
+
+    It looks at what tokens say; names of special tokens and bytes, such as "[unused9]" and "<0x0A>",
+    are looked at only if "[unused" stands in the search, or "<" before a letter, a digit, "/" or "|".
+    """
     if len(search) > 2 and search.startswith("/") and search.endswith("/"):
         try:
-            return re.compile(search[1:-1], re.ASCII).search
+            test = re.compile(search[1:-1], re.ASCII).search
         except re.error as error:
             raise TraceError(
                 f"search {search} is no regular expression ({error}); expected a text, or a "
                 "pattern between slashes such as /[0-9]/."
             ) from error
-    wanted = search.lower()
-    return lambda piece: wanted in piece.lower()
+    else:
+        wanted = search.lower()
+
+        def test(text: str) -> Any:
+            return wanted in text.lower()
+
+    asked = ASKED.search(search)
+
+    def found(piece: str) -> bool:
+        said = _said(piece)
+        return bool((said is not None and test(said)) or (asked and test(piece)))
+
+    return found
+
+
+def _said(piece: str) -> str | None:
+    """What a token says; None for a special token and for a byte that is no character."""
+    if byte := BYTE.fullmatch(piece):
+        return chr(int(byte[1], 16))
+    return None if NAME.fullmatch(piece) else piece
 
 
 def _shape(trace: Trace) -> tuple[int, int, int, int]:

@@ -32,7 +32,7 @@ from workbench.views._attention import (
     thumbnails,
     told_apart,
 )
-from workbench.views._generating import MEETINGS, GeneratingView, layers_told
+from workbench.views._generating import MEETINGS, GeneratingView, end_earlier_run, layers_told
 from workbench.views._widget import SCRIPTS, Answer
 from workbench.views.figures import attention_figure
 
@@ -142,7 +142,8 @@ class AttentionView(GeneratingView):
         """A view that fills while the model generates, in a thread.
 
         `stop()`, `close()`, an interrupt of the kernel and the end of the last page that shows it
-        end the generation; what came by then stays.
+        end the generation, and so does a new run of the notebook cell that began it; what came by
+        then stays.
 
         When it has ended, `view.trace` is the recorded trace. No token is selected at first, where
         a view of a trace begins with its last one.
@@ -165,6 +166,7 @@ class AttentionView(GeneratingView):
         config = pangu.config
         layers = _wanted("layer", attention, range(config.num_hidden_layers))
         ids = pangu.encode(prompt, thinking)
+        end_earlier_run()
         ask_turn(pangu)
         empty = Recorded(pangu.name, layers, config.num_attention_heads, config.num_key_value_heads)
         view = cls(empty, **settings)

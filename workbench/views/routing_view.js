@@ -93,8 +93,13 @@ const LEVEL = 0.05; // of a whole panel; the same numbers as in exact_tests.py
 const LIST = 8; // tokens listed on an expert's card
 const ROWS = 400; // rows of a table view
 const WIDEST = 32; // pixels of a token on the map
-const KINDS = [["any kind of token", ""], ["digits", "/^ ?[0-9]+$/"], ["words", "/[A-Za-z]{2,}/"], ["capital letters", "/^ ?[A-Z]/"], ["punctuation", "/^ ?[!-\\/:-@[-`{-~\u3000-\u303f\uff00-\uffef]+$/"], ["Chinese", "/[\u4e00-\u9fff]/"], ["spaces and new lines", "/^(\\s+|<0x0A>)$/"], ["special", "/^(\\[unused[0-9]+\\]|<[^0].*>)$/"]];
+const KINDS = [["any kind of token", ""], ["digits", "/^ ?[0-9]+$/"], ["words", "/[A-Za-z]{2,}/"], ["capital letters", "/^ ?[A-Z]/"], ["punctuation", "/^ ?[!-\\/:-@[-`{-~\u3000-\u303f\uff00-\uffef]+$/"], ["Chinese", "/[\u4e00-\u9fff]/"], ["spaces and new lines", "/^\\s+$/"], ["special", "/^(\\[unused[0-9]+\\]|<(s|/s|unk|pad)>|<\\|[^|]*\\|>:?)$/"]];
+// Pieces that are names and not what a token says; the same patterns as in _routing.py.
+const NAME = /^(\[unused[0-9]+\]|<(s|\/s|unk|pad|id [0-9]+|0x[0-9A-F]{2})>|<\|[^|]*\|>:?)$/;
+const BYTE = /^<0x([0-7][0-9A-F])>$/; // that is a character
+const ASKED = /\[unused|<[a-z0-9/|]/i;
 const NONE = "No token passes these filters; “all tokens” takes them away.";
+const LOST = { router_logits: "probabilities, margins and entropy", routing_weights: "weights", chosen_logprobs: "surprisal" }; // with an array that is missing
 const SPANS = ["prompt", "thinking", "answer"];
 const RAMPS = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
 
@@ -152,18 +157,28 @@ const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
 const pixel = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r; // of an ImageData seen as Uint32Array
 const onTop = (rgb) => (luminance(rgb) > 0.5 ? "#000" : "#fff");
 
-/** A test of pieces, or null for a pattern that is none. */
+/** What a token says; null for a special token and for a byte that is no character. */
+function saidBy(piece) {
+  const byte = BYTE.exec(piece);
+  if (byte) return String.fromCharCode(parseInt(byte[1], 16));
+  return NAME.test(piece) ? null : piece;
+}
+/** A test of pieces by what they say, and by their names if the search asks for one; null for a pattern that is none. */
 function matcher(search) {
+  const wanted = search.toLowerCase(), asked = ASKED.test(search);
+  let test = (text) => text.toLowerCase().includes(wanted);
   if (search.length > 2 && search.startsWith("/") && search.endsWith("/")) {
     try {
       const pattern = new RegExp(search.slice(1, -1));
-      return (piece) => pattern.test(piece);
+      test = (text) => pattern.test(text);
     } catch {
       return null;
     }
   }
-  const wanted = search.toLowerCase();
-  return (piece) => piece.toLowerCase().includes(wanted);
+  return (piece) => {
+    const said = saidBy(piece);
+    return (said !== null && test(said)) || (asked && test(piece));
+  };
 }
 
 /** New content for a node; a button that had the focus has it again. */
@@ -347,8 +362,9 @@ function render({ model, el }) {
   let controls = [];
   const search = element("input"), goTo = element("input");
   search.type = goTo.type = "search";
-  search.placeholder = "text or /pattern/";
-  search.size = 13;
+  search.placeholder = "text or /pattern/, then Enter";
+  search.title = "Enter searches what tokens say. Names of special tokens and bytes, such as [unused9] and <0x0A>, are found only if [unused stands in the search, or < before a letter, a digit, / or |.";
+  search.size = 22;
   // JupyterLab keeps Enter from ending an input.
   const entered = (input, call) => {
     input.addEventListener("change", call);
@@ -1107,11 +1123,12 @@ function render({ model, el }) {
     if (all) {
       for (const box of [pair, strips.body, maps.body, loads.body]) box.hidden = !data.count;
       summary.textContent = data.count ? `${data.count} tokens · ${data.layers} layers · ${data.experts} experts${data.groups > 1 ? ` in ${data.groups} groups` : ""}${data.documents.length > 1 ? ` · ${data.documents.length} texts` : ""}` : "waiting for the first tokens…";
-      warning.hidden = !data.missing.length || !data.count;
-      warning.textContent = data.missing.length ? `This trace has no ${data.missing.join(", no ")}. It shows choices and loads${data.missing.includes("router_logits") ? "; no probabilities, margins and entropy" : ""}${data.missing.includes("routing_weights") ? "; no weights" : ""}${data.missing.includes("chosen_logprobs") ? "; no surprisal" : ""}.` : "";
+      const lost = Object.entries(LOST).filter(([name]) => data.missing.includes(name)).map(([, words]) => words);
+      warning.textContent = `This trace has no ${data.missing.join(", no ")}${lost.length ? `: choices and loads are shown, ${lost.join(", ")} are not` : ""}.`;
       status.textContent = data.error || "";
     }
     halt.hidden = !model.get("running");
+    warning.hidden = !data.missing.length || !data.count || model.get("running"); // what is missing may still come
     if (!data.count) return;
     if (all) measure();
     if (model.get("running") && pinned() < 0 && todo.has("more")) from = Math.max(0, data.count - shown());

@@ -19,7 +19,7 @@ from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
 from workbench.views import _routing_tables as tables
-from workbench.views._generating import MEETINGS, GeneratingView, layers_told
+from workbench.views._generating import MEETINGS, GeneratingView, end_earlier_run, layers_told
 from workbench.views._routing import Document, Routing, matcher
 from workbench.views._widget import SCRIPTS, Answer
 from workbench.views.figures import expert_colours, routing_figure
@@ -58,8 +58,10 @@ class RoutingView(GeneratingView):
     colour : "group", "margin", "entropy" or "surprisal"
         What the colours of the tokens tell, in `layer`.
     domain, span, phase, search : str
-        Filters of tokens: a label; "prompt", "thinking" or "answer"; "prefill" or "decode"; a text,
-        or a regular expression between slashes. "all" and "" keep every token.
+        Filters of tokens: a label; "prompt", "thinking" or "answer"; "prefill" or "decode"; a text
+        that tokens say, or a regular expression between slashes. "all" and "" keep every token.
+        Names of special tokens and bytes are searched only if "[unused" stands in the search, or
+        "<" before a letter, a digit, "/" or "|": "[unused9]", "<0x".
     compare : "others" or "uniform"
         Chance: the tokens that the filters leave out (uniform routing where they leave out none),
         or uniform routing.
@@ -116,7 +118,8 @@ class RoutingView(GeneratingView):
         """A view that fills while the model generates, in a thread.
 
         `stop()`, `close()`, an interrupt of the kernel and the end of the last page that shows it
-        end the generation; what came by then stays.
+        end the generation, and so does a new run of the notebook cell that began it; what came by
+        then stays.
 
         When it has ended, `view.trace` is the recorded trace (without attention).
 
@@ -134,6 +137,7 @@ class RoutingView(GeneratingView):
         if not getattr(config, "num_groups", 0):
             raise TraceError(f"{pangu.name} is a dense model without experts; nothing is routed.")
         ids = pangu.encode(prompt, thinking)
+        end_earlier_run()
         ask_turn(pangu)
         shape = (config.num_hidden_layers, config.num_experts_per_tok, config.num_experts, config.num_groups)  # fmt: skip
         view = cls(_Empty(pangu.name, shape), **settings)
