@@ -1091,6 +1091,23 @@ def test_the_history_is_exported_and_its_absence_is_said(play, moe):
     assert "keeps no history" in without.answer({"kind": "want"})[0]["missing"]["history"]
 
 
+def test_panels_close_where_reading_a_text_once_more_takes_long(play, monkeypatch):
+    monkeypatch.setattr(Playground, "_reads_quickly", lambda self: False)
+    generate(play)
+    generate(play, seed=4)
+    play.panel = "routing"
+    play.wait(60)
+    play.show(0)
+    assert (play.panel, play.running) == ("", False)
+    play.panel = "routing"
+    play.wait(60)
+    generate(play, seed=5)
+    assert play.panel == "routing"  # it was recorded
+    monkeypatch.setattr(module, "RECORD_BYTES", 0)
+    generate(play, seed=6)
+    assert (play.panel, play.trace) == ("", None)
+
+
 def test_a_long_generation_is_not_recorded_in_memory(play, monkeypatch):
     assert play._recorded(prompt=9, begun=0) == {"record": True}
     assert play._recorded(prompt=9, begun=10**9) == {"record": False}

@@ -136,7 +136,7 @@ class Playground(GeneratingView):
 
     _prefixes: Prefixes | None = None
     _comparison: ComparisonView | None = None
-    _reading = False  # whether the thread reads a text once more, for a panel
+    _following = False  # whether the thread reads a text because its panel follows
 
     def __init__(
         self,
@@ -561,6 +561,8 @@ class Playground(GeneratingView):
             **settings,
         )
         self._look_away()
+        if self.panel in INSIDE and not (settings["record"] or self._reads_quickly()):
+            self.panel = ""  # unless it is clicked again meanwhile
         read_anew = any(isinstance(step, int) for step in begun[:at])  # numbers of another model
         self._shown = [] if parent is None or read_anew else self._shown[:at]
         self._status = {"doing": "reading the prompt"}
@@ -661,12 +663,12 @@ class Playground(GeneratingView):
         self.send({"kind": "note", "text": self._made_elsewhere(), "bad": False})
 
     def _require_idle(self) -> None:
-        if self._reading and self._thread is not threading.current_thread():
+        if self._following and self._thread is not threading.current_thread():
             self._thread.join()  # nobody asked for it: it is in nobody's way
         super()._require_idle()
 
     def _ended(self) -> None:
-        self._reading = False
+        self._following = False
         if self.panel in INSIDE and self.inside is None:  # there is nothing to show
             self.panel = ""
         self.send({"kind": "tree", **self._tree()})
@@ -714,15 +716,13 @@ class Playground(GeneratingView):
 
     def _keep_draft(self, left: Branch | None) -> bool:
         """Remember what is typed and was not asked for the branch that is left; whether there is any."""
+        asked, thinking = messages.asked(left.generation) if left else ([], self.thinking)
         if self.mode == "chat":
-            names, typed = (
-                ("thinking", "system", "turns", "prompt"),
-                (self.conversation, self.thinking),
-            )
+            names = ("thinking", "system", "turns", "prompt")
+            unasked = (self.conversation, self.thinking) != (asked, thinking)
         else:
-            names, typed = ("text",), self.text
-        asked = messages.asked(left.generation) if left else ([], self.thinking)
-        unasked = typed != (asked if self.mode == "chat" else asked[0] or "")
+            names = ("text",)
+            unasked = self.text != (asked or "")
         if unasked:
             draft = {"mode": self.mode, **{name: getattr(self, name) for name in names}}
             self._drafts[left.id if left else None] = draft
@@ -775,10 +775,17 @@ class Playground(GeneratingView):
             )
         self.send(self._state())
         if self.panel in INSIDE:  # it follows, where reading the text once more takes a moment
-            if current is not None and (self.pangu.is_small or self.pangu.device.type == "cuda"):
+            if current is not None and self._reads_quickly():
+                self._following = True
                 self._open_panel(None)
+                if not self.running:
+                    self._following = False
             else:
                 self.panel = ""
+
+    def _reads_quickly(self) -> bool:
+        """Whether reading a text once more takes a moment."""
+        return self.pangu.is_small or self.pangu.device.type == "cuda"
 
     def _template(self, change: Mapping[str, Any] | None = None) -> None:
         """Let `text` follow the conversation, through the model's own template.
@@ -954,7 +961,6 @@ class Playground(GeneratingView):
                 self._status = {**self._status, "doing": "reading the text once more"}
                 self.send({"kind": "status", "status": self._status})
                 self._begin(self._look_inside)
-                self._reading = True
 
     def _compare_anew(self) -> None:
         """Begin the comparison in the panel again, with what is asked now."""
