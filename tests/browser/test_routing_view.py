@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import numpy as np
 import pytest
@@ -185,7 +186,6 @@ def test_a_search_looks_at_names_only_when_it_asks_for_them(watched, tmp_path):
         page.keyboard.press("Enter")
         settle(page)
         assert page.locator(".token:not(.out)").all_text_contents() == found, search
-    assert "then Enter" in page.get_by_label("find tokens").get_attribute("placeholder")
 
 
 def test_marks_on_the_loads_are_those_of_the_exact_test(watched, tmp_path):
@@ -257,6 +257,24 @@ def test_an_expert_is_found_and_its_card_holds_the_tables(trace, watched, tmp_pa
     page.keyboard.press("Enter")
     page.locator(".problem").wait_for(state="hidden")
     assert page.evaluate("model.get('search')") == "be"
+
+
+def test_fields_say_that_they_wait_for_enter(trace, watched, tmp_path):
+    page = watched.open(page_of(RoutingView(trace)), tmp_path)
+    assert "then Enter" in page.get_by_label("find tokens").get_attribute("placeholder")
+    assert page.get_by_label("go to expert").get_attribute("title").startswith("Enter ")
+
+
+@pytest.mark.parametrize(("tokens", "search"), [(1, ""), (9, "or")])
+def test_one_token_is_not_many(tokens, search, watched, tmp_path):
+    view = RoutingView(made_up_trace(tokens=tokens), expert=2, search=search)
+    page = watched.open(page_of(view), tmp_path)
+    settle(page)
+    page.locator("canvas.load").hover(position={"x": 90, "y": 30})
+    settle(page)
+    said = page.locator(".pw-routing").text_content()
+    assert len(re.findall(r"\b1 token\b", said)) >= 4
+    assert not re.search(r"\b1 tokens", said)
 
 
 def test_a_redraw_leaves_what_is_being_typed(trace, watched, tmp_path):

@@ -104,6 +104,11 @@ def test_the_explorer_holds_what_the_trace_has(moe, dense):
         wb.Explorer(dense.trace(TEXT, attention=None))
 
 
+def test_the_explorer_counts_one_token(moe):
+    one = wb.Explorer(moe.trace([moe.tokenizer.bos_token_id], attention=None))
+    assert ", 1 token ·" in one._said.value
+
+
 def test_the_explorer_hides_panels_and_tells_the_selection(moe):
     explorer = wb.Explorer(moe.trace("a <b> $x$"), layer=1)
     buttons, said = explorer.children[0].children[0].children[:-1], explorer._said

@@ -175,6 +175,11 @@ def written(page: str, path: str | Path | None) -> str | None:
     return None
 
 
+def counted(tokens: int) -> str:
+    """So many tokens, in words."""
+    return f"{tokens} token{'' if tokens == 1 else 's'}"
+
+
 def for_script(values: Any) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")

@@ -125,6 +125,7 @@ const percent = (share) => {
   return `${(100 * share).toFixed(size === 0 || size >= 9.95 ? 1 : size >= 0.0995 ? 2 : 4)} %`;
 };
 const signed = (share) => (share > 0 ? `+${percent(share)}` : percent(share));
+const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
 const quoted = (piece) => `“${piece}”`;
 const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
 const luminance = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255;
@@ -951,7 +952,7 @@ function render({ model, el }) {
     if (compare === "trace" && data.shared < data.count) notes.push(`Only the first ${data.shared} tokens are the same in both traces; later rows have no difference.`);
     problem.hidden = !notes.length;
     problem.textContent = notes.join(" ");
-    about.textContent = data.count ? `${data.count} tokens · ${data.layers.length} layers × ${data.heads} heads${data.key_heads < data.heads ? `, ${data.key_heads} key–value heads a layer` : ""}${model.get("running") ? " · generating …" : ""}` : "waiting for the first tokens …";
+    about.textContent = data.count ? `${counted(data.count)} · ${data.layers.length} layers × ${data.heads} heads${data.key_heads < data.heads ? `, ${data.key_heads} key–value heads a layer` : ""}${model.get("running") ? " · generating …" : ""}` : "waiting for the first tokens …";
   }
   const dirty = new Set();
   let frame = 0;

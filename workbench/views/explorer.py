@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import TraceError
 from workbench.trace import Trace
+from workbench.views._widget import counted
 from workbench.views.attention_view import AttentionView
 from workbench.views.head_scores_view import HeadScoresView
 from workbench.views.link import Link
@@ -147,7 +148,7 @@ class Explorer(ipywidgets.VBox):
         return ipywidgets.VBox([ipywidgets.HBox([*buttons, self._said]), *missing])
 
     def _title(self) -> str:
-        return f"{self.trace.model_name}, {self.trace.num_tokens} tokens"
+        return f"{self.trace.model_name}, {counted(self.trace.num_tokens)}"
 
     def _say(self, _change: Any = None) -> None:
         parts = [] if self.token < 0 else [f"token {self.token} “{self.trace.pieces[self.token]}”"]

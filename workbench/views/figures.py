@@ -14,6 +14,7 @@ from workbench.trace import Trace
 from workbench.views._attention import BLOCKS, block_size
 from workbench.views._print import PrintFigure
 from workbench.views._routing import Routing
+from workbench.views._widget import counted
 
 if TYPE_CHECKING:
     from workbench.views.attention_view import AttentionView
@@ -102,7 +103,7 @@ def routing_figure(routing: Routing, keep: np.ndarray) -> Figure:
     below.set_yticks(np.arange(layers) + 0.5, [str(layer) for layer in range(layers)], fontsize=7)
     below.set(xlabel="expert", ylabel="layer")
     below.set_title(
-        f"Share of {kept} tokens; dashed: uniform routing, {slots / experts:.1%}; dot: beyond the "
+        f"Share of {counted(kept)}; dashed: uniform routing, {slots / experts:.1%}; dot: beyond the "
         f"{low} to {high} uses that it gives",
         fontsize=9,
     )

@@ -12,7 +12,7 @@ import traitlets
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._pages import linked_page
-from workbench.views._widget import written
+from workbench.views._widget import counted, written
 from workbench.views.attention_view import AttentionView
 from workbench.views.routing_view import RoutingView
 
@@ -221,4 +221,4 @@ def _same(a: Trace, b: Trace) -> bool:
 
 def _said(trace: Trace) -> str:
     beginning = "".join(trace.pieces[:8])
-    return f"{trace.num_tokens} tokens of {trace.model_name} ({beginning!r}…)"
+    return f"{counted(trace.num_tokens)} of {trace.model_name} ({beginning!r}…)"

@@ -149,6 +149,7 @@ const yesNo = (value) => element("span", value ? "beyond" : "soft", value ? "yes
 /** Where a number lies beside what chance gives. */
 const verdict = (beyond, above) => element("span", beyond ? "beyond" : "soft", beyond ? (above ? "above" : "below") : "within");
 const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
+const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
 const quoted = (piece) => `“${piece}”`;
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
@@ -383,6 +384,7 @@ function render({ model, el }) {
     search.classList.remove("bad");
   };
   goTo.placeholder = "17 or 3.17";
+  goTo.title = "Enter goes to the expert of this number, of the layer before the point or the one shown.";
   goTo.size = 7;
   entered(goTo, () => {
     const found = /^\s*(?:(\d+)\s*\.\s*)?(\d+)\s*$/.exec(goTo.value);
@@ -756,7 +758,7 @@ function render({ model, el }) {
     }
     drawCells(context, grid.top, grid.row, data.layers, share, isBeyond);
     legendOf(context, height - 26);
-    loadNote.textContent = !kept ? NONE : `Share of the ${kept} tokens that use the expert. ${others() ? `Hatched: not beyond a random choice of ${kept} of all ${data.count} tokens (exact hypergeometric` : `Hatched: ${band[0]} to ${band[1]} uses, which uniform routing of ${kept} tokens gives as well (exact binomial`}, 95 % for all ${counts.length} cells together). ${data.grouped ? "A group's experts add up to 100 % by construction. " : ""}Tokens of one text are not independent: a mark is a hint.`;
+    loadNote.textContent = !kept ? NONE : `Share of ${counted(kept)} in which the expert is used. ${others() ? `Hatched: not beyond a random choice of ${kept} of all ${counted(data.count)} (exact hypergeometric` : `Hatched: ${band[0]} to ${band[1]} uses, which uniform routing of ${counted(kept)} gives as well (exact binomial`}, 95 % for all ${counts.length} cells together). ${data.grouped ? "A group's experts add up to 100 % by construction. " : ""}Tokens of one text are not independent: a mark is a hint.`;
   }
   /** Rows of cells, an expert each; hatched where they are not beyond chance, as one picture: cells one by one take four times as long. */
   function drawCells(context, top, height, rows, shareOf, marked) {
@@ -834,7 +836,7 @@ function render({ model, el }) {
     if (!kept) return refill(rank, element("p", "", NONE));
     refill(
       rank,
-      element("p", "", `Layer ${layer}, ${wanted ? `${kept} tokens (${KINDS.find(([, value]) => value && value === wanted)?.[0] || wanted})` : `all ${kept} tokens`}: preferred experts`),
+      element("p", "", `Layer ${layer}, ${wanted ? `${counted(kept)} (${KINDS.find(([, value]) => value && value === wanted)?.[0] || wanted})` : `${kept === 1 ? "" : "all "}${counted(kept)}`}: preferred experts`),
       tableOf(["expert", "group", "share", against ? "others" : "chance", "beside chance"], rows.slice(0, 8).map((row) => [expertButton(row.expert, layer), data.group(row.expert), percent(row.share), percent(row.base), verdictOf(layer, row.expert)])),
     );
   }
@@ -861,7 +863,7 @@ function render({ model, el }) {
     card.counts = counts;
     if (!kept) return refill(card, element("p", "soft", NONE));
     const users = usersOf(layer, expert), weighted = Number.isFinite(users[0]?.weight);
-    const parts = [element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${kept} tokens, ${percent(users.length / Math.max(1, kept))}. ${others() ? `Other tokens ${percent(sharedByOthers(layer, expert))}; ` : `Uniform routing: ${percent(chance())}, ${band[0]} to ${band[1]} uses; `}`, verdictOf(layer, expert), " what chance gives.")];
+    const parts = [element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${counted(kept)}, ${percent(users.length / Math.max(1, kept))}. ${others() ? `Other tokens ${percent(sharedByOthers(layer, expert))}; ` : `Uniform routing: ${percent(chance())}, ${band[0]} to ${band[1]} uses; `}`, verdictOf(layer, expert), " what chance gives.")];
     const lists = element("div", "lists"), near = (start, end, owner) => { let text = ""; for (let t = Math.max(0, start); t < Math.min(data.count, end); t++) if (data.owner[t] === owner) text += data.pieces[t]; return text.replaceAll("<0x0A>", "⏎"); };
     const context = ({ token }) => {
       const button = element("button", "", near(token - 4, token, data.owner[token]), element("b", "", near(token, token + 1, data.owner[token])), near(token + 1, token + 5, data.owner[token]));
@@ -972,7 +974,7 @@ function render({ model, el }) {
     const count = shown(), rows = data.layers * data.slots, height = layerTop(data.layers);
     const context = pen(map.canvas, place.width, height);
     pen(map.over, place.width, height);
-    range.textContent = count < data.count ? `tokens ${from} to ${from + count - 1} of ${data.count}; drag the overview of the tokens, or turn the wheel with Shift` : `${data.count} tokens; a row per group, hue is the group, lightness and number the expert in it`;
+    range.textContent = count < data.count ? `tokens ${from} to ${from + count - 1} of ${data.count}; drag the overview of the tokens, or turn the wheel with Shift` : `${counted(data.count)}; a row per group, hue is the group, lightness and number the expert in it`;
     map.canvas.dataset.geometry = JSON.stringify({ ...place, cell, from, count });
     if (!count) return;
     const solid = new Uint32Array(data.experts), pale = new Uint32Array(data.experts);
@@ -1065,7 +1067,7 @@ function render({ model, el }) {
     cardDue = Boolean(hover) && before !== routerShown;
     if (!cardDue) showExpert(layer, expert);
     if (turn || cardDue) schedule("hover");
-    const used = expert >= 0 ? ` · expert ${expert} (group ${data.group(expert)}): ${counts[layer * data.experts + expert]} of ${kept} tokens, ${percent(share(layer, expert))}; ${others() ? `of the others ${percent(sharedByOthers(layer, expert))}` : `uniform routing ${percent(chance())}`}: ${verdictOf(layer, expert).textContent} what chance gives` : "";
+    const used = expert >= 0 ? ` · expert ${expert} (group ${data.group(expert)}): ${counts[layer * data.experts + expert]} of ${counted(kept)}, ${percent(share(layer, expert))}; ${others() ? `of the others ${percent(sharedByOthers(layer, expert))}` : `uniform routing ${percent(chance())}`}: ${verdictOf(layer, expert).textContent} what chance gives` : "";
     readout.textContent = `${token >= 0 ? `${data.documents.length > 1 ? `${data.label(token)}, ` : ""}token ${data.within(token)} ${quoted(data.pieces[token])} · ` : ""}layer ${layer}${used}`;
   }
 
@@ -1122,7 +1124,7 @@ function render({ model, el }) {
     if (searched !== model.get("search")) showSearch();
     if (all) {
       for (const box of [pair, strips.body, maps.body, loads.body]) box.hidden = !data.count;
-      summary.textContent = data.count ? `${data.count} tokens · ${data.layers} layers · ${data.experts} experts${data.groups > 1 ? ` in ${data.groups} groups` : ""}${data.documents.length > 1 ? ` · ${data.documents.length} texts` : ""}` : "waiting for the first tokens…";
+      summary.textContent = data.count ? `${counted(data.count)} · ${data.layers} layers · ${data.experts} experts${data.groups > 1 ? ` in ${data.groups} groups` : ""}${data.documents.length > 1 ? ` · ${data.documents.length} texts` : ""}` : "waiting for the first tokens…";
       const lost = Object.entries(LOST).filter(([name]) => data.missing.includes(name)).map(([, words]) => words);
       warning.textContent = `This trace has no ${data.missing.join(", no ")}${lost.length ? `: choices and loads are shown, ${lost.join(", ")} are not` : ""}.`;
       status.textContent = data.error || "";
