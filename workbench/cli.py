@@ -135,12 +135,12 @@ def _checkpoint(text: str) -> str:
 
 def _inspect(options: argparse.Namespace) -> int:
     from workbench.checkpoint import open_checkpoint
-    from workbench.plan import choose_bits, choose_quant_type, make_plan, with_memory
-    from workbench.streaming import with_least_bytes
 
     checkpoint = open_checkpoint(options.checkpoint)
-    print(checkpoint)
-    print()
+    print(f"{checkpoint}\n", flush=True)
+    from workbench.plan import choose_bits, choose_quant_type, make_plan, with_memory  # slow
+    from workbench.streaming import with_least_bytes
+
     choose_quant_type(checkpoint, options.quant_type)
     plan = make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device)
     print(with_least_bytes(with_memory(plan, options.memory), checkpoint))
