@@ -8,6 +8,7 @@ neighbour), all wait for the one whose turn on it has not come.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -53,8 +54,13 @@ def let_go() -> None:
         library.omp_pause_resource_all(SOFT)
 
 
-@cache
 def _libraries() -> tuple[ctypes.CDLL, ...]:
+    """libgomp, as often as it was loaded; nothing before torch is there."""
+    return _loaded() if "torch" in sys.modules else ()
+
+
+@cache
+def _loaded() -> tuple[ctypes.CDLL, ...]:
     maps = Path("/proc/self/maps")
     if not maps.is_file():
         return ()

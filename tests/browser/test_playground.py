@@ -752,7 +752,12 @@ def test_a_kernel_that_has_gone_is_told_of(view, request):
     page = request.getfixturevalue(view)
     page.evaluate("model.send = () => { throw new Error('Cannot send'); }; null")
     page.get_by_role("button", name="Generate").click()
-    assert "has gone: run its cell again" in page.locator(".note").text_content()
+    note = page.locator(".note")
+    assert "has gone: run its cell again" in note.text_content()
+    page.evaluate("document.querySelector('.note').textContent = ''")
+    page.evaluate("model.set('running', true)")  # it had begun
+    page.get_by_role("button", name="Stop").click()
+    assert "has gone: run its cell again" in note.text_content()
 
 
 def test_keys_generate_with_what_is_being_typed(compared):

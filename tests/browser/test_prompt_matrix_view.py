@@ -271,6 +271,9 @@ def test_a_kernel_that_has_gone_is_told_of(watched, tmp_path, gate):
     page.evaluate("model.send = () => { throw new Error('Cannot send'); }; null")
     page.get_by_role("button", name="Run 6 cells").click()
     assert "has gone: run its cell again" in page.locator(".warn").text_content()
+    page.evaluate("document.querySelector('.warn').textContent = ''")
+    page.locator(".cell").first.click()
+    assert "has gone: run its cell again" in page.locator(".warn").text_content()
 
 
 def test_the_page_of_a_history_shows_hostile_text_and_runs_nothing(watched, tmp_path):

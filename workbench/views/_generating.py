@@ -238,7 +238,15 @@ class GeneratingView(View):
         else:
             self._pages.discard(page)
         self._called.discard(page)
-        if time.monotonic() - self._rolled > ROLL_SECONDS:
+        if self._called and not self._pages:  # nobody may tell anything any more
+            timer = threading.Timer(ROLL_SECONDS, self._count_pages, [self._rolled])
+            timer.daemon = True
+            timer.start()
+        self._count_pages(time.monotonic() - ROLL_SECONDS)
+
+    def _count_pages(self, rolled_before: float) -> None:
+        """Stop and give back memory after the last page; what did not answer a roll of then is none."""
+        if self._rolled <= rolled_before:
             self._called.clear()
         self._left = not self._pages and not self._called
         if self._left:

@@ -88,6 +88,7 @@ function render({ model, el }) {
   const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
   /** After a restart of the kernel nothing can be sent any more. */
   const tried = (call) => { try { call(); } catch { [note.textContent, note.hidden] = ["The kernel that this view belongs to has gone: run its cell again.", false]; } };
+  const send = (message) => tried(() => model.send(message));
   const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); tried(() => model.save_changes()); };
   let state = { models: [], before: 0, statuses: {} }, columns = [];
 
@@ -109,7 +110,7 @@ function render({ model, el }) {
     show();
     return element("label", "soft", `${label} `, input);
   };
-  const go = button("Generate all", "", generate, "go"), halt = button("Stop all", "", () => model.send({ kind: "stop" }));
+  const go = button("Generate all", "", generate, "go"), halt = button("Stop all", "", () => send({ kind: "stop" }));
   const add = button("+ column", "add a column, a copy of the last", () => {
     const all = model.get("columns"), labels = all.map((column) => column.label);
     let count = all.length + 1;
@@ -126,7 +127,7 @@ function render({ model, el }) {
     if (model.get("running")) return;
     const active = document.activeElement; // what is being typed has told no change yet
     if (root.contains(active) && active.matches("input, textarea")) active.dispatchEvent(new Event("change"));
-    tried(() => model.send({ kind: "generate" }));
+    send({ kind: "generate" });
   }
 
   // -- columns --------------------------------------------------------------------------------------------
@@ -273,7 +274,7 @@ function render({ model, el }) {
   // -- hearing Python and the keyboard ----------------------------------------------------------------------
 
   function hear(message) {
-    if (message.kind === "roll") model.send({ kind: "here", page });
+    if (message.kind === "roll") send({ kind: "here", page });
     else if (message.kind === "state") {
       if (String(state.models) !== String(message.models)) columns.splice(0).forEach((column) => column.box.remove());
       state = message;
@@ -285,7 +286,7 @@ function render({ model, el }) {
     } else if (message.kind === "steps") {
       const column = columns.find(({ label }) => label === message.label);
       if (!column) return; // removed meanwhile
-      if (message.from > column.steps.length) return model.send({ kind: "want" }); // something was missed
+      if (message.from > column.steps.length) return send({ kind: "want" }); // something was missed
       append(column, message.steps.slice(column.steps.length - message.from));
       state.statuses[message.label] = message.status;
       drawState();
@@ -296,7 +297,7 @@ function render({ model, el }) {
   }
   root.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
-    else if (event.key === "Escape" && model.get("running")) model.send({ kind: "stop" });
+    else if (event.key === "Escape" && model.get("running")) send({ kind: "stop" });
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -315,9 +316,9 @@ function render({ model, el }) {
   for (const name of ["reference", "running", "doing"]) on(`change:${name}`, drawState);
   on("msg:custom", hear);
   const page = String(Math.random()); // names this page to Python
-  model.send({ kind: "hello", page });
-  model.send({ kind: "want" });
-  return () => { undo.forEach((call) => call()); model.send({ kind: "bye", page }); };
+  send({ kind: "hello", page });
+  send({ kind: "want" });
+  return () => { undo.forEach((call) => call()); send({ kind: "bye", page }); };
 }
 
 export default { render };

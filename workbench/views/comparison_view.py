@@ -287,7 +287,8 @@ class ComparisonView(GeneratingView):
         self.generations[label] = generation
         if self.history is not None and generation.steps:
             try:
-                self.history.add(generation, seconds=news.seconds, name=f"compared: {label}")
+                seconds = sum(step.seconds for step in generation.steps)  # without the others'
+                self.history.add(generation, seconds=seconds, name=f"compared: {label}")
             except HistoryError as error:
                 self._fail(str(error))
         self._statuses[label] = {

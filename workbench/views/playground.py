@@ -136,7 +136,6 @@ class Playground(GeneratingView):
 
     _prefixes: Prefixes | None = None
     _comparison: ComparisonView | None = None
-    _following = False  # whether the thread reads a text because its panel follows
 
     def __init__(
         self,
@@ -561,7 +560,7 @@ class Playground(GeneratingView):
             **settings,
         )
         self._look_away()
-        if self.panel in INSIDE and not (settings["record"] or self._reads_quickly()):
+        if self.panel in INSIDE and not settings.get("record"):
             self.panel = ""  # unless it is clicked again meanwhile
         read_anew = any(isinstance(step, int) for step in begun[:at])  # numbers of another model
         self._shown = [] if parent is None or read_anew else self._shown[:at]
@@ -639,11 +638,8 @@ class Playground(GeneratingView):
         """Record while it generates, where that takes little memory; else the text is read again."""
         if messages.is_remote(self.pangu):
             return {}
-        config = self.pangu.config
-        heads = config.num_attention_heads + config.num_key_value_heads
-        a_token = 4 * config.num_hidden_layers * heads * config.head_dim  # bytes, at most
         tokens = prompt + begun + self.max_new_tokens
-        return {"record": tokens * a_token <= RECORD_BYTES}
+        return {"record": tokens * _recorded_bytes(self.pangu.config) <= RECORD_BYTES}
 
     def _progress(self, news: News, stream: Any) -> dict[str, Any]:
         return {
@@ -662,13 +658,7 @@ class Playground(GeneratingView):
         self._error = ""
         self.send({"kind": "note", "text": self._made_elsewhere(), "bad": False})
 
-    def _require_idle(self) -> None:
-        if self._following and self._thread is not threading.current_thread():
-            self._thread.join()  # nobody asked for it: it is in nobody's way
-        super()._require_idle()
-
     def _ended(self) -> None:
-        self._following = False
         if self.panel in INSIDE and self.inside is None:  # there is nothing to show
             self.panel = ""
         self.send({"kind": "tree", **self._tree()})
@@ -774,18 +764,24 @@ class Playground(GeneratingView):
                 },
             )
         self.send(self._state())
-        if self.panel in INSIDE:  # it follows, where reading the text once more takes a moment
-            if current is not None and self._reads_quickly():
-                self._following = True
-                self._open_panel(None)
-                if not self.running:
-                    self._following = False
-            else:
-                self.panel = ""
+        if self.panel in INSIDE and not self.running:
+            self._follow()
 
-    def _reads_quickly(self) -> bool:
-        """Whether reading a text once more takes a moment."""
-        return self.pangu.is_small or self.pangu.device.type == "cuda"
+    def _follow(self) -> None:
+        """Show in the open panel what happened in the text on screen, if reading it is a moment's work."""
+        current, pangu = self.branches.current, self.pangu
+        tokens = 0 if current is None else len(current.generation.token_ids)
+        quick = (pangu.is_small or pangu.device.type == "cuda") and pangu.streaming is None
+        if not quick or not 0 < tokens * _recorded_bytes(pangu.config) <= RECORD_BYTES:
+            self.panel = ""
+        else:
+            self._stop.clear()
+            try:
+                ask_turn(self.pangu)
+                self._look_inside()
+            except WorkbenchError as error:
+                self._error, self.panel = str(error), ""
+                self.send({"kind": "tree", **self._tree()})
 
     def _template(self, change: Mapping[str, Any] | None = None) -> None:
         """Let `text` follow the conversation, through the model's own template.
@@ -797,7 +793,8 @@ class Playground(GeneratingView):
             if turned and self._raw is not None:
                 current = self.branches.current
                 asked = current.recipe.prompt if current and current.recipe else None
-                self._raw = "" if self.text in (self._rendered, asked) else self.text
+                if self.text not in (self._rendered, asked):
+                    self._raw = self.text
             turns = self.conversation
             self._rendered = (
                 self.pangu.tokenizer.render_chat(turns, thinking=self.thinking) if turns else ""
@@ -806,16 +803,18 @@ class Playground(GeneratingView):
             self.text = self._rendered
             self._templating = None
         elif turned and self._raw and self.text == self._rendered:
-            self.text = self._raw
+            self.text, self._raw = self._raw, ""
         self.send({"kind": "count", **self._read()})
 
     def _put(self, values: Mapping[str, Any]) -> None:
         """Set traits together; raw text that waits is not changed by it."""
         waiting, self._raw = self._raw, None
-        with self.hold_trait_notifications():
-            for name, value in values.items():
-                setattr(self, name, value)
-        self._raw = waiting
+        try:
+            with self.hold_trait_notifications():
+                for name, value in values.items():
+                    setattr(self, name, value)
+        finally:
+            self._raw = waiting
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take what a page tells; the mode last, where a busy kernel got several clicks as one."""
@@ -942,12 +941,13 @@ class Playground(GeneratingView):
             if self.inside.running:  # it keeps its texts, and the model is free
                 self.inside.stop()
                 self.inside.wait()
-                self.inside._fail("It was stopped when another panel was opened.")
+                self.inside._fail("It was stopped when its panel was left.")
         elif self.inside is not None:
             self.inside.close()
         self.inside = None
         if self.panel:
-            self._calm()
+            self._error = ""
+            self.send({"kind": "note", "text": self._made(), "bad": False})
         if self.panel in INSIDE and messages.is_remote(self.pangu):
             self._error, self.panel = self.pangu.missing(self.panel), ""
             self.send({"kind": "tree", **self._tree()})
@@ -1017,3 +1017,9 @@ class Playground(GeneratingView):
         if self.panel in INSIDE and self.inside is not None:
             self.inside.close()
             self.inside = None
+
+
+def _recorded_bytes(config: Any) -> int:
+    """What queries and keys of one token take, at most."""
+    heads = config.num_attention_heads + config.num_key_value_heads
+    return 4 * config.num_hidden_layers * heads * config.head_dim

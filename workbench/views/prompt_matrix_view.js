@@ -105,9 +105,10 @@ function render({ model, el }) {
   let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], heads = [];
 
   /** After a restart of the kernel nothing can be sent any more. */
-  const send = (message) => { try { model.send(message); } catch { [warn.textContent, warn.hidden] = ["The kernel that this view belongs to has gone: run its cell again.", false]; } };
+  const tried = (call) => { try { call(); } catch { [warn.textContent, warn.hidden] = ["The kernel that this view belongs to has gone: run its cell again.", false]; } };
+  const send = (message) => tried(() => model.send(message));
   const go = button("", "", () => { if (!model.get("running")) send({ kind: "run" }); }, "go");
-  const halt = button("Stop", "", () => model.send({ kind: "stop" }), "halt");
+  const halt = button("Stop", "", () => send({ kind: "stop" }), "halt");
   const bar = element("progress"), summary = element("span", "soft"), warn = element("div", "warn"), hint = element("div", "hint");
   const template = element("div", "template"), frame = element("div", "frame"), detail = element("div", "detail");
   const file = element("span", "soft small");
@@ -229,7 +230,7 @@ function render({ model, el }) {
   }
   function more(place, from, written) {
     const box = boxes[place];
-    if (!box || from > box.count) return model.send({ kind: "want" }); // something was missed
+    if (!box || from > box.count) return send({ kind: "want" }); // something was missed
     written = written.slice(box.count - from); // the steps before came with everything
     const atEnd = box.said.scrollTop + box.said.clientHeight >= box.said.scrollHeight - 30;
     for (const [text, span] of written) (span === "thinking" ? box.thought : box.said).append(...visible(text));
@@ -262,7 +263,7 @@ function render({ model, el }) {
   const rate = (place, rating) => send({ kind: "rate", cell: place, rating });
   function choose(place) {
     model.set("cell", place);
-    model.save_changes();
+    tried(() => model.save_changes());
   }
   function keyed(event, place, row, column) {
     const moved = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
@@ -279,7 +280,7 @@ function render({ model, el }) {
     const place = model.get("cell");
     boxes.forEach((box, n) => box.node.setAttribute("aria-selected", String(n === place)));
     detail.hidden = !boxes[place];
-    if (boxes[place]) model.send({ kind: "detail", cell: place });
+    if (boxes[place]) send({ kind: "detail", cell: place });
   }
   function drawDetail(message) {
     if (message.cell !== model.get("cell") || !boxes[message.cell]) return;
@@ -326,7 +327,7 @@ function render({ model, el }) {
   // -- hearing Python ---------------------------------------------------------------------------------------
 
   function hear(message) {
-    if (message.kind === "roll") model.send({ kind: "here", page });
+    if (message.kind === "roll") send({ kind: "here", page });
     else if (message.kind === "state") {
       state = message;
       drawState();
@@ -334,7 +335,7 @@ function render({ model, el }) {
     } else if (message.kind === "cell" && boxes[message.cell]) {
       boxes[message.cell].shown = message.shown;
       drawCell(message.cell);
-      if (message.cell === model.get("cell")) model.send({ kind: "detail", cell: message.cell });
+      if (message.cell === model.get("cell")) send({ kind: "detail", cell: message.cell });
     } else if (message.kind === "more") more(message.cell, message.from, message.written);
     else if (message.kind === "progress") {
       Object.assign(state, { done: message.done, failed: message.failed, error: message.error });
@@ -349,11 +350,11 @@ function render({ model, el }) {
   on("change:running", drawProgress);
   on("change:cell", select);
   const page = String(Math.random()); // names this page to Python
-  model.send({ kind: "hello", page });
-  model.send({ kind: "want" });
+  send({ kind: "hello", page });
+  send({ kind: "want" });
   return () => {
-    model.send({ kind: "bye", page });
     undo.forEach((call) => call());
+    send({ kind: "bye", page });
   };
 }
 
