@@ -268,8 +268,7 @@ class History:
         HistoryError
             For another rating, an unknown id, or a file that cannot be written.
         """
-        key = entry.id if isinstance(entry, Entry) else entry
-        self[key]  # an unknown id is told before anything is written
+        key = self._id(entry)  # an unknown one is told before anything is written
         self._journal.append({"kind": "mark", "id": key, **checked_mark(rating, note)})
 
     def rename(self, entry: Entry | str, name: str) -> None:
@@ -280,9 +279,7 @@ class History:
         HistoryError
             For an unknown id, or a file that cannot be written.
         """
-        key = entry.id if isinstance(entry, Entry) else entry
-        self[key]
-        self._journal.append({"kind": "mark", "id": key, "name": name})
+        self._journal.append({"kind": "mark", "id": self._id(entry), "name": name})
 
     def tree(self, entry: Entry | str) -> list[Entry]:
         """All generations of the tree that one is in, parents before their branches.
@@ -292,12 +289,14 @@ class History:
         HistoryError
             For an unknown id.
         """
-        key = entry.id if isinstance(entry, Entry) else entry
-        self[key]
+        key = self._id(entry)
         entries, roots = self.entries(), {}
         for other in entries:  # parents stand before their branches
             roots[other.id] = roots.get(other.parent, other.id)
         return [other for other in entries if roots[other.id] == roots[key]]
+
+    def _id(self, entry: Entry | str) -> str:
+        return self[entry.id if isinstance(entry, Entry) else entry].id
 
     def entries(self) -> list[Entry]:
         """All generations, oldest first, with their latest ratings, notes and names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -109,13 +109,16 @@ class Pangu:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Around all that a model computes: one at a time, no gradients, a small one on one thread."""
-        with self.turn.passes, torch.inference_mode(), alone() if self.is_small else nullcontext():
+        with self.turn.passes, torch.inference_mode(), self._on_its_threads():
             yield
 
     def versions(self) -> dict[str, str]:
         """What results depend on beside the weights; see `workbench.fingerprint.versions`."""
-        with alone() if self.is_small else nullcontext():
+        with self._on_its_threads():
             return versions()
+
+    def _on_its_threads(self) -> AbstractContextManager[None]:
+        return alone() if self.is_small else nullcontext()
 
     def __repr__(self) -> str:
         where = "" if self.streaming is None else f", from disk: {self.streaming}"

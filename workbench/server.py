@@ -177,9 +177,8 @@ class RemotePangu:
         found = []
         for name, off in OFF.items():
             value = getattr(sampling, name)
-            idle = (
-                sampling.temperature == 0 and name != "repetition_penalty"
-            )  # the best one is kept
+            # The most probable token is kept by any filter.
+            idle = sampling.temperature == 0 and name != "repetition_penalty"
             if value != off and not idle and (reason := self.missing(name)):
                 found.append(f"{name}={value} cannot be sent: {reason} Set {name}={off}.")
         if any(abs(bias) > 100 for _, bias in sampling.logit_bias):

@@ -1125,9 +1125,12 @@ def test_a_panel_that_is_asked_for_before_there_is_a_text(play, moe, monkeypatch
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with fake_server() as script:
         script.chunks = [chat("To", [entry("To", -0.5)]), chat("", [], finish="stop")]
-        remote = Playground(wb.connect(script.url), "Say it.", panel="routing", history=None)
+        remote = Playground(wb.connect(script.url), "Say it.", panel="routing")
         assert generate(remote).text == "To"
         assert remote.panel == ""
+        reopened = Playground(remote.pangu, panel="routing")
+        reopened.restore(reopened.history[-1].id)
+        assert (reopened.panel, reopened.generation.text) == ("", "To")
 
 
 def test_panels_close_where_reading_a_text_once_more_takes_long(play, monkeypatch):

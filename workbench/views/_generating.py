@@ -221,6 +221,17 @@ class GeneratingView(View):
                 self._release()
             self._ended()
 
+    def _settled(self, question: Mapping[str, Any]) -> bool:
+        """Whether this is what pages of all such views say: "hello", "here", "bye", "stop"; done then."""
+        kind = question.get("kind")
+        if kind == "stop":
+            self.stop()
+        elif kind in MEETINGS:
+            self._meet(question)
+        else:
+            return False
+        return True
+
     def _meet(self, question: Mapping[str, Any]) -> None:
         """A page shows the widget, or no longer; after the last one stop and give back memory.
 

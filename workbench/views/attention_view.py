@@ -32,7 +32,7 @@ from workbench.views._attention import (
     thumbnails,
     told_apart,
 )
-from workbench.views._generating import MEETINGS, GeneratingView, end_earlier_run, layers_told
+from workbench.views._generating import GeneratingView, end_earlier_run, layers_told
 from workbench.views._widget import SCRIPTS, Answer
 from workbench.views.figures import attention_figure
 
@@ -220,10 +220,7 @@ class AttentionView(GeneratingView):
             return self._head(question)
         if kind == "thumbnails":
             return self._thumbnails(question)
-        if kind in MEETINGS:
-            self._meet(question)
-        elif kind == "stop":
-            self.stop()
+        self._settled(question)
         return None
 
     def _on_message(self, *message: Any) -> None:

@@ -18,7 +18,6 @@ from workbench.server import as_taken
 from workbench.server_tokens import content_of
 from workbench.turn import ask_turn, held
 from workbench.views._generating import (
-    MEETINGS,
     PAUSE,
     GeneratingView,
     News,
@@ -201,11 +200,9 @@ class ComparisonView(GeneratingView):
         kind = question.get("kind")
         if kind == "want":
             return self._state(), []
-        if kind in MEETINGS:
-            self._meet(question)
-        elif kind == "stop":
-            self.stop()
-        elif kind == "generate" and not self.running:
+        if self._settled(question):
+            return None
+        if kind == "generate" and not self.running:
             try:
                 self.start()
             except GenerationError as error:

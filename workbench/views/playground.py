@@ -21,7 +21,6 @@ from workbench.server import OFF, as_taken
 from workbench.turn import ask_turn
 from workbench.views import _playground_messages as messages
 from workbench.views._generating import (
-    MEETINGS,
     GeneratingView,
     News,
     layers_told,
@@ -438,11 +437,7 @@ class Playground(GeneratingView):
         kind = question.get("kind")
         if kind == "want":
             return self._state(), []
-        if kind in MEETINGS:
-            self._meet(question)
-            return None
-        if kind == "stop":
-            self.stop()
+        if self._settled(question):
             return None
         if self.running and kind not in MEANWHILE:  # a click that comes too late: nothing to do
             return None
@@ -770,6 +765,9 @@ class Playground(GeneratingView):
     def _follow(self) -> None:
         """Show in the open panel what happened in the text on screen, if reading it is a moment's work."""
         current, pangu = self.branches.current, self.pangu
+        if messages.is_remote(pangu):
+            self.panel = ""
+            return
         tokens = 0 if current is None else len(current.generation.token_ids)
         quick = (pangu.is_small or pangu.device.type == "cuda") and pangu.streaming is None
         if not quick or not 0 < tokens * _recorded_bytes(pangu.config) <= RECORD_BYTES:
@@ -885,9 +883,7 @@ class Playground(GeneratingView):
             if chosen:
                 settings = self._preset_settings(chosen)
                 self._presetting = True
-                with self.hold_trait_notifications():
-                    for name, value in settings.items():
-                        setattr(self, name, value)
+                self._put(settings)
         finally:
             self._presetting = False
             self._find_preset()

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from workbench.errors import GenerationError, HistoryError
 from workbench.recipe import Recipe
 from workbench.turn import ask_turn
-from workbench.views._generating import MEETINGS, PAUSE, REASONS, GeneratingView
+from workbench.views._generating import PAUSE, REASONS, GeneratingView
 from workbench.views._print import PrintFigure, fonts, for_print
 from workbench.views._widget import SCRIPTS, Answer
 
@@ -139,10 +139,8 @@ class PromptMatrixView(GeneratingView):
             return self._state(), []
         if kind == "detail":
             return self._detail(question["cell"]), []
-        if kind in MEETINGS:
-            self._meet(question)
-        elif kind == "stop":
-            self.stop()
+        if self._settled(question):
+            return None
         try:
             if kind == "run" and not self.running:
                 self.start()

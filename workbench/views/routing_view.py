@@ -19,7 +19,7 @@ from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.turn import ask_turn
 from workbench.views import _routing_tables as tables
-from workbench.views._generating import MEETINGS, GeneratingView, end_earlier_run, layers_told
+from workbench.views._generating import GeneratingView, end_earlier_run, layers_told
 from workbench.views._routing import Document, Routing, matcher
 from workbench.views._widget import SCRIPTS, Answer
 from workbench.views.figures import expert_colours, routing_figure
@@ -225,10 +225,7 @@ class RoutingView(GeneratingView):
             part = routing.probabilities(layer, block * BLOCK, (block + 1) * BLOCK)
             content = {"kind": "block", "layer": layer, "block": block}
             return content, [b"" if part is None else part.astype(np.float32).tobytes()]
-        if kind in MEETINGS:
-            self._meet(question)
-        elif kind == "stop":
-            self.stop()
+        self._settled(question)
         return None
 
     def questions(self) -> Sequence[dict[str, Any]]:
