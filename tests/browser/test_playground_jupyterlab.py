@@ -91,7 +91,9 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
 
     # The kernel's interrupt stops it while no cell runs, and leaves the kernel alive.
     play.scroll_into_view_if_needed()
-    play.locator(".token").evaluate_all("tokens => tokens.forEach(t => { t.dataset.earlier = true; })")
+    play.locator(".token").evaluate_all(
+        "tokens => tokens.forEach(t => { t.dataset.earlier = true; })"
+    )
     play.get_by_role("button", name="Generate").click()
     state("running")
     play.locator(".token:not([data-earlier])").nth(8).wait_for(timeout=60_000)

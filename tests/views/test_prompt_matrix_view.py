@@ -29,7 +29,7 @@ def heard(view):
 
 def test_script_and_class_have_the_same_traits():
     view = wb.PromptMatrixView
-    script = view._script.read_text(encoding="utf-8")
+    script = view._esm
     used = set(re.findall(r'model\.(?:get|set)\("(\w+)"', script))
     heard = set(re.findall(r'on\("change:(\w+)"', script))
     documented = set(re.findall(r"@property \{[^}]+\} (\w+)", script))

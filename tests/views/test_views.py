@@ -36,7 +36,7 @@ def trace(moe):
     "view", [RoutingView, AttentionView, HeadScoresView, Playground, ComparisonView]
 )
 def test_script_and_class_have_the_same_traits(view):
-    script = view._script.read_text(encoding="utf-8")
+    script = view._esm
     used = set(re.findall(r'model\.(?:get|set)\("(\w+)"', script))
     heard = set(re.findall(r'"change:(\w+)"', script))
     documented = set(re.findall(r"@property \{.+\} (\w+)", script))

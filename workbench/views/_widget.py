@@ -149,8 +149,7 @@ class View(anywidget.AnyWidget):
             if answer is not None:
                 buffers = [base64.b64encode(buffer).decode() for buffer in answer[1]]
                 answers.append({"asked": question, "content": answer[0], "buffers": buffers})
-        script = Path(self._script).read_text(encoding="utf-8")
-        return Static(script, for_script(values), for_script(answers))
+        return Static(self._esm, for_script(values), for_script(answers))
 
     def _on_message(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         answer = self.answer(content)
@@ -165,6 +164,11 @@ class View(anywidget.AnyWidget):
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         data["image/png"] = base64.b64encode(png(self.figure(), dpi=80)).decode()
         return bundle
+
+
+def script(name: str) -> str:
+    """The script of a view, after what all of them share."""
+    return "\n".join((SCRIPTS / part).read_text(encoding="utf-8") for part in ("shared.js", name))
 
 
 def written(page: str, path: str | Path | None) -> str | None:

@@ -19,8 +19,7 @@
  * @property {boolean} running     whether a generation fills the view
  * @property {string} doing        what it does meanwhile, where a token takes long
  *
- * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to a roll;
- * {kind: "want"}, {kind: "stop"},
+ * Messages to Python, besides those of all views: {kind: "want"}, {kind: "stop"},
  * {kind: "head", trace, layer, head}; trace 1 is the other one;
  * {kind: "thumbnails", layer, head, blocks, sink, difference}: from that head on.
  * Messages from Python:
@@ -32,27 +31,18 @@
  * {kind: "more", pieces, span, turns, layer, head, start, half}: new tokens, and their query, key, log
  * totals in the head that is shown;
  * {kind: "thumbnails", layer, head, heads, tokens, size, every, …} with [head, cell] of the lower
- * triangle, 255 √weight, or signed 127 √difference; {kind: "roll"}.
+ * triangle, 255 √weight, or signed 127 √difference.
  * `model` and `other` are names that tell two precisions of one model apart. The model of a saved page
  * also has holds(question): whether the page has its answer.
  */
 
 const CSS = `
-.pw-attention:not([data-ready]) { max-height: 2.5em; overflow: hidden; } /* before the kernel has answered */
-.pw-attention:not([data-ready]) > * { visibility: hidden; }
-.pw-attention:not([data-ready])::before { content: "waiting for the kernel: it answers when the running cells have ended …"; }
-:root:has(> body > main > .pw-attention) { color-scheme: light dark; }
-.pw-attention { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); container-type: inline-size; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 6px; font-variant-numeric: tabular-nums; }
+.pw-attention { container-type: inline-size; padding: 6px; }
 .pw-attention .bar { display: flex; gap: 4px 14px; align-items: center; flex-wrap: wrap; margin: 3px 0; }
-.pw-attention [hidden] { display: none !important; }
-.pw-attention .title { font-size: 15px; font-weight: 600; }
-.pw-attention .soft { color: var(--soft); }
-.pw-attention .small { font-size: 11.5px; }
 .pw-attention .problem { border-left: 3px solid var(--mark); padding: 2px 8px; margin: 4px 0; }
 .pw-attention select, .pw-attention button.plain { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 1px 5px; max-width: 100%; }
 .pw-attention button.plain { cursor: pointer; padding: 1px 8px; }
 .pw-attention button.plain:disabled { opacity: .45; cursor: default; }
-.pw-attention :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
 .pw-attention section { margin-top: 8px; border-top: 1px solid var(--line); padding-top: 5px; min-width: 0; }
 .pw-attention h4 { margin: 0; font-size: 13px; font-weight: 600; }
 .pw-attention .panes { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 24px; }
@@ -88,7 +78,6 @@ const CSS = `
 .pw-attention td.text { font-family: var(--jp-code-font-family, monospace); }
 .pw-attention td button { all: unset; cursor: pointer; }
 .pw-attention td button:hover { text-decoration: underline; }
-.pw-attention .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
 const PATIENCE = 150; // milliseconds that the map of the last head stays while the next one comes
 const KEPT = 48e6; // bytes of heads in memory
@@ -104,32 +93,12 @@ const SPANS = { prompt: "prompt", thinking: "thinking", answer: "answer" };
 
 // -- small tools --------------------------------------------------------------------------------------
 
-const element = (tag, className, ...content) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...content.filter((part) => part !== undefined));
-  return node;
-};
-/** Put something else into a node. If one of its buttons had the keyboard's focus, the one in its place gets it. */
-function refill(node, otherwise, ...content) {
-  const at = [...node.querySelectorAll("button")].indexOf(node.getRootNode().activeElement);
-  node.replaceChildren(...content);
-  if (at < 0) return;
-  const buttons = node.querySelectorAll("button");
-  (buttons[Math.min(at, buttons.length - 1)] ?? otherwise).focus({ preventScroll: true });
-}
-const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 const percent = (share) => {
   if (!Number.isFinite(share)) return "–";
   const size = Math.abs(100 * share);
   return `${(100 * share).toFixed(size === 0 || size >= 9.95 ? 1 : size >= 0.0995 ? 2 : 4)} %`;
 };
 const signed = (share) => (share > 0 ? `+${percent(share)}` : percent(share));
-const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
-const quoted = (piece) => `“${piece}”`;
-const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
-const luminance = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255;
-const copied = (view, Kind) => new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 
 let halves = null; // value of every float16
 function floats(view, half) {
@@ -193,11 +162,7 @@ class Head {
 }
 
 function render({ model, el }) {
-  const root = element("div", "pw-attention");
-  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
-  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
-  root.append(element("style", "", CSS));
-  el.append(root);
+  const root = rootOf(el, "pw-attention", CSS), page = talk(model);
 
   let data = null; // the text, as Python told it
   let allHeads = []; // number of every head of a layer
@@ -216,12 +181,11 @@ function render({ model, el }) {
 
   const title = element("span", "title"), about = element("span", "soft"), doing = element("span", "soft");
   const stop = element("button", "plain", "Stop");
-  stop.addEventListener("click", () => model.send({ kind: "stop" }));
-  const keep = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); model.save_changes(); };
+  stop.addEventListener("click", () => page.send({ kind: "stop" }));
   const pick = (words, name, options, read = String, label = words) => {
     const select = element("select"), holder = element("label", "", `${words} `, select);
     select.setAttribute("aria-label", label);
-    select.addEventListener("change", () => keep({ [name]: read(select.value) }));
+    select.addEventListener("change", () => page.set({ [name]: read(select.value) }));
     const fill = (all) => { select.replaceChildren(...all.map(([value, text]) => new Option(text, value))); };
     if (options) fill(options);
     return { holder, select, fill, name };
@@ -234,7 +198,7 @@ function render({ model, el }) {
   };
   const apart = element("input"), apartWords = element("span");
   apart.type = "checkbox";
-  apart.addEventListener("change", () => keep({ sink: apart.checked ? Math.max(1, usualSink) : 0 }));
+  apart.addEventListener("change", () => page.set({ sink: apart.checked ? Math.max(1, usualSink) : 0 }));
   let usualSink = 1;
   const problem = element("div", "problem"), reading = element("div", "reading"), spoken = element("div", "spoken");
   spoken.setAttribute("aria-live", "polite");
@@ -247,7 +211,7 @@ function render({ model, el }) {
   const scale = element("canvas"), low = element("span"), high = element("span"), scaleNote = element("span");
   const legend = element("div", "bar soft small", element("span", "scale", low, scale, high), scaleNote);
   const mapTitle = element("h4"), mapNote = element("span", "soft small"), whole = element("button", "plain", "whole map"), pinButton = element("button", "plain", "pin");
-  whole.addEventListener("click", () => keep({ zoom: [] }));
+  whole.addEventListener("click", () => page.set({ zoom: [] }));
   pinButton.addEventListener("click", () => pin(selected()));
   const strip = element("div", "strip"), stripNote = element("span", "soft small"), before = element("div"), after = element("div"), tables = element("div", "two", before, after);
   grid.tabIndex = map.tabIndex = strip.tabIndex = 0;
@@ -310,7 +274,7 @@ function render({ model, el }) {
       asked = name;
       patience = performance.now() + PATIENCE;
       setTimeout(() => { if (asked === name) schedule("map"); }, PATIENCE);
-      model.send({ kind: "head", trace, layer, head });
+      page.send({ kind: "head", trace, layer, head });
     }
     askForThumbs();
   }
@@ -332,7 +296,7 @@ function render({ model, el }) {
     const [layer, head] = next.split("/").map(Number);
     missingThumbs.delete(next);
     askedThumbs = named({ layer, head, ...settings });
-    model.send({ kind: "thumbnails", layer, head, ...settings });
+    page.send({ kind: "thumbnails", layer, head, ...settings });
   }
   function store(name, head) {
     heads.delete(name);
@@ -997,11 +961,11 @@ function render({ model, el }) {
 
   // -- pointer and keys -----------------------------------------------------------------------------------
 
-  function choose(token) { keep({ token: limit(token, -1, data.count - 1) }); say(); }
+  function choose(token) { page.set({ token: limit(token, -1, data.count - 1) }); say(); }
   function pin(token) {
     if (token < 0) return;
     const list = model.get("pins");
-    keep({ pins: list.includes(token) ? list.filter((other) => other !== token) : [...list, token] });
+    page.set({ pins: list.includes(token) ? list.filter((other) => other !== token) : [...list, token] });
   }
   function point(next) { hover = next; schedule("hover"); }
   const spot = (canvas, event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
@@ -1030,7 +994,7 @@ function render({ model, el }) {
     drag = null;
     if (last) {
       const [r0, r1] = [Math.min(first.row, last.row), Math.max(first.row, last.row) + 1], [c0, c1] = [Math.min(first.column, last.column), Math.max(first.column, last.column) + 1];
-      if (r1 - r0 > 1 && c1 - c0 > 1) { hover = null; return keep({ zoom: [r0, r1, c0, c1] }); }
+      if (r1 - r0 > 1 && c1 - c0 > 1) { hover = null; return page.set({ zoom: [r0, r1, c0, c1] }); }
     }
     if (event.shiftKey) pin(first.row);
     else choose(first.row);
@@ -1048,7 +1012,7 @@ function render({ model, el }) {
     return null;
   };
   grid.addEventListener("pointermove", (event) => { if (!data?.count) return; const at = headAt(spot(grid, event)); point(at && { grid: at }); });
-  grid.addEventListener("click", (event) => { const at = data?.count && headAt(spot(grid, event)); if (at) keep({ layer: at[0], head: at[1] }); });
+  grid.addEventListener("click", (event) => { const at = data?.count && headAt(spot(grid, event)); if (at) page.set({ layer: at[0], head: at[1] }); });
   for (const [button, factor] of [[smaller, 1 / 1.4], [larger, 1.4]]) button.addEventListener("click", () => { zoomed = limit(zoomed * factor, 0.5, 4); schedule("all"); });
   grid.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
@@ -1057,7 +1021,7 @@ function render({ model, el }) {
     event.stopPropagation();
     hover = null;
     const row = limit(data.layers.indexOf(model.get("layer")) + move[0], 0, data.layers.length - 1);
-    keep({ layer: data.layers[row], head: limit(model.get("head") + move[1], 0, data.heads - 1) });
+    page.set({ layer: data.layers[row], head: limit(model.get("head") + move[1], 0, data.heads - 1) });
     say();
   });
   function zoomBy(factor) {
@@ -1067,7 +1031,7 @@ function render({ model, el }) {
       return [start, start + size];
     };
     const next = [...around(r0, r1, token), ...around(c0, c1, Math.min(token, (c0 + c1) / 2))];
-    keep({ zoom: next[1] - next[0] === data.count && next[3] - next[2] === data.count ? [] : next });
+    page.set({ zoom: next[1] - next[0] === data.count && next[3] - next[2] === data.count ? [] : next });
   }
   const onKey = (event) => {
     if (!data?.count || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -1079,7 +1043,7 @@ function render({ model, el }) {
     if (move) choose(limit(Math.max(selected(), 0) + move, 0, data.count - 1));
     else if (event.key === "+") zoomBy(0.5);
     else if (event.key === "-") zoomBy(2);
-    else if (event.key === "Escape") { if (model.get("zoom").length) keep({ zoom: [] }); else choose(-1); }
+    else if (event.key === "Escape") { if (model.get("zoom").length) page.set({ zoom: [] }); else choose(-1); }
     else pin(selected());
   };
   map.addEventListener("keydown", onKey);
@@ -1093,8 +1057,7 @@ function render({ model, el }) {
     for (const span of data.spans) data.kinds.fill(span.kind, span.start, span.end);
   }
   const onMessage = (content, buffers) => {
-    if (content.kind === "roll") model.send({ kind: "here", page });
-    else if (content.kind === "attention") {
+    if (content.kind === "attention") {
       const before = data;
       data = content;
       describe();
@@ -1119,7 +1082,7 @@ function render({ model, el }) {
       if (!data.count) root.dataset.ready = "true";
     } else if (content.kind === "more" && data) {
       const { start } = content;
-      if (start > data.count) model.send({ kind: "want" }); // something was missed
+      if (start > data.count) page.send({ kind: "want" }); // something was missed
       if (start !== data.count) return;
       data.pieces.push(...content.pieces);
       data.turns = content.turns;
@@ -1175,17 +1138,19 @@ function render({ model, el }) {
       }
     }
   };
-  const listen = [["msg:custom", onMessage]];
-  listen.push(["change:token", () => schedule("select")], ["change:pins", () => schedule("select")]);
-  const other = () => { tile = null; schedule("select", "map"); queueMicrotask(ask); }; // layer and head change together
-  listen.push(["change:layer", other], ["change:head", other], ["change:compare", other], ["change:other_layer", other], ["change:other_head", other]);
-  listen.push(["change:zoom", () => schedule("map", "select")], ["change:sink", () => schedule("map", "select")]);
-  listen.push(["change:scale", () => schedule("scale", "select")], ["change:blocks", () => schedule("map", "select")]);
-  listen.push(["change:running", () => schedule("all")]);
+  page.on("msg:custom", onMessage);
+  page.on(["change:token", "change:pins"], () => schedule("select"));
+  page.on(["change:layer", "change:head", "change:compare", "change:other_layer", "change:other_head"], () => {
+    tile = null;
+    schedule("select", "map");
+    queueMicrotask(ask); // layer and head change together
+  });
+  page.on(["change:zoom", "change:sink", "change:blocks"], () => schedule("map", "select"));
+  page.on("change:scale", () => schedule("scale", "select"));
+  page.on("change:running", () => schedule("all"));
   const tell = () => { doing.textContent = model.get("doing"); };
-  listen.push(["change:doing", tell]);
+  page.on("change:doing", tell);
   tell();
-  for (const [name, call] of listen) model.on(name, call);
   const sizes = new ResizeObserver(() => {
     if (Math.abs(Math.floor(root.clientWidth) - 12 - lastWidth) < 2) return;
     tops = null;
@@ -1197,23 +1162,9 @@ function render({ model, el }) {
   const watcher = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) schedule("theme"); });
   watcher.observe(map);
   watcher.observe(grid);
-  const retheme = () => schedule("theme");
-  const themes = new MutationObserver(retheme);
-  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
-  const scheme = matchMedia("(prefers-color-scheme: dark)");
-  scheme.addEventListener("change", retheme);
-  const page = String(Math.random()); // names this page to Python
-  model.send({ kind: "hello", page });
-  model.send({ kind: "want" });
-  return () => {
-    sizes.disconnect();
-    watcher.disconnect();
-    themes.disconnect();
-    scheme.removeEventListener("change", retheme);
-    cancelAnimationFrame(frame);
-    for (const [name, call] of listen) model.off(name, call);
-    model.send({ kind: "bye", page });
-  };
+  page.onTheme(() => schedule("theme"));
+  page.atEnd(() => { sizes.disconnect(); watcher.disconnect(); cancelAnimationFrame(frame); });
+  return page.begin();
 }
 
 export default { render };

@@ -33,7 +33,7 @@ from workbench.views._attention import (
     told_apart,
 )
 from workbench.views._generating import GeneratingView, end_earlier_run, layers_told
-from workbench.views._widget import SCRIPTS, Answer
+from workbench.views._widget import Answer, script
 from workbench.views.figures import attention_figure
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ class AttentionView(GeneratingView):
         If a trace has no attention, or the two do not go together.
     """
 
-    _script = SCRIPTS / "attention_view.js"
-    _esm = _script
+    _esm = script("attention_view.js")
     layer = traitlets.Int(0).tag(sync=True)
     head = traitlets.Int(0).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)

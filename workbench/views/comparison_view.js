@@ -12,28 +12,17 @@
  * @property {boolean} running
  * @property {string} doing  what it does meanwhile, where a token takes long
  *
- * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to
- * a roll; {kind}: want, generate, stop.
+ * Messages to Python, besides those of all views: {kind}: want, generate, stop.
  * Messages from Python: {kind: "state", models, before, steps, statuses, weights, error,
  * differences, changed} with steps {label: [token]} as of the playground, statuses, weights (their
  * fingerprint; "" of a server) and differences also by label, and the labels of columns of which
  * something asked is no longer that of their text; {kind: "steps", label, from, steps, status};
- * {kind: "marks", error, differences: {label: [place]}, changed: [label]}; {kind: "roll"}.
+ * {kind: "marks", error, differences: {label: [place]}, changed: [label]}.
  */
 
 const CSS = `
-.pw-compare:not([data-ready]) { max-height: 2.5em; overflow: hidden; } /* before the kernel has answered */
-.pw-compare:not([data-ready]) > * { visibility: hidden; }
-.pw-compare:not([data-ready])::before { content: "waiting for the kernel: it answers when the running cells have ended …"; }
-:root:has(> body > main > .pw-compare) { color-scheme: light dark; }
-.pw-compare { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --shade: var(--jp-layout-color2, light-dark(#f2f2f2, #24282d)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); --other: light-dark(#f57c00, #ffa040); color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 8px 10px; font-variant-numeric: tabular-nums; }
-body[data-jp-theme-light=false] .pw-compare { --other: #ffa040; }
-.pw-compare [hidden] { display: none !important; }
+.pw-compare { padding: 8px 10px; }
 .pw-compare .row { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 6px 0; }
-.pw-compare .title { font-size: 15px; font-weight: 600; }
-.pw-compare .soft { color: var(--soft); }
-.pw-compare .small { font-size: 11.5px; }
-.pw-compare :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
 .pw-compare input, .pw-compare select, .pw-compare textarea { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 3px 6px; box-sizing: border-box; min-width: 0; }
 .pw-compare textarea { width: 100%; resize: vertical; field-sizing: content; min-height: 2.4em; max-height: 12em; overflow-wrap: anywhere; display: block; padding: 5px 8px; }
 .pw-compare button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 4px; padding: 2px 10px; cursor: pointer; }
@@ -56,40 +45,16 @@ body[data-jp-theme-light=false] .pw-compare { --other: #ffa040; }
 .pw-compare .token.turning { unicode-bidi: isolate; }
 .pw-compare .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 8px; margin-bottom: 6px; }
 .pw-compare .token.quiet { font-size: 10px; color: var(--soft); font-family: var(--jp-code-font-family, monospace); }
-.pw-compare .token.other { background: color-mix(in srgb, var(--other) 24%, transparent); text-decoration: underline wavy var(--other); text-underline-offset: 4px; }
-.pw-compare .token.parts::before { content: "≠"; font-weight: 700; color: var(--other); padding: 0 2px; }
+.pw-compare .token.other { background: color-mix(in srgb, var(--warm) 24%, transparent); text-decoration: underline wavy var(--warm); text-underline-offset: 4px; }
+.pw-compare .token.parts::before { content: "≠"; font-weight: 700; color: var(--warm); padding: 0 2px; }
 `;
 
 const FIELDS = [["temperature", 0.1], ["top_p", 0.05], ["top_k", 1], ["min_p", 0.01], ["repetition_penalty", 0.05]];
-const element = (tag, className, ...content) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...content.filter((part) => part !== undefined && part !== null));
-  return node;
-};
-const named = (node, label) => { node.setAttribute("aria-label", label); node.title = label; };
-const button = (text, label, call, className = "") => {
-  const node = element("button", className, text);
-  node.type = "button";
-  if (label) named(node, label);
-  node.addEventListener("click", call);
-  return node;
-};
 
 function render({ model, el }) {
-  const root = element("div", "pw-compare");
-  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
-  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
-  // It also takes Enter from what is typed into, by a listener on the very element: it must not hear of it.
-  root.addEventListener("beforeinput", (event) => event.inputType === "insertLineBreak" && event.stopPropagation(), true);
-  root.append(element("style", "", CSS));
-  el.append(root);
-  const undo = [];
-  const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
-  /** After a restart of the kernel nothing can be sent any more. */
-  const tried = (call) => { try { call(); } catch { [note.textContent, note.hidden] = ["The kernel that this view belongs to has gone: run its cell again.", false]; } };
-  const send = (message) => tried(() => model.send(message));
-  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); tried(() => model.save_changes()); };
+  const root = rootOf(el, "pw-compare", CSS);
+  const page = talk(model, () => { [note.textContent, note.hidden] = [GONE, false]; });
+  const { send, set, on } = page;
   let state = { models: [], before: 0, statuses: {} }, columns = [];
 
   // -- what is asked, and of all columns the same -------------------------------------------------------
@@ -274,8 +239,7 @@ function render({ model, el }) {
   // -- hearing Python and the keyboard ----------------------------------------------------------------------
 
   function hear(message) {
-    if (message.kind === "roll") send({ kind: "here", page });
-    else if (message.kind === "state") {
+    if (message.kind === "state") {
       if (String(state.models) !== String(message.models)) columns.splice(0).forEach((column) => column.box.remove());
       state = message;
       before.textContent = state.before ? `after ${state.before} earlier turn${state.before === 1 ? "" : "s"} of the conversation` : "";
@@ -315,10 +279,7 @@ function render({ model, el }) {
   on("change:columns", drawColumns);
   for (const name of ["reference", "running", "doing"]) on(`change:${name}`, drawState);
   on("msg:custom", hear);
-  const page = String(Math.random()); // names this page to Python
-  send({ kind: "hello", page });
-  send({ kind: "want" });
-  return () => { undo.forEach((call) => call()); send({ kind: "bye", page }); };
+  return page.begin();
 }
 
 export default { render };

@@ -26,7 +26,7 @@ from workbench.views._generating import (
     step_message,
 )
 from workbench.views._print import PrintFigure, fonts, for_print
-from workbench.views._widget import SCRIPTS, Answer
+from workbench.views._widget import Answer, script
 
 if TYPE_CHECKING:
     from workbench.history import History
@@ -79,8 +79,7 @@ class ComparisonView(GeneratingView):
         For settings of another name, a label that stands twice, or a model that is not there.
     """
 
-    _script = SCRIPTS / "comparison_view.js"
-    _esm = _script
+    _esm = script("comparison_view.js")
     prompt = traitlets.Unicode("").tag(sync=True)
     mode = traitlets.Enum(["chat", "raw"], "chat").tag(sync=True)
     columns = traitlets.List(traitlets.Dict()).tag(sync=True)

@@ -17,17 +17,10 @@
  */
 
 const CSS = `
-.pw-heads:not([data-ready]) { max-height: 2.5em; overflow: hidden; } /* before the kernel has answered */
-.pw-heads:not([data-ready]) > * { visibility: hidden; }
-.pw-heads:not([data-ready])::before { content: "waiting for the kernel: it answers when the running cells have ended …"; }
-:root:has(> body > main > .pw-heads) { color-scheme: light dark; }
-.pw-heads { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); container-type: inline-size; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 6px; font-variant-numeric: tabular-nums; }
+.pw-heads { container-type: inline-size; padding: 6px; }
 .pw-heads .row { display: flex; gap: 4px 14px; align-items: center; flex-wrap: wrap; margin: 2px 0; }
-.pw-heads .title { font-size: 15px; font-weight: 600; }
-.pw-heads .soft { color: var(--soft); }
 .pw-heads select, .pw-heads button.plain { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 1px 5px; }
 .pw-heads button.plain { cursor: pointer; padding: 1px 8px; }
-.pw-heads :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
 .pw-heads p { margin: 3px 0; max-width: 75em; }
 .pw-heads .two > section { margin: 0; border: none; }
 .pw-heads .two { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 6px 24px; margin-top: 6px; }
@@ -54,37 +47,15 @@ const CSS = `
 .pw-heads .track i { position: absolute; inset: 0 auto 0 0; background: var(--mark); }
 .pw-heads .track b { position: absolute; top: -2px; bottom: -2px; width: 1.5px; background: var(--ink); }
 .pw-heads .yes { font-weight: 700; }
-.pw-heads .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
 const RANKED = 10;
 const LEFT = 46, TOP = 22, GAP = 5, WIDEST = 46; // room for labels; between key-value heads; of a cell
-const RAMPS = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
 
-const element = (tag, className, ...content) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...content.filter((part) => part !== undefined));
-  return node;
-};
-/** Put something else into a node. If one of its buttons had the keyboard's focus, the one in its place gets it. */
-function refill(node, otherwise, ...content) {
-  const at = [...node.querySelectorAll("button")].indexOf(node.getRootNode().activeElement);
-  node.replaceChildren(...content);
-  if (at < 0) return;
-  const buttons = node.querySelectorAll("button");
-  (buttons[Math.min(at, buttons.length - 1)] ?? otherwise).focus({ preventScroll: true });
-}
-const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+const floats = (view) => copied(view, Float32Array);
 const plain = (name) => name.replaceAll("_", " ");
-const limit = (value, low, high) => Math.max(low, Math.min(high, value));
-const bright = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255 > 0.5;
 
 function render({ model, el }) {
-  const root = element("div", "pw-heads");
-  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
-  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
-  root.append(element("style", "", CSS));
-  el.append(root);
+  const root = rootOf(el, "pw-heads", CSS), page = talk(model);
   let data = null, grid = null, hover = null, sorted = { column: "", up: false };
 
   const title = element("div", "row"), bar = element("div", "row"), meaning = element("p", "soft meaning");
@@ -132,20 +103,16 @@ function render({ model, el }) {
   function choice(label, name, options) {
     const select = element("select");
     for (const [text, key] of options) select.append(new Option(text, key));
-    select.addEventListener("change", () => keep(name, select.value));
+    select.addEventListener("change", () => page.set({ [name]: select.value }));
     controls[name] = select;
     return element("label", "", `${label} `, select);
   }
   function box(label, name) {
     const input = element("input");
     input.type = "checkbox";
-    input.addEventListener("change", () => keep(name, input.checked));
+    input.addEventListener("change", () => page.set({ [name]: input.checked }));
     controls[name] = input;
     return element("label", "", input, ` ${label}`);
-  }
-  function keep(name, wanted) {
-    model.set(name, wanted);
-    model.save_changes();
   }
   function build() {
     controls = {};
@@ -176,7 +143,7 @@ function render({ model, el }) {
     probe.style.color = "var(--soft)";
     const soft = getComputedStyle(probe).color;
     probe.remove();
-    const stops = RAMPS[bright(rgb(style.backgroundColor)) ? "light" : "dark"].map((hex) => [0, 2, 4].map((c) => parseInt(hex.slice(c, c + 2), 16)));
+    const stops = BLUES[luminance(rgb(style.backgroundColor)) > 0.5 ? "light" : "dark"].map((hex) => [0, 2, 4].map((c) => parseInt(hex.slice(c, c + 2), 16)));
     const ramp = (share) => {
       const x = limit(share, 0, 1) * (stops.length - 1), low = Math.min(stops.length - 2, Math.floor(x));
       return stops[low].map((part, c) => Math.round(part + (x - low) * (stops[low + 1][c] - part)));
@@ -218,7 +185,7 @@ function render({ model, el }) {
           pen.globalAlpha = 1;
           return;
         }
-        const score = shown(row, head), fill = colours.ramp(Number.isFinite(score) ? (score - low) / (top - low) : 0), ink = bright(fill) ? "#000" : "#fff";
+        const score = shown(row, head), fill = colours.ramp(Number.isFinite(score) ? (score - low) / (top - low) : 0), ink = luminance(fill) > 0.5 ? "#000" : "#fff";
         pen.fillStyle = `rgb(${fill.join(" ")})`;
         pen.fillRect(x(column), y(line), cell - 1, height - 1);
         pen.fillStyle = ink;
@@ -362,9 +329,7 @@ function render({ model, el }) {
   // -- pointer and keys ---------------------------------------------------------------------------------
 
   function open({ row, head }) {
-    model.set("layer", data.layers[row]);
-    model.set("head", head);
-    model.save_changes();
+    page.set({ layer: data.layers[row], head });
     spoken.textContent = read({ row, head });
   }
   function under(event) {
@@ -398,34 +363,19 @@ function render({ model, el }) {
 
   const onMessage = (content, buffers) => {
     if (content.kind !== "heads" || data) return; // another display of this widget asked
-    data = { ...content, values: floats(buffers[0]), chances: floats(buffers[1]), tags: new Uint8Array(buffers[2].buffer.slice(buffers[2].byteOffset, buffers[2].byteOffset + buffers[2].byteLength)) };
+    data = { ...content, values: floats(buffers[0]), chances: floats(buffers[1]), tags: copied(buffers[2], Uint8Array) };
     build();
     show();
     root.dataset.ready = "true";
   };
-  model.on("msg:custom", onMessage);
-  model.on("change:layer", show);
-  model.on("change:head", show);
-  model.on("change:score", show);
-  model.on("change:relative", show);
-  model.on("change:layer_order", show);
-  model.on("change:head_order", show);
-  model.on("change:tagged_only", show);
-  const seen = new IntersectionObserver(draw), sized = new ResizeObserver(draw), themed = new MutationObserver(draw);
+  page.on("msg:custom", onMessage);
+  page.on(["change:layer", "change:head", "change:score", "change:relative", "change:layer_order", "change:head_order", "change:tagged_only"], show);
+  const seen = new IntersectionObserver(draw), sized = new ResizeObserver(draw);
   seen.observe(canvas); // JupyterLab blanks a canvas that is scrolled away
   sized.observe(root);
-  themed.observe(document.body, { attributes: true });
-  const scheme = window.matchMedia("(prefers-color-scheme: dark)");
-  scheme.addEventListener("change", draw);
-  model.send({ kind: "want" });
-  return () => {
-    seen.disconnect();
-    sized.disconnect();
-    themed.disconnect();
-    scheme.removeEventListener("change", draw);
-    model.off("msg:custom", onMessage);
-    for (const name of ["layer", "head", "score", "relative", "layer_order", "head_order", "tagged_only"]) model.off(`change:${name}`, show);
-  };
+  page.atEnd(() => { seen.disconnect(); sized.disconnect(); });
+  page.onTheme(draw);
+  return page.begin();
 }
 
 export default { render };

@@ -15,7 +15,7 @@ from workbench.analysis.heads import MEASURES, PATTERNS, texts_of
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._print import PrintFigure
-from workbench.views._widget import SCRIPTS, Answer, View
+from workbench.views._widget import Answer, View, script
 
 CHANCE = {
     "same_token": "the same attention on shuffled text",
@@ -65,8 +65,7 @@ class HeadScoresView(View):
         as its `attrs` tell.
     """
 
-    _script = SCRIPTS / "head_scores_view.js"
-    _esm = _script
+    _esm = script("head_scores_view.js")
     layer = traitlets.Int(0).tag(sync=True)
     head = traitlets.Int(0).tag(sync=True)
     score = traitlets.Unicode("previous_token").tag(sync=True)

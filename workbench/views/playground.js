@@ -26,7 +26,7 @@
  * @property {string|null} inside   reference of the widget in the panel
  * @property {boolean} running
  *
- * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to a roll;
+ * Messages to Python, besides those of all views:
  * {kind}: want, generate, stop, follow_up, undo, redo, compare, python, history;
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
@@ -36,26 +36,15 @@
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
  * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, note}; {kind: "file", name, content};
- * {kind: "status", status}; {kind: "note", text, bad}; {kind: "roll"};
+ * {kind: "status", status}; {kind: "note", text, bad};
  * {kind: "done", asked, text} for a bias or a preset that was taken.
  */
 
 const CSS = `
-.pw-play:not([data-ready]) { max-height: 2.5em; overflow: hidden; } /* before the kernel has answered */
-.pw-play:not([data-ready]) > * { visibility: hidden; }
-.pw-play:not([data-ready])::before { content: "waiting for the kernel: it answers when the running cells have ended …"; }
-:root:has(> body > main > .pw-play) { color-scheme: light dark; }
-.pw-play { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --shade: var(--jp-layout-color2, light-dark(#f2f2f2, #24282d)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); --warm: light-dark(#f57c00, #ffa040); --code: var(--jp-code-font-family, ui-monospace, monospace);
-  container-type: inline-size; position: relative; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 8px 10px; max-width: 1200px; font-variant-numeric: tabular-nums; }
-body[data-jp-theme-light=false] .pw-play { --warm: #ffa040; }
-.pw-play [hidden] { display: none !important; }
+.pw-play { 
+  container-type: inline-size; position: relative; padding: 8px 10px; max-width: 1200px; }
 .pw-play .row { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: center; }
 .pw-play .push { margin-left: auto; }
-.pw-play .title { font-size: 15px; font-weight: 600; }
-.pw-play .soft { color: var(--soft); }
-.pw-play .small { font-size: 11.5px; }
-.pw-play .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-.pw-play :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
 .pw-play input, .pw-play select, .pw-play textarea { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 3px 6px; box-sizing: border-box; min-width: 0; }
 .pw-play textarea { width: 100%; resize: vertical; field-sizing: content; max-height: 40vh; overflow-wrap: anywhere; padding: 5px 8px; display: block; }
 .pw-play button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 4px; padding: 2px 10px; cursor: pointer; }
@@ -169,19 +158,6 @@ const LABELS = { routing: "Routing", attention: "Attention", compare: "Compare",
 
 // -- small tools --------------------------------------------------------------------------------------
 
-const element = (tag, className, ...content) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...content.filter((part) => part !== undefined && part !== null));
-  return node;
-};
-const button = (text, label, call, className = "") => {
-  const node = element("button", className, text);
-  node.type = "button";
-  if (label) node.setAttribute("aria-label", label), node.title = label;
-  node.addEventListener("click", call);
-  return node;
-};
 const labelled = (text, control) => {
   control.setAttribute("aria-label", text); // a select's own label would hold all its options
   return element("label", "field", element("span", "", text), control);
@@ -199,22 +175,13 @@ const escaped = (text) => text.replace(/\\/g, "\\\\").replace(/\n/g, "\\n").repl
 const unescaped = (text) => text.replace(/\\(\\|n|t)/g, (_, c) => ({ "\\": "\\", n: "\n", t: "\t" })[c]);
 
 function render({ model, el, host, signal }) {
-  const root = element("div", "pw-play");
-  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
-  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
-  // It also takes Enter from what is typed into, by a listener on the very element: it must not hear of it.
-  root.addEventListener("beforeinput", (event) => event.inputType === "insertLineBreak" && event.stopPropagation(), true);
-  root.append(element("style", "", CSS));
-  el.append(root);
-  const undo = [];
-  const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
-  /** After a restart of the kernel nothing can be sent any more. */
-  const tried = (call) => { try { call(); return true; } catch { say("The kernel that this view belongs to has gone: run its cell again. What was generated is in History.", true); return false; } };
-  const set = (values) => { for (const [name, value] of Object.entries(values)) model.set(name, value); tried(() => model.save_changes()); };
+  const root = rootOf(el, "pw-play", CSS);
+  const page = talk(model, () => say(`${GONE} What was generated is in History.`, true));
+  const { set, on } = page;
   let heard = 0; // how often the kernel has told something
   const send = (kind, more) => {
     const before = heard;
-    if (!tried(() => model.send({ kind, ...more }))) return;
+    if (!page.send({ kind, ...more })) return;
     if (kind === "generate" || kind === "branch") setTimeout(() => { if (heard === before && !model.get("running")) say("The kernel does not answer. It may be busy with a cell: wait. Or it was restarted: then run this view's cell again.", true); }, SILENCE);
   };
   let state = { missing: {}, presets: [], nodes: [], bias: [], current: null, context: 0, count: null }, steps = [];
@@ -790,8 +757,7 @@ function render({ model, el, host, signal }) {
   function hear(message) {
     const { kind } = message;
     heard += 1;
-    if (kind === "roll") send("here", { page });
-    else if (kind === "state") {
+    if (kind === "state") {
       const fresh = message.steps;
       state = { ...message, steps: undefined };
       title.textContent = state.title;
@@ -881,11 +847,8 @@ function render({ model, el, host, signal }) {
   on("msg:custom", hear);
   const sized = new ResizeObserver(() => { if (!popover.hidden) placePopover(); });
   sized.observe(root);
-  const page = String(Math.random()); // names this page to Python
-  const bye = () => { sized.disconnect(); undo.forEach((call) => call()); drawing?.abort(); send("bye", { page }); };
-  send("hello", { page });
-  send("want");
-  return bye;
+  page.atEnd(() => { sized.disconnect(); drawing?.abort(); });
+  return page.begin();
 }
 
 export default { render };

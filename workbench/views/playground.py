@@ -29,7 +29,7 @@ from workbench.views._generating import (
     step_message,
 )
 from workbench.views._print import PrintFigure, fonts, for_print
-from workbench.views._widget import SCRIPTS, Answer
+from workbench.views._widget import Answer, script
 
 if TYPE_CHECKING:
     from workbench.generation import Stream
@@ -104,8 +104,7 @@ class Playground(GeneratingView):
         The tree of all generations.
     """
 
-    _script = SCRIPTS / "playground.js"
-    _esm = _script
+    _esm = script("playground.js")
     mode = traitlets.Enum(["chat", "raw"], "chat").tag(sync=True)
     system = traitlets.Unicode("").tag(sync=True)
     turns = traitlets.List(traitlets.Dict()).tag(sync=True)

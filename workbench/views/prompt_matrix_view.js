@@ -5,27 +5,17 @@
  * @property {number} cell      the selected one, -1 for none
  * @property {boolean} running
  *
- * Messages to Python: {kind: "hello" | "here" | "bye", page}, "here" as the answer to
- * a roll; {kind}: want, run, stop, {detail, cell}, {rate, cell, rating, note}; rating 0 takes it back.
+ * Messages to Python, besides those of all views:
+ * {kind}: want, run, stop, {detail, cell}, {rate, cell, rating, note}; rating 0 takes it back.
  * Messages from Python: {kind: "state", template, variables, rows, columns, cells: [row, column, shown],
  * path, stale, done, failed, error}; {kind: "cell", cell, shown}; {kind: "more", cell, from, written:
  * [text, span]}; {kind: "progress", done, failed, error}; {kind: "detail", cell, system, prompt, python,
- * texts, pieces, logprobs, spans}; {kind: "roll"}.
+ * texts, pieces, logprobs, spans}.
  */
 
 const CSS = `
-.pw-matrix:not([data-ready]) { max-height: 2.5em; overflow: hidden; } /* before the kernel has answered */
-.pw-matrix:not([data-ready]) > * { visibility: hidden; }
-.pw-matrix:not([data-ready])::before { content: "waiting for the kernel: it answers when the running cells have ended …"; }
-:root:has(> body > main > .pw-matrix) { color-scheme: light dark; }
-.pw-matrix { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --shade: var(--jp-layout-color2, light-dark(#f2f2f2, #24282d)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); --warm: light-dark(#f57c00, #ffa040); --bad: var(--jp-error-color1, #d32f2f); --code: var(--jp-code-font-family, ui-monospace, monospace); color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 8px 10px; font-variant-numeric: tabular-nums; }
-body[data-jp-theme-light=false] .pw-matrix { --warm: #ffa040; }
-.pw-matrix [hidden] { display: none !important; }
+.pw-matrix { --bad: var(--jp-error-color1, #d32f2f); padding: 8px 10px; }
 .pw-matrix .row { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 6px 0; }
-.pw-matrix .title { font-size: 15px; font-weight: 600; }
-.pw-matrix .soft { color: var(--soft); }
-.pw-matrix .small { font-size: 11.5px; }
-.pw-matrix :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
 .pw-matrix button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 4px; padding: 2px 10px; cursor: pointer; }
 .pw-matrix button:disabled { opacity: .45; cursor: default; }
 .pw-matrix button.go { background: var(--mark); border-color: var(--mark); color: var(--jp-ui-inverse-font-color1, light-dark(#fff, #000)); font-weight: 600; padding: 5px 18px; }
@@ -74,39 +64,17 @@ body[data-jp-theme-light=false] .pw-matrix { --warm: #ffa040; }
 
 const LIMITS = [0.8, 0.5, 0.2, 0.05]; // a token's class is the number of limits it stays below
 const VARIABLE = /\\\{\{|\{\{\s*([^\W\d]|[\p{L}_])[\p{L}\p{N}_]*\s*\}\}/gu;
-const element = (tag, className, ...content) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...content.filter((part) => part !== undefined && part !== null));
-  return node;
-};
-const button = (text, label, call, className = "") => {
-  const node = element("button", className, text);
-  node.type = "button";
-  if (label) node.setAttribute("aria-label", label), node.title = label;
-  node.addEventListener("click", call);
-  return node;
-};
 const HIDDEN = /([\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff])/;
 /** A text as nodes; signs that would be invisible or turn the direction of a line stand there by name. */
 const visible = (text) => text.split(HIDDEN).map((part, place) => (place % 2 ? element("span", "control", `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`) : part)).filter((part) => part !== "");
 const shade = (logprob) => (logprob === null || logprob === undefined ? 0 : LIMITS.filter((limit) => Math.exp(logprob) < limit).length);
 
 function render({ model, el }) {
-  const root = element("div", "pw-matrix");
-  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
-  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
-  // It also takes Enter from what is typed into, by a listener on the very element: it must not hear of it.
-  root.addEventListener("beforeinput", (event) => event.inputType === "insertLineBreak" && event.stopPropagation(), true);
-  root.append(element("style", "", CSS));
-  el.append(root);
-  const undo = [];
-  const on = (name, call) => { model.on(name, call); undo.push(() => model.off(name, call)); };
+  const root = rootOf(el, "pw-matrix", CSS);
   let state = { rows: [], columns: [], cells: [], done: 0, failed: 0 }, boxes = [], heads = [];
 
-  /** After a restart of the kernel nothing can be sent any more. */
-  const tried = (call) => { try { call(); } catch { [warn.textContent, warn.hidden] = ["The kernel that this view belongs to has gone: run its cell again.", false]; } };
-  const send = (message) => tried(() => model.send(message));
+  const page = talk(model, () => { [warn.textContent, warn.hidden] = [GONE, false]; });
+  const { send, set, on } = page;
   const go = button("", "", () => { if (!model.get("running")) send({ kind: "run" }); }, "go");
   const halt = button("Stop", "", () => send({ kind: "stop" }), "halt");
   const bar = element("progress"), summary = element("span", "soft"), warn = element("div", "warn"), hint = element("div", "hint");
@@ -261,10 +229,7 @@ function render({ model, el }) {
   // -- the selected cell ------------------------------------------------------------------------------------
 
   const rate = (place, rating) => send({ kind: "rate", cell: place, rating });
-  function choose(place) {
-    model.set("cell", place);
-    tried(() => model.save_changes());
-  }
+  const choose = (place) => set({ cell: place });
   function keyed(event, place, row, column) {
     const moved = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (moved) {
@@ -327,8 +292,7 @@ function render({ model, el }) {
   // -- hearing Python ---------------------------------------------------------------------------------------
 
   function hear(message) {
-    if (message.kind === "roll") send({ kind: "here", page });
-    else if (message.kind === "state") {
+    if (message.kind === "state") {
       state = message;
       drawState();
       root.dataset.ready = "true";
@@ -349,13 +313,7 @@ function render({ model, el }) {
   on("msg:custom", hear);
   on("change:running", drawProgress);
   on("change:cell", select);
-  const page = String(Math.random()); // names this page to Python
-  send({ kind: "hello", page });
-  send({ kind: "want" });
-  return () => {
-    undo.forEach((call) => call());
-    send({ kind: "bye", page });
-  };
+  return page.begin();
 }
 
 export default { render };

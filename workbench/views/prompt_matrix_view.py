@@ -15,7 +15,7 @@ from workbench.recipe import Recipe
 from workbench.turn import ask_turn
 from workbench.views._generating import PAUSE, REASONS, GeneratingView
 from workbench.views._print import PrintFigure, fonts, for_print
-from workbench.views._widget import SCRIPTS, Answer
+from workbench.views._widget import Answer, script
 
 if TYPE_CHECKING:
     from workbench.prompt_matrix import Cell, PromptMatrix, Result
@@ -41,8 +41,7 @@ class PromptMatrixView(GeneratingView):
     running : bool
     """
 
-    _script = SCRIPTS / "prompt_matrix_view.js"
-    _esm = _script
+    _esm = script("prompt_matrix_view.js")
     cell = traitlets.Int(-1).tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
 

@@ -17,34 +17,24 @@
  * @property {boolean} running  whether a generation fills the view
  * @property {string} doing     what it does meanwhile, where a token takes long
  *
- * Messages to Python: {kind: "want"}, {kind: "layer", layer}, {kind: "block", layer, block},
- * {kind: "stop"}; {kind: "hello" | "here" | "bye", page}, "here" as the answer to a roll.
+ * Messages to Python, besides those of all views: {kind: "want"}, {kind: "layer", layer},
+ * {kind: "block", layer, block}, {kind: "stop"}.
  * Messages from Python, axes [token, layer, slot] over all documents joined:
  * {kind: "routing", layers, slots, experts, groups, grouped, obeyed_groups, block, documents, missing, error} with
  * choices (4 bits each within their group, low half first, or uint16 ids where not grouped),
  * surprisal [token] float32, colours [expert, 3] uint8, router_scale [document, layer, expert] float32;
  * {kind: "more", start, pieces, span, missing} with choices and surprisal of new tokens;
  * {kind: "layer", layer} with weights [token, slot], entropy [token], margins [token, slot] float32;
- * {kind: "block", layer, block} with probabilities [token, expert] float32; what is not known is empty;
- * {kind: "roll"}.
+ * {kind: "block", layer, block} with probabilities [token, expert] float32; what is not known is empty.
  */
 
 const CSS = `
-.pw-routing:not([data-ready]) { max-height: 2.5em; overflow: hidden; } /* before the kernel has answered */
-.pw-routing:not([data-ready]) > * { visibility: hidden; }
-.pw-routing:not([data-ready])::before { content: "waiting for the kernel: it answers when the running cells have ended …"; }
-:root:has(> body > main > .pw-routing) { color-scheme: light dark; }
-.pw-routing { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); container-type: inline-size; color: var(--ink); background: var(--paper); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); padding: 6px; font-variant-numeric: tabular-nums; }
+.pw-routing { container-type: inline-size; padding: 6px; }
 .pw-routing .row { display: flex; gap: 4px 14px; align-items: center; flex-wrap: wrap; margin: 2px 0; }
-.pw-routing [hidden] { display: none !important; }
-.pw-routing .title { font-size: 15px; font-weight: 600; }
-.pw-routing .soft { color: var(--soft); }
-.pw-routing .small { font-size: 11.5px; }
 .pw-routing .warning { border-left: 3px solid var(--mark); padding: 2px 8px; margin: 4px 0; }
 .pw-routing select, .pw-routing input, .pw-routing button.plain { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 1px 5px; max-width: 15em; }
 .pw-routing button.plain { cursor: pointer; padding: 1px 8px; }
 .pw-routing input.bad { border-color: var(--jp-error-color1, #c62828); }
-.pw-routing :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
 .pw-routing section { margin-top: 10px; border-top: 1px solid var(--line); padding-top: 5px; min-width: 0; }
 .pw-routing h4 { margin: 0; font-size: 13px; font-weight: 600; }
 .pw-routing .two { display: grid; grid-template-columns: minmax(0, 13fr) minmax(0, 9fr); gap: 0 22px; }
@@ -87,7 +77,6 @@ const CSS = `
 .pw-routing p { margin: 3px 0; max-width: 75em; }
 .pw-routing .beyond { font-weight: 600; }
 .pw-routing .lists { display: flex; flex-wrap: wrap; gap: 6px 20px; align-items: flex-start; margin-top: 4px; }
-.pw-routing .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
 const LEVEL = 0.05; // of a whole panel; the same numbers as in exact_tests.py
 const LIST = 8; // tokens listed on an expert's card
@@ -101,7 +90,6 @@ const ASKED = /\[unused|<[a-z0-9/|]/i;
 const NONE = "No token passes these filters; “all tokens” takes them away.";
 const LOST = { router_logits: "probabilities, margins and entropy", routing_weights: "weights", chosen_logprobs: "surprisal" }; // with an array that is missing
 const SPANS = ["prompt", "thinking", "answer"];
-const RAMPS = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
 
 // -- chance: exact tests, see analysis/exact_tests.py -------------------------------------------------
 
@@ -138,23 +126,12 @@ function beyondOthers(count, total, kept, all, comparisons) {
 
 // -- small tools --------------------------------------------------------------------------------------
 
-const element = (tag, className, ...content) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  node.append(...content.filter((part) => part !== undefined));
-  return node;
-};
 const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : "–");
 const yesNo = (value) => element("span", value ? "beyond" : "soft", value ? "yes" : "no");
 /** Where a number lies beside what chance gives. */
 const verdict = (beyond, above) => element("span", beyond ? "beyond" : "soft", beyond ? (above ? "above" : "below") : "within");
 const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
-const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
-const quoted = (piece) => `“${piece}”`;
-const limit = (value, low, high) => Math.max(low, Math.min(high, value));
-const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-const luminance = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255;
-const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
+const floats = (view) => copied(view, Float32Array);
 const pixel = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r; // of an ImageData seen as Uint32Array
 const onTop = (rgb) => (luminance(rgb) > 0.5 ? "#000" : "#fff");
 
@@ -182,8 +159,8 @@ function matcher(search) {
   };
 }
 
-/** New content for a node; a button that had the focus has it again. */
-function refill(node, ...content) {
+/** Put something else into a node. If a button had the focus, the one of the same expert, layer and token gets it. */
+function relist(node, ...content) {
   const focused = node.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
   node.replaceChildren(...content);
   const same = ({ dataset }) => ["expert", "layer", "token"].every((name) => dataset[name] === focused[name]);
@@ -270,11 +247,7 @@ class Tokens {
 }
 
 function render({ model, el }) {
-  const root = element("div", "pw-routing");
-  // JupyterLab's keys (d d deletes a cell) look at the focused element before anything around it.
-  root.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
-  root.append(element("style", "", CSS));
-  el.append(root);
+  const root = rootOf(el, "pw-routing", CSS), page = talk(model);
 
   let data = null; // Tokens
   let hover = null; // {token, layer, expert} under the pointer, any of them
@@ -287,7 +260,7 @@ function render({ model, el }) {
 
   const title = element("span", "title"), summary = element("span", "soft");
   const status = element("span", ""), doing = element("span", "soft"), halt = element("button", "plain", "Stop");
-  halt.addEventListener("click", () => model.send({ kind: "stop" }));
+  halt.addEventListener("click", () => page.send({ kind: "stop" }));
   const filters = element("div", "row"), warning = element("div", "warning"), readout = element("div", "readout soft");
   const spoken = element("div", "spoken"), problem = element("div", "warning problem");
   problem.hidden = true;
@@ -344,19 +317,17 @@ function render({ model, el }) {
   };
   const current = () => ({ token: hover?.token ?? pinned(), layer: hover?.layer ?? model.get("layer"), expert: hover?.expert ?? model.get("expert") });
   function choose({ token, layer, expert }) {
-    if (token !== undefined) {
-      model.set("document", token < 0 ? model.get("document") : data.owner[token]);
-      model.set("token", token < 0 ? -1 : data.within(token));
-    }
-    if (layer !== undefined) model.set("layer", layer);
-    if (expert !== undefined) model.set("expert", expert);
-    model.save_changes();
+    page.set({
+      ...(token !== undefined && { document: token < 0 ? model.get("document") : data.owner[token], token: token < 0 ? -1 : data.within(token) }),
+      ...(layer !== undefined && { layer }),
+      ...(expert !== undefined && { expert }),
+    });
   }
   const pick = (label, options, get, set) => {
     const select = element("select");
     select.setAttribute("aria-label", label); // its label's text would hold all options
     for (const [text, value] of options) select.append(new Option(text, value));
-    select.addEventListener("change", () => { set(select.value); model.save_changes(); });
+    select.addEventListener("change", () => set(select.value));
     return { holder: element("label", "", `${label} `, select), update: () => { select.value = String(get()); } };
   };
   const same = (names) => names.map((name) => [name, name]);
@@ -375,8 +346,7 @@ function render({ model, el }) {
     search.classList.toggle("bad", !matcher(search.value));
     if (!matcher(search.value)) return say(`${search.value} is no regular expression.`);
     say("");
-    model.set("search", searched = search.value);
-    model.save_changes();
+    page.set({ search: searched = search.value });
   });
   let searched = ""; // the filter that the input last showed: a redraw leaves what somebody is typing
   const showSearch = () => {
@@ -397,11 +367,7 @@ function render({ model, el }) {
   });
   const clear = element("button", "plain", "all tokens");
   clear.addEventListener("click", () => {
-    model.set("domain", "all");
-    model.set("span", "all");
-    model.set("phase", "all");
-    model.set("search", "");
-    model.save_changes();
+    page.set({ domain: "all", span: "all", phase: "all", search: "" });
     showSearch();
     say("");
   });
@@ -449,10 +415,10 @@ function render({ model, el }) {
     const shape = JSON.stringify([data.layers, data.slots, data.labels]);
     if (built === shape) return;
     built = shape;
-    const trait = (label, name, options) => pick(label, options, () => model.get(name), (value) => model.set(name, value));
-    const numbered = (label, name, count) => pick(label, same([...Array(count).keys()]), () => model.get(name), (value) => model.set(name, Number(value)));
+    const trait = (label, name, options) => pick(label, options, () => model.get(name), (value) => page.set({ [name]: value }));
+    const numbered = (label, name, count) => pick(label, same([...Array(count).keys()]), () => model.get(name), (value) => page.set({ [name]: Number(value) }));
     const layer = numbered("layer", "layer", data.layers), group = numbered("group", "group", data.slots);
-    const kind = pick("kind", KINDS, () => (KINDS.some(([, value]) => value === model.get("search")) ? model.get("search") : ""), (value) => model.set("search", value));
+    const kind = pick("kind", KINDS, () => (KINDS.some(([, value]) => value === model.get("search")) ? model.get("search") : ""), (value) => page.set({ search: value }));
     const colour = trait("colour", "colour", [["winner of group", "group"], ["winner's margin", "margin"], ["router entropy", "entropy"], ["surprisal", "surprisal"]]);
     const rest = [
       ...(data.labels.length > 1 ? [trait("domain", "domain", same(["all", ...data.labels]))] : []),
@@ -537,7 +503,7 @@ function render({ model, el }) {
       if (pending.has(name) || absent.has(name) || pending.size > 3) continue;
       pending.add(name);
       sent = performance.now();
-      model.send(question);
+      page.send(question);
     }
   }
   /** Weights, entropies and margins of a layer, as far as they are here. */
@@ -561,7 +527,7 @@ function render({ model, el }) {
     const probe = getComputedStyle(root);
     const numbers = (text) => (text.match(/[\d.]+/g) || [0, 0, 0]).slice(0, 3).map(Number);
     const ink = numbers(probe.color), paper = numbers(probe.backgroundColor);
-    const stops = RAMPS[luminance(paper) < 0.5 ? "dark" : "light"].map((hex) => [0, 2, 4].map((c) => parseInt(hex.slice(c, c + 2), 16)));
+    const stops = BLUES[luminance(paper) < 0.5 ? "dark" : "light"].map((hex) => [0, 2, 4].map((c) => parseInt(hex.slice(c, c + 2), 16)));
     const ramp = (value) => {
       const x = limit(Number.isFinite(value) ? value : 0, 0, 1) * (stops.length - 1), low = Math.min(stops.length - 2, Math.floor(x));
       return stops[low].map((part, c) => Math.round(part + (x - low) * (stops[low + 1][c] - part)));
@@ -833,8 +799,8 @@ function render({ model, el }) {
     rows.sort((a, b) => b.share - b.base - (a.share - a.base) || a.expert - b.expert);
     preferred = rows.map((row) => row.expert);
     const wanted = model.get("search") || [model.get("domain"), model.get("span"), model.get("phase")].filter((name) => name !== "all").join(", ");
-    if (!kept) return refill(rank, element("p", "", NONE));
-    refill(
+    if (!kept) return relist(rank, element("p", "", NONE));
+    relist(
       rank,
       element("p", "", `Layer ${layer}, ${wanted ? `${counted(kept)} (${KINDS.find(([, value]) => value && value === wanted)?.[0] || wanted})` : `${kept === 1 ? "" : "all "}${counted(kept)}`}: preferred experts`),
       tableOf(["expert", "group", "share", against ? "others" : "chance", "beside chance"], rows.slice(0, 8).map((row) => [expertButton(row.expert, layer), data.group(row.expert), percent(row.share), percent(row.base), verdictOf(layer, row.expert)])),
@@ -861,7 +827,7 @@ function render({ model, el }) {
     if (cardShown === version && card.counts === counts) return;
     cardShown = version;
     card.counts = counts;
-    if (!kept) return refill(card, element("p", "soft", NONE));
+    if (!kept) return relist(card, element("p", "soft", NONE));
     const users = usersOf(layer, expert), weighted = Number.isFinite(users[0]?.weight);
     const parts = [element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${counted(kept)}, ${percent(users.length / Math.max(1, kept))}. ${others() ? `Other tokens ${percent(sharedByOthers(layer, expert))}; ` : `Uniform routing: ${percent(chance())}, ${band[0]} to ${band[1]} uses; `}`, verdictOf(layer, expert), " what chance gives.")];
     const lists = element("div", "lists"), near = (start, end, owner) => { let text = ""; for (let t = Math.max(0, start); t < Math.min(data.count, end); t++) if (data.owner[t] === owner) text += data.pieces[t]; return text.replaceAll("<0x0A>", "⏎"); };
@@ -878,7 +844,7 @@ function render({ model, el }) {
     if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "beside chance"], byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), verdict(count[expert] < low || count[expert] > high, count[expert] > high)])));
     lists.append(partnersOf(users, layer, expert));
     parts.push(lists);
-    refill(card, ...parts);
+    relist(card, ...parts);
   }
   const track = (value) => {
     const bar = element("i"), line = element("b"), node = element("span", "track", bar, line);
@@ -923,7 +889,7 @@ function render({ model, el }) {
       return [slot, expertButton(winner, layer), probability ? percent(probability[winner], 2) : "–", fixed(marginOf(layer, token, slot), 4), fixed(scale, 3), fixed(weightOf(layer, token, slot), 4), probability ? (top.has(winner) ? "yes" : "no") : "–"];
     }));
     for (const [slot, row] of [...table.tBodies[0].rows].entries()) row.classList.toggle("current", data.at(token, layer, slot) === expert);
-    refill(winners, table);
+    relist(winners, table);
     if (!probability) {
       counterfactual.textContent = data.missing.includes("router_logits") ? "This trace has no router_logits: no probabilities, margins and global top." : absent.has(`block ${layer} ${Math.floor(token / data.block)}`) ? "This saved page does not hold this layer's probabilities." : "asking for the probabilities…";
       return;
@@ -1222,8 +1188,7 @@ function render({ model, el }) {
   // -- messages -----------------------------------------------------------------------------------------------
 
   const onMessage = (content, buffers) => {
-    if (content.kind === "roll") model.send({ kind: "here", page });
-    else if (content.kind === "routing") {
+    if (content.kind === "routing") {
       data = new Tokens(content, buffers);
       [layers, blocks, pending, absent].forEach((kept) => kept.clear());
       totals = null;
@@ -1235,7 +1200,7 @@ function render({ model, el }) {
       root.dataset.tokens = data.count;
     } else if (content.kind === "more" && data) {
       if (content.start < data.count) return; // came with everything
-      if (content.start > data.count) return model.send({ kind: "want" });
+      if (content.start > data.count) return page.send({ kind: "want" });
       const first = !data.count;
       data.append(content, buffers);
       root.dataset.tokens = data.count;
@@ -1252,15 +1217,13 @@ function render({ model, el }) {
       schedule("layer");
     }
   };
-  const listen = [["msg:custom", onMessage]];
-  for (const name of ["change:document", "change:token", "change:layer", "change:expert"]) listen.push([name, () => schedule("select")]);
-  for (const name of ["change:group", "change:colour"]) listen.push([name, () => schedule("colour")]);
-  for (const name of ["change:domain", "change:span", "change:phase", "change:search", "change:compare"]) listen.push([name, () => schedule("filter")]);
-  listen.push(["change:running", () => schedule("colour")]);
+  page.on("msg:custom", onMessage);
+  page.on(["change:document", "change:token", "change:layer", "change:expert"], () => schedule("select"));
+  page.on(["change:group", "change:colour", "change:running"], () => schedule("colour"));
+  page.on(["change:domain", "change:span", "change:phase", "change:search", "change:compare"], () => schedule("filter"));
   const tell = () => { doing.textContent = model.get("doing"); };
-  listen.push(["change:doing", tell]);
+  page.on("change:doing", tell);
   tell();
-  for (const [name, call] of listen) model.on(name, call);
   // Only a finished layout is measured: while a theme is loaded, widths are passing ones.
   const sizes = new ResizeObserver((entries) => {
     const changed = new Set();
@@ -1279,22 +1242,9 @@ function render({ model, el }) {
   // A notebook that draws only what is on screen blanks canvases that scroll away.
   const watcher = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) schedule("theme"); });
   watcher.observe(map.canvas);
-  const retheme = () => schedule("theme");
-  const themes = new MutationObserver(retheme);
-  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
-  const scheme = matchMedia("(prefers-color-scheme: dark)");
-  scheme.addEventListener("change", retheme);
-  const page = String(Math.random()); // names this page to Python
-  model.send({ kind: "hello", page });
-  model.send({ kind: "want" });
-  return () => {
-    sizes.disconnect();
-    watcher.disconnect();
-    themes.disconnect();
-    scheme.removeEventListener("change", retheme);
-    for (const [name, call] of listen) model.off(name, call);
-    model.send({ kind: "bye", page });
-  };
+  page.onTheme(() => schedule("theme"));
+  page.atEnd(() => { sizes.disconnect(); watcher.disconnect(); });
+  return page.begin();
 }
 
 export default { render };

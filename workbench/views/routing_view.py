@@ -21,7 +21,7 @@ from workbench.turn import ask_turn
 from workbench.views import _routing_tables as tables
 from workbench.views._generating import GeneratingView, end_earlier_run, layers_told
 from workbench.views._routing import Document, Routing, matcher
-from workbench.views._widget import SCRIPTS, Answer
+from workbench.views._widget import Answer, script
 from workbench.views.figures import expert_colours, routing_figure
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class RoutingView(GeneratingView):
         For a dense model, traces of different shapes, or labels that do not fit.
     """
 
-    _script = SCRIPTS / "routing_view.js"
-    _esm = _script
+    _esm = script("routing_view.js")
     document = traitlets.Int(0).tag(sync=True)
     token = traitlets.Int(-1).tag(sync=True)
     layer = traitlets.Int(0).tag(sync=True)
