@@ -339,6 +339,14 @@ def test_saving_what_stays_as_stored_is_refused_with_what_to_do(tmp_path):
     assert load(tmp_path / "saved", device="cpu").bits == 4
 
 
+def test_a_kind_of_4_bit_is_refused_where_it_would_not_be_used(tmp_path):
+    ascend, _ = make_ascend_checkpoint(tmp_path, "PanguEmbedded", (SCHEMES["w4a16"],))
+    with pytest.raises(QuantizationError, match=r"stored, in w4a16, .* Leave quant_type out"):
+        load(ascend, device="cpu", quant_type="fp4")
+    written = quantize_checkpoint(ascend, tmp_path / "fp4", 4, "fp4")
+    assert load(written, device="cpu", quant_type="fp4").bits == 4
+
+
 # -- what is refused, and other names of files ----------------------------------------------------
 
 K = "model.layers.1.self_attn.k_proj"

@@ -139,6 +139,7 @@ def test_the_least_memory_is_planned_without_weights(tmp_path):
     refused = served.run(*asked)
     least = result.stdout.partition("the least is ")[2].partition("B.")[0]
     assert f"the least is {least}B, for" in refused.stderr
+    assert served.weights() == []
     served.server.shutdown()
 
 

@@ -141,8 +141,9 @@ def _inspect(options: argparse.Namespace) -> int:
     from workbench.plan import choose_bits, choose_quant_type, make_plan, with_memory  # slow
     from workbench.streaming import with_least_bytes
 
-    choose_quant_type(checkpoint, options.quant_type)
-    plan = make_plan(checkpoint, choose_bits(checkpoint, options.bits), options.device)
+    bits = choose_bits(checkpoint, options.bits)
+    choose_quant_type(checkpoint, options.quant_type, bits)
+    plan = make_plan(checkpoint, bits, options.device)
     print(with_least_bytes(with_memory(plan, options.memory), checkpoint))
     if not options.plan_only:
         print()

@@ -35,7 +35,7 @@ from workbench.plan import (
 from workbench.prefixes import Prefixes
 from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
 from workbench.recipe import Recipe
-from workbench.streaming import Streaming
+from workbench.streaming import Streaming, require_least, with_least_bytes
 from workbench.threads import alone, let_go
 from workbench.turn import Turn
 
@@ -300,9 +300,12 @@ def load(
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
     require_vocabulary(tokenizer, checkpoint.config.vocab_size)
     bits = choose_bits(checkpoint, bits)
-    kind = choose_quant_type(checkpoint, quant_type)
+    kind = choose_quant_type(checkpoint, quant_type, bits)
     plan = with_memory(make_plan(checkpoint, bits, device), memory)
     require_fit(plan, checkpoint)
+    if checkpoint.remote:
+        plan = with_least_bytes(plan, checkpoint)
+        require_least(plan.least_bytes or 0, plan.memory_bytes or 0, checkpoint.name)
     checkpoint = checkpoint.fetched()
     found = fingerprint(checkpoint.path)  # before the weights: files that change later are refused
     if plan.memory_bytes is None:

@@ -170,13 +170,21 @@ def choose_bits(checkpoint: Checkpoint, bits: int | None) -> int:
     return bits
 
 
-def choose_quant_type(checkpoint: Checkpoint, quant_type: str | None) -> str:
+def choose_quant_type(
+    checkpoint: Checkpoint, quant_type: str | None, bits: int | None = None
+) -> str:
     """The kind of 4 bit: what is asked for, or what a quantized file holds, or "nf4".
+
+    Parameters
+    ----------
+    bits
+        At which the checkpoint is loaded; None where it is converted.
 
     Raises
     ------
     QuantizationError
-        For another name than "nf4" and "fp4", or another kind than a file of bitsandbytes holds.
+        For another name than "nf4" and "fp4", another kind than a file of bitsandbytes holds, or
+        any kind where 4-bit weights for Ascend are loaded as the file holds them.
     """
     if quant_type not in (None, "nf4", "fp4"):
         raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
@@ -184,6 +192,11 @@ def choose_quant_type(checkpoint: Checkpoint, quant_type: str | None) -> str:
         raise QuantizationError(
             f"{checkpoint.name} is already quantized to {checkpoint.stored} and cannot be had in "
             f"{quant_type}. Leave quant_type out, or pass the 16-bit checkpoint it was made from."
+        )
+    if quant_type is not None and bits == 4 and checkpoint.stays_as_stored(bits):
+        raise QuantizationError(
+            f"{checkpoint.name} is loaded as it is stored, in {checkpoint.stored}, which is no "
+            f"{quant_type}. Leave quant_type out, or convert it with: python -m workbench quantize"
         )
     return quant_type or (checkpoint.stored if checkpoint.stored == "fp4" else "nf4")
 

@@ -89,13 +89,7 @@ class Streaming:
     def __init__(self, filler: Filler, memory_bytes: int) -> None:
         self.filler, self.memory_bytes = filler, memory_bytes
         self.units = units_of(filler)
-        if (least := needed_bytes(self.units, ())) > memory_bytes:
-            raise QuantizationError(
-                f"{filler.checkpoint.name} cannot be run with {format_size(memory_bytes)} for its "
-                f"weights: the least is {size_to_ask_for(least)}, for its largest layer (in a "
-                "mixture-of-experts model without its experts, and one of them) or its head. "
-                f'Pass memory="{size_to_ask_for(least)}" or more.'
-            )
+        require_least(needed_bytes(self.units, ()), memory_bytes, filler.checkpoint.name)
         self.kept = kept_units(self.units, memory_bytes)
         self.bytes_read = 0
         self.on_layer: Callable[[int, int], None] | None = None
@@ -366,6 +360,23 @@ def with_least_bytes(plan: Plan, checkpoint: Checkpoint) -> Plan:
         return plan
     filler = Filler(checkpoint, plan.bits, plan.device, None, packed=True)
     return replace(plan, least_bytes=needed_bytes(units_of(filler), ()))
+
+
+def require_least(least_bytes: int, memory_bytes: int, name: str) -> None:
+    """Refuse a budget that the model `name` cannot be run with.
+
+    Raises
+    ------
+    QuantizationError
+        Which tells the least one.
+    """
+    if least_bytes > memory_bytes:
+        least = size_to_ask_for(least_bytes)
+        raise QuantizationError(
+            f"{name} cannot be run with {format_size(memory_bytes)} for its weights: the least is "
+            f"{least}, for its largest layer (in a mixture-of-experts model without its experts, "
+            f'and one of them) or its head. Pass memory="{least}" or more.'
+        )
 
 
 def needed_bytes(units: Mapping[str, Unit], kept: Collection[str]) -> int:
