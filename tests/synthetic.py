@@ -54,19 +54,18 @@ SHAPES = {
     },
 }
 DRAWN = 30_000_001  # random numbers at most; no multiple of a row's length
-STORED = ("bf16", "nf4", "fp4", "int8")
 
 
 def write_checkpoint(
     folder: Path, config: dict[str, Any], stored: str = "bf16", shard_bytes: int = 4_000_000_000
 ) -> Path:
-    """Write a random checkpoint; `config` as in `SHAPES`, `stored` one of `STORED`."""
+    """Write a random checkpoint; `config` as in `SHAPES`, `stored` "bf16", "nf4", "fp4" or "int8"."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(folder, config["vocab_size"])
     shards: list[list[str]] = [[]]
-    filled, described, parts = 0, {}, {}
+    filled, described = 0, {}
     for name, shape in tensor_shapes(config).items():
-        described[name] = [(part, like) for part, like in _parts(name, shape, stored)]
+        described[name] = list(_parts(name, shape, stored))
         size = sum(like.nbytes for _, like in described[name])
         if shards[-1] and filled + size > shard_bytes:
             shards.append([])
@@ -125,7 +124,7 @@ def _quantized(shape: tuple[int, ...], stored: str) -> dict[str, torch.Tensor]:
         module = bnb.nn.Linear4bit(
             columns, rows, bias=False, quant_type=stored, compute_dtype=torch.bfloat16
         )
-    quantize(module, _plain(shape, "_proj"), "cpu")
+    quantize(module, "layer", _plain(shape, "_proj"), "cpu")
     tensors: dict[str, torch.Tensor] = {}
     module._save_to_state_dict(tensors, "", keep_vars=False)
     return {part: tensor.detach() for part, tensor in tensors.items()}

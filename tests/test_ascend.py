@@ -458,9 +458,14 @@ def second_file_without_index(folder):
     (folder / "quant_model_weight_w8a8.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
 
 
+def type_is_a_list(folder):
+    change_json(folder / DESCRIPTION, **{f"{K}.weight": ["W8A16"]})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (type_is_a_list, r"k_proj\.weight .* quantized as \['W8A16'\], which is not supported"),
         (unknown_type, r"k_proj\.weight .* quantized as 'W4A8_DYNAMIC', which is not supported"),
         (no_name_of_a_type, r"k_proj\.weight .* quantized as 8, which is not supported"),
         (not_described, r"does not say how .*k_proj\.weight is stored"),
@@ -492,6 +497,27 @@ def test_a_damaged_ascend_checkpoint_is_refused_in_its_own_words(damage, message
     ascend, _ = make_ascend_checkpoint(tmp_path)
     damage(ascend)
     with pytest.raises(CheckpointError, match=message):
+        load(ascend, bits=bits, device="cpu")
+
+
+def no_input_scale(tensors):
+    tensors[f"{K}.input_scale"][:] = 0
+
+
+def not_a_number(tensors):
+    tensors[f"{K}.deq_scale"] = np.full(40, 0x7FC00000, np.int64)
+
+
+def more_than_32_bits(tensors):
+    tensors[f"{K}.deq_scale"] = tensors[f"{K}.deq_scale"].view(np.int32).astype(np.int64) | 1 << 40
+
+
+@pytest.mark.parametrize("change", [no_input_scale, not_a_number, more_than_32_bits])
+@pytest.mark.parametrize("bits", [None, 4, 16])
+def test_static_numbers_that_give_no_weights_are_refused(change, bits, tmp_path):
+    ascend, _ = make_ascend_checkpoint(tmp_path, schemes=(SCHEMES["w8a8-static"],))
+    change_tensors(ascend, change)
+    with pytest.raises(CheckpointError, match=r"k_proj\.deq_scale .* the file is damaged"):
         load(ascend, bits=bits, device="cpu")
 
 
@@ -528,7 +554,7 @@ def test_a_bias_of_the_static_type_follows_from_its_whole_numbers():
         "deq_scale": torch.tensor([0.25, 0.125, 2.0]),
         "quant_bias": torch.tensor([6, 889, -868], dtype=torch.int32),
     }
-    stored = decode("W8A8", parts)
+    stored = decode("layer", "W8A8", parts)
     assert stored.scale.tolist() == [[0.5], [0.25], [4.0]]
     assert stored.bias.tolist() == [0.25 * (6 + 14), 0.0, 2.0 * (-868 + 868)]
     assert stored.dequantized(2).tolist() == [[1.5, -2.5], [25.0, 6.75], [-512.0, 16.0]]
@@ -553,7 +579,7 @@ def test_a_module_that_is_dequantized_in_pieces_computes_the_same(name, monkeypa
     tensors, meant, _ = write_linear("m", weight, None, scheme, random)
     module = AscendLinear(24, 46, scheme.kind)
     parts = {key.removeprefix("m."): torch.from_numpy(tensors[key]) for key in tensors}
-    module.fill(decode(scheme.kind, parts), "cpu")
+    module.fill(decode("layer", scheme.kind, parts), "cpu")
     x = random.normal(size=(2, 3, 24)).astype(np.float32)
     for chunk in (1, 24 * 10, 1 << 20):  # pieces of 2, of 10 and of 46 rows
         monkeypatch.setattr(ascend_linear, "CHUNK", chunk)

@@ -1,9 +1,11 @@
 """Every kind of broken checkpoint has its own error, and it says what to do."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
 
+import bitsandbytes as bnb
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -225,6 +227,24 @@ def test_a_damaged_checkpoint_is_refused_in_its_own_words(damage, message, tiny_
     assert isinstance(caught.value, TokenizerError if damage is no_tokenizer else CheckpointError)
 
 
+@pytest.mark.parametrize("text", ["[]", "{bad", '{"max_new_tokens": "many", "num_beams": {}}'])
+def test_settings_of_generation_that_cannot_be_used_are_named(text, tiny_dense, tmp_path):
+    folder = tmp_path / "settings"
+    shutil.copytree(tiny_dense, folder)
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"generation_config\.json"):
+        load(folder, bits=16, device="cpu")
+
+
+def test_a_disk_that_cannot_be_read_is_told_with_the_file(tiny_dense, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(reading, "_read_into", broken)
+    with pytest.raises(OSError, match=r"Input/output error: .*model\.safetensors"):
+        load(tiny_dense, bits=16, device="cpu")
+
+
 def test_a_missing_shard_is_named(tmp_path):
     folder = make_tiny_checkpoint(tmp_path / "sharded", shards=3)
     assert len(open_checkpoint(folder).tensors) > 100
@@ -320,13 +340,18 @@ WEIGHT = "model.layers.1.mlp.up_proj.weight"
         (
             4,
             lambda t: t.update({f"{WEIGHT}.absmax": t[f"{WEIGHT}.absmax"][:-8]}),
-            "scales, expected",
+            "expected 960 scales",
         ),
         (8, lambda t: t.pop("model.layers.1.mlp.up_proj.SCB"), "SCB is missing"),
         (
             8,
             lambda t: t.update({"model.layers.1.mlp.up_proj.SCB": torch.ones(7)}),
             "7 scales, expected 320",
+        ),
+        (
+            8,
+            lambda t: t["model.layers.1.mlp.up_proj.weight_format"].fill_(2),
+            "lies as one kind of GPU reads it",
         ),
     ],
 )
@@ -335,6 +360,20 @@ def test_a_damaged_quantized_checkpoint_is_refused(bits, change, message, quanti
     shutil.copytree(quantized[bits], folder)
     change_tensors(folder, change)
     with pytest.raises(CheckpointError, match=message):
+        load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("size", [32, 128])
+def test_a_quantized_checkpoint_of_another_block_size_is_refused(size, nested, quantized, tmp_path):
+    folder = tmp_path / "blocks"
+    shutil.copytree(quantized[4], folder)
+    weight = bnb.nn.Params4bit(
+        torch.randn(320, 192), False, blocksize=size, compress_statistics=nested, quant_type="nf4"
+    ).to("cpu")
+    state = {f"{WEIGHT}.{part}": v for part, v in weight.quant_state.as_dict(packed=True).items()}
+    change_tensors(folder, lambda t: t.update({WEIGHT: weight.data, **state}))
+    with pytest.raises(CheckpointError, match=r"expected 960 scales, one for every 64 numbers"):
         load(folder, device="cpu")
 
 

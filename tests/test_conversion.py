@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import make_tiny_checkpoint
-from workbench import conversion, conversion_journal, load, open_checkpoint
+from workbench import conversion, conversion_journal, load, open_checkpoint, reading
 from workbench.checkpoint import JOURNAL
 from workbench.cli import main
 from workbench.conversion import quantize_checkpoint
@@ -103,6 +103,18 @@ def test_transformers_reads_what_was_converted(bits, source, tmp_path):
     ours = logits_of(load(folder, device="cpu").model)
     theirs = logits_of(AutoModelForCausalLM.from_pretrained(folder).eval())
     torch.testing.assert_close(theirs, ours, rtol=0.02, atol=0.02)
+
+
+def test_transformers_keeps_a_router_as_exact_as_its_file(tmp_path):
+    source = make_tiny_checkpoint(tmp_path / "source", dtype="float32")
+    folder = quantize_checkpoint(source, tmp_path / "out", 4)
+    ours, theirs = load(folder, device="cpu").model, AutoModelForCausalLM.from_pretrained(folder)
+    for name, parameter in ours.named_parameters():
+        if "gate" in name or "router_scale" in name:
+            if ".experts." in name or "shared" in name:
+                continue
+            assert torch.equal(theirs.get_parameter(name), parameter), name
+            assert parameter.dtype is torch.float32
 
 
 @pytest.mark.parametrize("shard_bytes", [300_000, 2_000_000_000])
@@ -293,6 +305,38 @@ def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monke
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
 
+def test_a_source_that_is_cut_in_between_is_told_as_changed(moe_source, tmp_path, monkeypatch):
+    fill, filled = Filler.fill, []
+
+    def cutting(self, module):
+        filled.append(module)
+        if len(filled) == 10:
+            os.truncate(moe_source / "model-00002-of-00002.safetensors", 5000)
+        fill(self, module)
+
+    monkeypatch.setattr(Filler, "fill", cutting)
+    with pytest.raises(CheckpointError, match=r"changed while it was read .*; remove .*out and"):
+        quantize_checkpoint(moe_source, tmp_path / "out", 4)
+
+
+def test_a_source_that_cannot_be_read_is_not_taken_for_a_full_disk(
+    moe_source, tmp_path, monkeypatch
+):
+    read, count = reading._read_into, []
+
+    def broken(*arguments):
+        count.append(1)
+        if len(count) > 20:
+            raise OSError(errno.EIO, "Input/output error")
+        read(*arguments)
+
+    monkeypatch.setattr(reading, "_read_into", broken)
+    with pytest.raises(CheckpointError, match=r"safetensors of the source could not be read"):
+        quantize_checkpoint(moe_source, tmp_path / "out", 4)
+    monkeypatch.setattr(reading, "_read_into", read)
+    assert load(quantize_checkpoint(moe_source, tmp_path / "out", 4), device="cpu").bits == 4
+
+
 @pytest.mark.parametrize("shard", [1, 2])
 def test_a_loaded_model_is_not_saved_from_a_source_that_changed(shard, moe_source, tmp_path):
     other = make_tiny_checkpoint(tmp_path / "other", dtype="bfloat16", shards=2, seed=1)
@@ -413,7 +457,7 @@ def test_a_disk_without_room_is_noticed_before_anything_is_read_or_written(
     monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(Filler, "fill", None)
     for bits in (4, 8):  # the second is not refused as another conversion than the first
-        with pytest.raises(QuantizationError, match=r"disk has 0\.00 GB free"):
+        with pytest.raises(QuantizationError, match=r"disk has 1\.00 KB free"):
             quantize_checkpoint(moe_source, tmp_path / name, bits)
         assert sorted(tmp_path.iterdir()) == before
         assert not any((tmp_path / "empty").iterdir())
@@ -446,7 +490,7 @@ def test_the_room_that_is_asked_for_is_what_the_files_take(bits, moe_source, tmp
     limit = int(taken + slack)
     quantize_checkpoint(moe_source, tmp_path / "again", bits)
     limit = taken - 5000 - int(slack)
-    with pytest.raises(QuantizationError, match="GB more"):
+    with pytest.raises(QuantizationError, match="more and the disk has"):
         quantize_checkpoint(moe_source, tmp_path / "without", bits)
     assert len(asked) == 3
 

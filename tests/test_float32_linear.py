@@ -85,7 +85,7 @@ def test_an_8_bit_module_in_pieces_computes_what_bitsandbytes_computes(
 ):
     monkeypatch.setattr(float32_linear, "CHUNK", 64 * 90)  # 3 pieces of 64 rows, one of 8
     module = Linear8bitLt(90, 200, bias=has_bias, has_fp16_weights=False, threshold=6.0).eval()
-    quantize(module, drawn(200, 90), "cpu")
+    quantize(module, "layer", drawn(200, 90), "cpu")
     if has_bias:
         module.bias.data = drawn(200)
     inputs = drawn(1, tokens, 90)

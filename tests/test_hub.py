@@ -143,6 +143,22 @@ def test_the_least_memory_is_planned_without_weights(tmp_path):
     served.server.shutdown()
 
 
+def test_what_cannot_be_converted_is_not_downloaded(hub, tmp_path):
+    asked = f"""
+import shutil, sys
+from workbench.cli import main
+usage = shutil.disk_usage
+shutil.disk_usage = lambda place: usage(place)._replace(free=1000)
+sys.exit(main(["quantize", "owner/pangu", {str(tmp_path / "out")!r}, "--bits", "4"]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", asked], env=hub.environment, capture_output=True, text=True
+    )
+    assert "the disk has 1.00 KB free" in result.stderr, result.stderr
+    assert hub.weights() == []
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_model_is_refused_before_its_weights_are_fetched(hub):
     file = hub.folder / "config.json"
     values = json.loads(file.read_text()) | {"model_type": "llama", "architectures": ["Llama"]}

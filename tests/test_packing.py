@@ -58,7 +58,7 @@ def test_a_module_is_packed_as_bitsandbytes_packs_it(quant_type, shape):
     expected, expected_state = _convert_weight_packed_for_cpu(weight, state)
     module = bnb.nn.Linear4bit(shape[1], shape[0], bias=False, quant_type=quant_type).eval()
     module.support_avx512bf16_for_cpu = True
-    quantize(module, drawn(shape), "cpu")
+    quantize(module, "layer", drawn(shape), "cpu")
     pack(module)
     assert torch.equal(module.weight.data, expected)
     assert module.quant_state is module.weight.quant_state
@@ -80,7 +80,7 @@ def test_a_packed_module_computes_what_one_computes_that_bitsandbytes_packs(quan
         module = bnb.nn.Linear4bit(
             128, 96, bias=False, compute_dtype=torch.bfloat16, quant_type=quant_type
         ).eval()
-        quantize(module, weight, "cpu")
+        quantize(module, "layer", weight, "cpu")
         if by_us:
             pack(module)
         with torch.inference_mode():

@@ -8,7 +8,7 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from bitsandbytes.functional import _convert_weight_packed_for_cpu
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tests.tiny import make_tiny_checkpoint
@@ -67,7 +67,7 @@ def test_8_bit_weights_made_in_pieces_are_those_of_bitsandbytes(monkeypatch):
     weight[5] = 0
     monkeypatch.setattr(quantization, "CHUNK", 64 * 90)  # 3 pieces of 64 rows, one of 8
     module = bnb.nn.Linear8bitLt(90, 200, bias=False, has_fp16_weights=False)
-    quantization.quantize(module, weight, "cpu")
+    quantization.quantize(module, "layer", weight, "cpu")
     theirs = bnb.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False).to("cpu")
     assert torch.equal(module.weight.CB, theirs.CB)
     assert torch.equal(module.weight.SCB, theirs.SCB)
@@ -202,6 +202,18 @@ def test_half_precision_files_compute_in_bfloat16_on_a_cpu(dtype, tmp_path):
     assert {p.dtype for p in pangu.model.parameters()} == {torch.bfloat16}
 
 
+def test_a_number_that_8_bit_cannot_hold_is_refused(tiny_dense, tmp_path):
+    folder = tmp_path / "large"
+    shutil.copytree(tiny_dense, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"][3, 5] = 70_000
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(QuantizationError, match=r"layers\.1\.mlp\.down_proj\.weight .* 65,504"):
+        load(folder, bits=8, device="cpu")
+    for bits in (4, 16):
+        assert torch.isfinite(load(folder, bits=bits, device="cpu").trace("To be").logprobs).all()
+
+
 def test_saving_over_the_source_is_refused(tiny_dense, tmp_path):
     folder = tmp_path / "source"
     shutil.copytree(tiny_dense, folder)
@@ -233,7 +245,7 @@ def test_rows_that_end_within_a_block_are_computed_with_their_own_scales(quant_t
     ) * torch.logspace(-1, 1, 40).unsqueeze(1)
     linear = torch.nn.Sequential(torch.nn.Linear(columns, 40, bias=False))
     module = quantization.replace_linears(linear, 4, quant_type, torch.bfloat16)["0"]
-    quantization.quantize(module, weight.bfloat16(), "cpu")
+    quantization.quantize(module, "layer", weight.bfloat16(), "cpu")
     quantization.pack(module)
     with torch.inference_mode():
         found = module(torch.eye(columns, dtype=torch.bfloat16)).float().T

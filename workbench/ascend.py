@@ -104,7 +104,7 @@ def arranged(
                 f"the description in {folder} does not say how {name} is stored; expected FLOAT, "
                 f"{' or '.join(BITS)}. It belongs to other weights, or is not whole: copy it again."
             )
-        if kind != "FLOAT" and kind not in BITS:
+        if not isinstance(kind, str) or (kind != "FLOAT" and kind not in BITS):
             raise CheckpointError(
                 f"{name} in {folder} is quantized as {kind!r}, which is not supported. Supported "
                 f"are FLOAT, {', '.join(BITS)}. Pass a checkpoint of such a type, or the 16-bit one."

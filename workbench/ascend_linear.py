@@ -17,6 +17,7 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from workbench.checkpoint import Checkpoint
+from workbench.errors import CheckpointError
 from workbench.models.empty import empty_modules
 from workbench.quantization import KEPT, empty_int8, set_int8
 from workbench.reading import read_tensor
@@ -58,8 +59,14 @@ class StoredWeight:
         return dequantized(self.weight, self.scale, self.offset, self.scale.shape[0], columns)
 
 
-def decode(kind: str, parts: Mapping[str, torch.Tensor]) -> StoredWeight:
-    """Bring the tensors of one linear module, by what follows its name, into one form."""
+def decode(name: str, kind: str, parts: Mapping[str, torch.Tensor]) -> StoredWeight:
+    """Bring the tensors of the linear module `name`, by what follows its name, into one form.
+
+    Raises
+    ------
+    CheckpointError
+        If the numbers of a static one give weights that are not finite.
+    """
     weight, bias = parts["weight"], parts.get("bias")
     if kind != "W8A8":
         scale, offset = parts["weight_scale"], parts["weight_offset"]
@@ -68,6 +75,8 @@ def decode(kind: str, parts: Mapping[str, torch.Tensor]) -> StoredWeight:
         return StoredWeight(weight, scale.reshape(rows, -1), offset.reshape(rows, -1), bias)
     deq_scale = parts["deq_scale"].reshape(-1)
     if deq_scale.dtype == torch.int64:  # the bits of a float32
+        if bool((((deq_scale >> 32) != 0) & ((deq_scale >> 31) != -1)).any()):
+            raise _damaged(f"{name}.deq_scale", "has more than the 32 bits of a float32")
         deq_scale = deq_scale.to(torch.int32).view(torch.float32)
     input_scale, input_offset = (parts[f"input_{part}"].double() for part in ("scale", "offset"))
     scale = (deq_scale.double() / input_scale).float()
@@ -77,7 +86,13 @@ def decode(kind: str, parts: Mapping[str, torch.Tensor]) -> StoredWeight:
     rounding = 1 + shift.abs() * 2.0**-22
     is_rounding = (bias is None or not bias.any()) and bool((whole.abs() <= rounding).all())
     derived = (deq_scale.double() * whole).float()
+    if not bool(torch.isfinite(scale).all() & torch.isfinite(derived).all()):
+        raise _damaged(f"{name}.deq_scale / {name}.input_scale", "is not finite")
     return StoredWeight(weight, scale[:, None], None, derived, is_rounding)
+
+
+def _damaged(what: str, how: str) -> CheckpointError:
+    return CheckpointError(f"{what} {how}; the file is damaged. Download it again.")
 
 
 def dequantized(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,9 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "layers, and the model's alternatives to a trace file; open it with workbench.Trace.load.",
     )
     for command in (inspect, trace):
-        command.add_argument(
-            "checkpoint", type=_checkpoint, metavar="CHECKPOINT", help=checkpoint_help
-        )
+        command.add_argument("checkpoint", type=_place, metavar="CHECKPOINT", help=checkpoint_help)
         command.add_argument("--bits", type=int, choices=(4, 8, 16), help=bits_help)
         command.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
         command.add_argument("--quant-type", choices=("nf4", "fp4"), help=quant_type_help)
@@ -74,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         "After an interruption the same command goes on where it stopped.",
     )
     quantize.add_argument("source", metavar="SRC", help=checkpoint_help)
-    quantize.add_argument("destination", metavar="DST", help="a new or empty folder")
+    quantize.add_argument("destination", type=_place, metavar="DST", help="a new or empty folder")
     quantize.add_argument("--bits", type=int, choices=(4, 8), required=True)
     quantize.add_argument("--quant-type", choices=("nf4", "fp4"), help=quant_type_help)
     quantize.add_argument(
@@ -124,8 +123,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _checkpoint(text: str) -> str:
-    """Type of a checkpoint's name; refuses "~somebody" where nobody is called that."""
+def _place(text: str) -> str:
+    """Type of a checkpoint's name or a folder; refuses "~somebody" where nobody is called that."""
     try:
         Path(text).expanduser()
     except RuntimeError as error:
@@ -138,9 +137,11 @@ def _inspect(options: argparse.Namespace) -> int:
 
     checkpoint = open_checkpoint(options.checkpoint)
     print(f"{checkpoint}\n", flush=True)
-    from workbench.plan import choose_bits, choose_quant_type, make_plan, with_memory  # slow
+    from workbench.loading import check_tensors  # slow
+    from workbench.plan import choose_bits, choose_quant_type, make_plan, with_memory
     from workbench.streaming import with_least_bytes
 
+    check_tensors(checkpoint)
     bits = choose_bits(checkpoint, options.bits)
     choose_quant_type(checkpoint, options.quant_type, bits)
     plan = make_plan(checkpoint, bits, options.device)
@@ -187,7 +188,8 @@ def _quantize(options: argparse.Namespace) -> int:
         options.quant_type,
         size_in_bytes(options.shard_size),
     )
-    print(f"written to {folder}; look at it with: python -m workbench inspect {folder}")
+    inspect = shlex.join(["python", "-m", "workbench", "inspect", str(folder)])
+    print(f"written to {folder}; look at it with: {inspect}")
     return 0
 
 

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from workbench.ascend import added_biases
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.conversion_journal import (
+    JOURNAL,
     TEMPORARY,
     ConversionJournal,
     alone,
@@ -37,7 +38,7 @@ from workbench.conversion_journal import (
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import Filler
 from workbench.models import PanguTokenizer
-from workbench.plan import choose_quant_type, model_shapes
+from workbench.plan import choose_quant_type, format_size, model_shapes
 from workbench.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.shards import INDEX, SINGLE
 
@@ -117,16 +118,19 @@ def quantize_checkpoint(
             f"checkpoint it was made from to get {bits} bit."
         )
     kind = choose_quant_type(checkpoint, quant_type)
-    if shard_bytes < 1:
-        raise QuantizationError(f"the shard size is {shard_bytes} bytes; expected 1 or more.")
+    if not isinstance(shard_bytes, int) or shard_bytes < 1:
+        raise QuantizationError(f"shard_bytes is {shard_bytes!r}; expected 1 byte or more.")
     if folder.resolve() == checkpoint.path.resolve():
         raise QuantizationError(f"{folder} is the source checkpoint; write to another folder.")
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
     require_usable(folder)
-    checkpoint = _without_added_biases(checkpoint.fetched())
-    filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False, own_modules=False)
-    sizes = {module: _output_bytes(filler, module, bits) for module in filler.modules}
-    shards = _shards(sizes, shard_bytes)
+    if checkpoint.remote:  # what cannot be converted, or has no room, is not downloaded
+        _, sizes = _prepared(checkpoint, bits, quant_type)
+        there = sum(file.stat().st_size for file in folder.glob("*.safetensors*"))
+        _require_room(folder, sum(sizes.values()) - there)
+        checkpoint = checkpoint.fetched()
+    filler, sizes = _prepared(checkpoint, bits, quant_type)
+    checkpoint, shards = filler.checkpoint, _shards(sizes, shard_bytes)
     job = {
         "source": _fingerprint(checkpoint),
         "bits": bits,
@@ -140,13 +144,7 @@ def quantize_checkpoint(
         journal.remove_leftovers()
         modules_left = [module for shard in left for module in _modules_left(shard, journal)]
         needed = sum(_header_room(filler, shard) for shard in left)
-        needed += sum(sizes[module] for module in modules_left)
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise QuantizationError(
-                f"{folder} needs {needed / 1e9:.2f} GB more and the disk has {free / 1e9:.2f} GB "
-                "free; free some and run the same again."
-            )
+        _require_room(folder, needed + sum(sizes[module] for module in modules_left))
         journal.write()
         bytes_left = sum(info.nbytes for info in filler.infos(modules_left))
         with tqdm(
@@ -165,13 +163,36 @@ def quantize_checkpoint(
 # -- inside -------------------------------------------------------------------------------------
 
 
+def _prepared(
+    checkpoint: Checkpoint, bits: int, quant_type: str | None
+) -> tuple[Filler, dict[str, int]]:
+    """What reads a checkpoint module by module, and the bytes that each module will take."""
+    checkpoint = _without_added_biases(checkpoint)
+    filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False, own_modules=False)
+    return filler, {module: _output_bytes(filler, module, bits) for module in filler.modules}
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise QuantizationError(
+            f"{folder} needs {format_size(needed)} more and the disk has {format_size(free)} "
+            "free; free some and run the same again."
+        )
+
+
 def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
-    """Leave the biases out that an Ascend file adds to the model; they must all be 0."""
+    """Leave the biases out that an Ascend file adds to the model; they must all be 0.
+
+    Of what is still on the hub that is not known yet.
+    """
     if not checkpoint.linear_types:
         return checkpoint
     tensors = dict(checkpoint.tensors)
     for name in added_biases(tensors, model_shapes(checkpoint)):
-        if read_tensor(name, tensors.pop(name)).any():
+        info = tensors.pop(name)
+        if not checkpoint.remote and read_tensor(name, info).any():
             raise QuantizationError(
                 f"{name} in {checkpoint.path} is not 0 (smoothing outliers away left it), and the "
                 "model's plain layout has no place for it. Load the checkpoint as it is, or "
@@ -197,8 +218,9 @@ def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
 def _require_unchanged(checkpoint: Checkpoint, journal: ConversionJournal) -> None:
     if _fingerprint(checkpoint) != journal.job["source"]:
         raise CheckpointError(
-            f"{checkpoint.path} changed while it was read; remove {journal.folder} and "
-            "begin again with a source that stays as it is."
+            f"{checkpoint.path} changed while it was read (sizes, times or headers of its files "
+            f"are others now); remove {journal.folder} and begin again with a source that stays "
+            "as it is."
         )
 
 
@@ -279,9 +301,11 @@ def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: 
             _write_header(file, start, modules)
             os.fsync(file.fileno())
             _require_unchanged(filler.checkpoint, journal)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError, CheckpointError):  # what ended this is told
                 keep()
+            if isinstance(error, CheckpointError):  # perhaps because the source changed
+                _require_unchanged(filler.checkpoint, journal)
             raise
     journal.finish(shard.file_name, modules)
 
@@ -377,6 +401,6 @@ def _explained(folder: Path, source: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = f"{'free some space' if full else 'put that right'} and run the same again"
         raise QuantizationError(
-            f"{folder} could not be written ({error.strerror or error}); what is finished is kept: "
-            f"{advice}."
+            f"{folder} could not be written ({error.strerror or error}); "
+            f"{'what is finished is kept: ' if (folder / JOURNAL).exists() else ''}{advice}."
         ) from error

@@ -10,11 +10,13 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 
 import bitsandbytes as bnb
 import torch
 from torch import nn
 from tqdm.auto import tqdm
+from transformers import GenerationConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from workbench.ascend import check_linear
@@ -30,7 +32,7 @@ from workbench.ascend_linear import (
 from workbench.checkpoint import Checkpoint
 from workbench.devices import device_of, devices_of, dispatch, placement
 from workbench.errors import CheckpointError, QuantizationError
-from workbench.float32_linear import cpu_multiplies_bfloat16, use_float32
+from workbench.float32_linear import BLOCK, cpu_multiplies_bfloat16, use_float32
 from workbench.models import CLASSES
 from workbench.models.empty import empty_modules
 from workbench.plan import (
@@ -56,7 +58,7 @@ from workbench.reading import (
     read_rows,
     read_tensor,
 )
-from workbench.shards import TensorInfo
+from workbench.shards import TensorInfo, read_json
 
 logger = logging.getLogger("workbench")
 TRIM_BYTES = 200_000_000  # read before free memory is given back: it takes 4 to 8 ms
@@ -106,6 +108,23 @@ def load_model(
     give_back_free_memory()
     dispatch(filler.model, filler.places)
     return filler.model
+
+
+def read_generation_config(file: Path) -> GenerationConfig:
+    """How the model is meant to generate.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be understood.
+    """
+    read_json(file)
+    try:
+        return GenerationConfig.from_pretrained(file.parent)
+    except Exception as error:  # transformers has no one class for all that can go wrong
+        raise CheckpointError(
+            f"{file} cannot be used ({type(error).__name__}: {error}); correct or remove it."
+        ) from error
 
 
 class Filler:
@@ -167,10 +186,8 @@ class Filler:
         self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(
             self.device_of("model.rotary_emb")
         )
-        if (checkpoint.path / "generation_config.json").is_file():
-            self.model.generation_config = self.model.generation_config.from_pretrained(
-                checkpoint.path
-            )
+        if (settings := checkpoint.path / "generation_config.json").is_file():
+            self.model.generation_config = read_generation_config(settings)
         self._untrimmed = 0  # bytes read since free memory was given back
         self._tensors = tensors_by_module(checkpoint)
         self.modules = list(self._tensors)
@@ -264,6 +281,8 @@ class Filler:
         ------
         CheckpointError
             If a tensor holds NaN or infinity, or its quantization state is not whole.
+        QuantizationError
+            If the weights hold numbers that 8 bit cannot.
         """
         module, device = self.model.get_submodule(module_name), self.device_of(module_name)
         infos = {
@@ -278,12 +297,14 @@ class Filler:
             kind = None if as_stored else kept_dtype(name, stored, self.dtype)
             parts[part] = read_tensor(name, infos[part], kind)
         if linear_type:
-            parts = self._fill_from_ascend(module_name, module, decode(linear_type, parts))
+            parts = self._fill_from_ascend(
+                module_name, module, decode(module_name, linear_type, parts)
+            )
         elif is_quantized:
             if as_stored:
                 restore(module, module_name, parts, device)
             else:
-                quantize(module, parts["weight"], device)
+                quantize(module, module_name, parts["weight"], device)
             pack(module, self.packed)
             parts = {"bias": parts["bias"]} if "bias" in parts else {}
         for leaf, tensor in parts.items():
@@ -311,7 +332,7 @@ class Filler:
         else:
             weight = stored.dequantized(module.in_features)
             if name in self.quantized:
-                quantize(module, weight.to(self.dtype), device)
+                quantize(module, name, weight.to(self.dtype), device)
                 pack(module, self.packed)
             else:
                 parts["weight"] = weight
@@ -439,7 +460,14 @@ def _check_quantized(
     else:
         parts = [f"{name}.absmax", f"{name}.quant_map"]
         parts.append(f"{name}.quant_state.bitsandbytes__{checkpoint.stored}")
-        if (absmax := tensors.get(parts[0])) and absmax.dtype == "U8":
+        absmax = tensors.get(parts[0])
+        if absmax and torch.Size(absmax.shape).numel() != (scales := -(-count // BLOCK)):
+            raise CheckpointError(
+                f"{parts[0]} has shape {list(absmax.shape)}; expected {scales:,} scales, one for "
+                f"every {BLOCK} numbers of {name}, which is bitsandbytes' usual block size and the "
+                "one supported here. Convert it again from the 16-bit checkpoint."
+            )
+        if absmax and absmax.dtype == "U8":
             parts += [f"{name}.nested_absmax", f"{name}.nested_quant_map"]
     if missing := [part for part in parts if part not in tensors]:
         raise CheckpointError(

@@ -20,7 +20,7 @@ from workbench.conversation import require_thinking
 from workbench.errors import QuantizationError, TokenizerError
 from workbench.fingerprint import fingerprint, versions
 from workbench.generation import Generation, Sampling, Step, Stream
-from workbench.loading import Filler, load_model
+from workbench.loading import Filler, check_tensors, load_model
 from workbench.models import PanguTokenizer
 from workbench.models.tokenization_pangu import require_vocabulary
 from workbench.plan import (
@@ -303,7 +303,8 @@ def load(
     kind = choose_quant_type(checkpoint, quant_type, bits)
     plan = with_memory(make_plan(checkpoint, bits, device), memory)
     require_fit(plan, checkpoint)
-    if checkpoint.remote:
+    if checkpoint.remote:  # what would be refused is not downloaded
+        check_tensors(checkpoint)
         plan = with_least_bytes(plan, checkpoint)
         require_least(plan.least_bytes or 0, plan.memory_bytes or 0, checkpoint.name)
     checkpoint = checkpoint.fetched()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
@@ -99,7 +100,8 @@ class Plan:
     def how_to_convert(self) -> str:
         """What to do with a checkpoint whose weights must be quantized before they stay on disk."""
         return (
-            f"convert it once: python -m workbench quantize {self.name} FOLDER --bits {self.bits}, "
+            f"convert it once: python -m workbench quantize {shlex.quote(self.name)} FOLDER "
+            f"--bits {self.bits}, "
             'then load FOLDER with memory="auto" or a size'
         )
 
@@ -377,6 +379,6 @@ def size_in_bytes(text: str | float) -> int:
         ) from error
     if size < LEAST_BARE and not match[2] and not match[3]:
         raise QuantizationError(
-            f"{text!r} has no unit and would be {size} bytes; write {match[1]}GB for gigabytes."
+            f"{text!r} has no unit and would be {size} bytes; write for example 8GB for gigabytes."
         )
     return size

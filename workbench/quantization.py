@@ -86,8 +86,14 @@ def quantization_config(bits: int, quant_type: str) -> BitsAndBytesConfig:
     )
 
 
-def quantize(module: nn.Module, weight: torch.Tensor, device: str) -> None:
-    """Fill a bitsandbytes module from a 16- or 32-bit weight, [out, in]."""
+def quantize(module: nn.Module, name: str, weight: torch.Tensor, device: str) -> None:
+    """Fill a bitsandbytes module from a 16- or 32-bit weight, [out, in].
+
+    Raises
+    ------
+    QuantizationError
+        At 8 bits for a number beyond what float16 holds, which LLM.int8() computes with.
+    """
     if isinstance(module, bnb.nn.Linear4bit):
         parameter = bnb.nn.Params4bit(
             weight,
@@ -106,6 +112,11 @@ def quantize(module: nn.Module, weight: torch.Tensor, device: str) -> None:
             rows = slice(start, start + step)
             held[rows], scale[rows], _ = bnb.functional.int8_vectorwise_quant(
                 weight[rows].to(device, torch.float16)
+            )
+        if not bool(torch.isfinite(scale).all()):
+            raise QuantizationError(
+                f"{name}.weight has numbers beyond 65,504, which LLM.int8() cannot hold; "
+                "use 4 or 16 bit."
             )
         set_int8(module, held, scale)
 
@@ -139,15 +150,19 @@ def restore(module: nn.Module, name: str, parts: Mapping[str, torch.Tensor], dev
             )
             state = module.weight.quant_state
             shape, scales = tuple(state.shape), state.absmax.numel()
-            expected_scales = -(-count // state.blocksize)
+            expected_scales = -(-count // BLOCK)
+            if state.blocksize != BLOCK:
+                raise ValueError(f"blocks of {state.blocksize} numbers, expected {BLOCK}")
         else:
+            if "weight_format" in parts and parts["weight_format"].any():
+                raise ValueError("the weight lies as one kind of GPU reads it")
             weight, scale = weight.to(device), parts["SCB"].to(device)
             set_int8(module, weight, scale)
             shape, scales, expected_scales = tuple(weight.shape), scale.numel(), module.out_features
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise CheckpointError(
-            f"{name}.weight has a damaged quantization state ({type(error).__name__}: {error}); "
-            "download it again."
+            f"{name}.weight has a quantization state that cannot be read ({type(error).__name__}: "
+            f"{error}). Download it again, or convert it again from the 16-bit checkpoint."
         ) from error
     if scales != expected_scales:
         raise CheckpointError(

@@ -110,7 +110,11 @@ def _opened(info: TensorInfo) -> Iterator[Any]:
     """The file that holds a tensor, which must be the one whose header was read, and stay it."""
     with info.file.open("rb", buffering=0) as file:
         _require_unchanged(file, info)
-        yield file
+        try:
+            yield file
+        except OSError as error:
+            error.filename = error.filename or str(info.file)  # a read that fails does not name it
+            raise
         _require_unchanged(file, info)
 
 

@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("--memory", default="8GB", help="for the streamed steps (default: 8GB)")
     parser.add_argument("--prompt", type=int, default=512, help="tokens to trace (default: 512)")
     parser.add_argument("--tokens", type=int, default=16, help="tokens to generate (default: 16)")
-    parser.add_argument("--steps", nargs="+", help=f"by default {' '.join(STEPS['7b'])}")
+    known = sorted({step for steps in STEPS.values() for step in steps} | {"write-int8"})
+    parser.add_argument("--steps", nargs="+", choices=known, help="by default the shape's own")
     parser.add_argument("--again", action="store_true", help="measure what was measured before")
     parser.add_argument("--run", help=argparse.SUPPRESS)  # inside the step's own process
     options = parser.parse_args()
@@ -59,6 +60,7 @@ def main() -> None:
         key = f"{options.shape} {options.layers or 'all'} layers, {step}"
         key += f", {options.prompt} tokens" if step.startswith(("trace", "stream")) else ""
         key += f", {options.memory}" if step.startswith(("stream", "generate")) else ""
+        key += f", {options.tokens} new tokens" if step.startswith("generate") else ""
         if key not in results or options.again:
             results[key] = in_own_process(__file__, *sys.argv[1:], "--run", step)
             file.write_text(json.dumps(results, indent=1))

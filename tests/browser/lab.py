@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 ROOT = Path(__file__).parents[2]
 QUIET = {
@@ -100,3 +100,10 @@ def run_in_new_cell(page: Page, code: str) -> str:
     output = page.locator(".jp-CodeCell").last.locator(".jp-OutputArea-output pre").first
     output.wait_for(timeout=60_000)
     return output.text_content().strip()
+
+
+def new_tokens(view: Locator) -> Locator:
+    """Tokens that come from now on: those on screen belong to an earlier text."""
+    mark = "tokens => tokens.forEach(token => { token.dataset.earlier = true; })"
+    view.locator(".token").evaluate_all(mark)
+    return view.locator(".token:not([data-earlier])")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.lab import ROOT, command, jupyterlab, open_and_run, run_in_new_cell
+from tests.browser.lab import ROOT, command, jupyterlab, new_tokens, open_and_run, run_in_new_cell
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,9 @@ def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, brows
     play.get_by_label("mode", exact=True).select_option("raw")
     play.get_by_label("max tokens").fill("1900")
     play.get_by_label("what the model reads").fill("KING.")
+    tokens = new_tokens(play)
     play.get_by_role("button", name="Generate").click()
-    page.locator(".pw-play[data-state=running] .token").nth(4).wait_for(timeout=60_000)
+    tokens.nth(4).wait_for(timeout=60_000)
     play.get_by_role("button", name="Stop").click()
     page.locator(".pw-play[data-state=stopped]").wait_for(timeout=60_000)
     assert run_in_new_cell(page, "print(playground.recipe.prompt)") == "KING."

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.browser.lab import READY, command, jupyterlab, open_and_run, run_in_new_cell
+from tests.browser.lab import READY, command, jupyterlab, new_tokens, open_and_run, run_in_new_cell
 
 CELLS = [
     "import workbench as wb\n\npangu = wb.load('demo', bits=4)\nprint('loaded')",
@@ -76,7 +77,7 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     bias.fill("7")
     bias.press("Enter")
     play.locator(".chip", has_text="id 7").wait_for()
-    assert bias.input_value() == ""
+    expect(bias).to_have_value("")
     play.get_by_role("button", name="no bias for").last.click()
     play.get_by_role("button", name="fewer settings").click()
 
@@ -91,13 +92,9 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
 
     # The kernel's interrupt stops it while no cell runs, and leaves the kernel alive.
     play.scroll_into_view_if_needed()
-    play.locator(".token").evaluate_all(
-        "tokens => tokens.forEach(t => { t.dataset.earlier = true; })"
-    )
+    tokens = new_tokens(play)
     play.get_by_role("button", name="Generate").click()
-    state("running")
-    play.locator(".token:not([data-earlier])").nth(8).wait_for(timeout=60_000)
-    assert play.locator(".token[data-earlier]").count() == 0
+    tokens.nth(8).wait_for(timeout=60_000)
     command(page, "notebook:interrupt-kernel")
     state("stopped")
 
