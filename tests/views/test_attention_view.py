@@ -254,6 +254,21 @@ def test_a_live_view_fills_and_stops(moe):
     assert trace.num_tokens < 400
 
 
+def test_a_live_view_refuses_what_needs_its_text_and_takes_the_rest(moe):
+    for setting in ({"token": 2}, {"pins": [1]}, {"zoom": [0, 2, 0, 2]}):
+        with pytest.raises(TraceError, match=f"no text yet; set {next(iter(setting))} once"):
+            AttentionView.live(moe, "To be", **setting)
+    with pytest.raises(TraceError, match="no layers to show"):
+        AttentionView.live(moe, "To be", attention=[])
+    with pytest.raises(TraceError, match="sink -1 is out of range; expected 0 or more"):
+        AttentionView.live(moe, "To be", sink=-1)
+    view = AttentionView.live(moe, "To be", max_new_tokens=2, sink=4, token=-1, pins=[])
+    assert view.wait(60).num_tokens >= 3
+    assert view.sink == 4
+    asked = {"kind": "thumbnails", "layer": 0, "head": 0, "blocks": "max", "sink": 9, "difference": False}  # fmt: skip
+    assert not np.any(np.frombuffer(view.answer(asked)[1][0], np.uint8))  # all stand apart
+
+
 def test_a_page_that_asks_while_the_text_grows_is_told_in_order(monkeypatch):
     trace = attended_trace()
     answering, more, sent = threading.Event(), threading.Event(), []

@@ -164,6 +164,8 @@ class AttentionView(GeneratingView):
         require_loaded(pangu)
         config = pangu.config
         layers = _wanted("layer", attention, range(config.num_hidden_layers))
+        if not layers:
+            raise TraceError('no layers to show; expected attention="all" or some numbers.')
         ids = pangu.encode(prompt, thinking)
         end_earlier_run()
         ask_turn(pangu)
@@ -419,14 +421,19 @@ class AttentionView(GeneratingView):
     @traitlets.validate("token", "sink")
     def _valid_token(self, proposal: dict[str, Any]) -> int:
         name, value, tokens = proposal["trait"].name, proposal["value"], self.recorded.num_tokens
+        if name == "token" and value != -1:
+            self._require_text(name)
         low, high = (-1, tokens - 1) if name == "token" else (0, max(1, tokens - 1))
-        if not low <= value <= high:
-            raise TraceError(f"{name} {value} is out of range; expected {low} to {high}.")
+        if value < low or (value > high and tokens):
+            allowed = f"{low} to {high}" if tokens else f"{low} or more"
+            raise TraceError(f"{name} {value} is out of range; expected {allowed}.")
         return value
 
     @traitlets.validate("pins")
     def _valid_pins(self, proposal: dict[str, Any]) -> list[int]:
         pins = list(dict.fromkeys(proposal["value"]))
+        if pins:
+            self._require_text("pins")
         for pin in pins:
             if not 0 <= pin < self.recorded.num_tokens:
                 raise TraceError(
@@ -437,6 +444,8 @@ class AttentionView(GeneratingView):
     @traitlets.validate("zoom")
     def _valid_zoom(self, proposal: dict[str, Any]) -> list[int]:
         zoom, tokens = proposal["value"], self.recorded.num_tokens
+        if zoom:
+            self._require_text("zoom")
         if zoom and not (
             len(zoom) == 4 and 0 <= zoom[0] < zoom[1] <= tokens and 0 <= zoom[2] < zoom[3] <= tokens
         ):
@@ -445,6 +454,10 @@ class AttentionView(GeneratingView):
                 f"within 0 to {tokens}."
             )
         return zoom
+
+    def _require_text(self, name: str) -> None:
+        if not self.recorded.num_tokens:
+            raise TraceError(f"there is no text yet; set {name} once its first tokens are there.")
 
     @traitlets.validate("compare")
     def _valid_compare(self, proposal: dict[str, Any]) -> str:
