@@ -121,7 +121,7 @@ def test_tables_hold_the_selected_values(trace):
 
 def test_differences_stand_in_the_tables(trace):
     view = AttentionView(trace, layer=1, head=3, token=9, compare="head", other_layer=2)
-    expected = trace.attention(1, 3)[9, :10] - trace.attention(2, 0)[9, :10]
+    expected = trace.attention(1, 3)[9, :10] - trace.attention(2, 1)[9, :10]
     frame = view.table().set_index("token").sort_index()
     np.testing.assert_allclose(frame["difference"], expected, atol=1e-6)
     other = attended_trace(tokens=23, noise=0.2)

@@ -81,7 +81,8 @@ class AttentionView(GeneratingView):
     compare : "none", "head" or "trace"
         Show the difference to another head of this trace, or to the same head of `other`.
     other_layer, other_head : int
-        The head that is subtracted if `compare` is "head".
+        The head that is subtracted if `compare` is "head"; at first the second of the first
+        recorded layer.
     running : bool
         Whether a generation is filling the view.
     doing : str
@@ -122,7 +123,9 @@ class AttentionView(GeneratingView):
         # What the page is told comes in the order in which it happened, and nothing is half grown.
         self._turn = threading.RLock()
         first = self.recorded.layers[0]
-        defaults = {"layer": first, "other_layer": first, "token": self.recorded.num_tokens - 1}
+        last = (self.shared or self.recorded.num_tokens) - 1  # that has something to show
+        defaults = {"layer": first, "other_layer": first, "token": last}
+        defaults["other_head"] = min(1, self.recorded.heads - 1)
         if other is not None:
             defaults["compare"] = "trace"
         super().__init__(**{**defaults, **settings})
