@@ -191,6 +191,24 @@ def test_the_figure_shows_what_is_on_screen(trace):
     assert "3 × 3 tokens" in long.get_suptitle()
 
 
+def test_the_figure_names_stretches_and_tells_where_turns_begin():
+    view = AttentionView(attended_trace(tokens=33))  # turns at 0 and 7; stretches from 16 and 25 on
+
+    def shown() -> tuple:
+        axes = view.figure().axes[1]
+        lines = [(line.get_xdata()[0], line.get_linestyle()) for line in axes.lines]
+        upright = {line for line in lines if line[0]}  # others go across
+        names = {text.get_text().strip(): text.get_position()[0] for text in axes.texts}
+        return upright, names, axes.get_xlabel()
+
+    lines, names, words = shown()
+    assert lines == {(16, "-"), (25, "-"), (7, ":")}
+    assert names == {"prompt": 0, "thinking": 16, "answer": 25}
+    assert "dotted: a turn begins" in words
+    view.zoom = [10, 20, 6, 17]
+    assert shown()[:2] == ({(16, "-"), (7, ":")}, {"prompt": 6})
+
+
 def test_traces_of_one_model_are_named_by_their_precision():
     def names(first, second):
         view = AttentionView(*(attended_trace(receipt=receipt) for receipt in (first, second)))

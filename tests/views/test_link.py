@@ -123,7 +123,7 @@ def test_the_explorer_hides_panels_and_tells_the_selection(moe):
 
 def test_the_explorer_refuses_what_is_not_there(moe):
     trace = moe.trace(TEXT)
-    with pytest.raises(TraceError, match="token 99 is out of range"):
+    with pytest.raises(TraceError, match="token 99 is out of range; expected -1 to "):
         wb.Explorer(trace, token=99)
     with pytest.raises(TypeError, match="no setting 'expert'"):
         wb.Explorer(trace, expert=3)
