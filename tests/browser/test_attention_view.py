@@ -551,7 +551,11 @@ def test_what_was_shown_stands_in_while_a_zoomed_map_is_worked_out(watched, tmp_
 
 
 def test_the_map_of_the_last_head_stays_while_the_next_one_comes(trace, watched, tmp_path):
-    page = watched.open(page_of(AttentionView(trace, layer=1, head=2)), tmp_path)
+    html = page_of(AttentionView(trace, layer=1, head=2))
+    assert "PATIENCE = 150" in html
+    page = watched.open(
+        html.replace("PATIENCE = 150", "PATIENCE = 2000"), tmp_path
+    )  # a slow machine
     page.wait_for_selector(".pw-attention[data-complete=true]")
     ink = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.join()"
     page.evaluate("model.send = (question) => { window.asked = question; }; true")
