@@ -4,6 +4,7 @@ import math
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import workbench as wb
@@ -79,3 +80,7 @@ def test_attention_to_lists_the_largest_weights_first(moe):
     assert frame["weight"].tolist() == pytest.approx(sorted(row, reverse=True)[:4], abs=1e-6)
     assert frame["uniform"].unique() == pytest.approx([1 / 7])
     assert row[frame["token"]] == pytest.approx(frame["weight"], abs=1e-6)
+    last = wb.attention_to(trace, 1, 3, -1)
+    pd.testing.assert_frame_equal(last, wb.attention_to(trace, 1, 3, trace.num_tokens - 1))
+    with pytest.raises(TraceError, match=f"row {trace.num_tokens} is out of range"):
+        wb.attention_to(trace, 1, 3, trace.num_tokens)

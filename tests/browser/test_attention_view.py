@@ -87,8 +87,10 @@ def test_the_lists_hold_the_tables_of_the_view(trace, watched, tmp_path):
     page = watched.open(page_of(view), tmp_path)
     for shown, panel in zip(shown_tables(page), ("row", "column"), strict=True):
         assert len(shown) == 8
+        assert all(texts[1].strip() for texts in shown)  # spaces and new lines are seen
         for texts, row in zip(shown, view.table(panel).itertuples(), strict=False):
-            assert [int(texts[0]), texts[1]] == [row.token, row.piece]
+            piece = row.piece.replace(" ", "␣").replace("\n", "⏎")
+            assert [int(texts[0]), texts[1]] == [row.token, piece]
             assert share(texts[2]) == pytest.approx(row.weight, abs=1e-3)
             assert share(texts[3]) == pytest.approx(row.uniform, abs=1e-3)
 
@@ -209,6 +211,99 @@ def test_a_dragged_rectangle_zooms_and_escape_shows_the_whole(trace, watched, tm
     settle(page)
     assert page.evaluate("model.get('zoom')") == []
     assert geometry(page)["rows"] == 33
+
+
+def test_escape_ends_a_drag_and_nothing_else(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=7)), tmp_path)
+    box = page.locator("canvas.map").bounding_box()
+    for zoom in ([], [4, 30, 2, 25]):
+        page.evaluate("(zoom) => model.set('zoom', zoom)", zoom)
+        settle(page)
+        for at in (spot(page, 12, 4), spot(page, 21, 15)):
+            page.mouse.move(box["x"] + at["x"], box["y"] + at["y"])
+            page.mouse.down()
+        page.keyboard.press("Escape")
+        page.mouse.up()
+        assert page.evaluate("[model.get('token'), model.get('zoom')]") == [7, zoom]
+
+
+def test_keys_keep_the_selected_row_in_the_part_that_is_shown(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=21, zoom=[12, 22, 4, 16])), tmp_path)
+    page.locator("canvas.map").focus()
+    for key, token, rows in (
+        ("ArrowDown", 22, [13, 23]),
+        ("ArrowUp", 21, [13, 23]),
+        ("Home", 0, [0, 10]),
+        ("End", 32, [23, 33]),
+    ):
+        page.keyboard.press(key)
+        settle(page)
+        assert page.evaluate("[model.get('token'), model.get('zoom')]") == [token, [*rows, 4, 16]]
+        assert [geometry(page)["r0"], geometry(page)["rows"]] == [rows[0], 10]
+
+
+@pytest.mark.parametrize(("token", "before", "after"), [(2, True, False), (15, False, True)])
+def test_a_profile_without_anything_in_the_part_shown_says_so(
+    token, before, after, watched, tmp_path
+):
+    trace = attended_trace(tokens=33)
+    trace.arrays["query"][:] = 0  # attention is even: no bar is low
+    page = watched.open(page_of(AttentionView(trace, token=token, zoom=[6, 16, 4, 14])), tmp_path)
+    place = geometry(page)
+    right, below = place["x"] + place["side"], place["y"] + place["side"] + place["below"]
+    middles = place["x"] + place["side"] / 2, place["y"] + place["side"] / 2
+    row = middles[0] - 30, below + 20, 60, place["profile"] - 22
+    column = right + 6, middles[1] - 30, place["profile"] - 12, 60
+    at_the_row = row[0], below + place["profile"] - 4, 60, 3  # where its bars stand
+    at_the_column = right + 6, column[1], 3, 60
+    ink = "(area) => { const all = document.querySelector('canvas.over').getContext('2d').getImageData(...area).data.filter((_, n) => n % 4 === 3); return all.filter(Boolean).length / all.length; }"
+    for area, foot, empty in ((row, at_the_row, before), (column, at_the_column, after)):
+        assert page.evaluate(ink, area) > 0
+        assert (page.evaluate(ink, foot) == 0) == empty
+
+
+def test_smaller_maps_of_all_heads_make_room_for_the_large_one(watched, tmp_path):
+    page = watched.open(page_of(AttentionView(attended_trace(tokens=120))), tmp_path)
+
+    def sides() -> tuple[float, float]:
+        settle(page)
+        return geometry(page, "canvas.heads")["cell"], geometry(page)["side"]
+
+    cell, side = sides()
+    page.get_by_label("smaller maps").click()
+    page.get_by_label("smaller maps").click()
+    small, large = sides()
+    assert small < cell
+    assert large > side
+    for _ in range(5):
+        page.get_by_label("larger maps").click()
+    assert sides()[0] > cell
+    assert page.locator(".left").bounding_box()["width"] <= 1100 / 2  # its maps are scrolled
+
+
+def test_a_narrow_map_has_room_for_the_words_beside_it(watched, tmp_path):
+    trace = attended_trace(layers=1, tokens=1100, heads=1, key_heads=1)
+    page = watched.open(page_of(AttentionView(trace, sink=0, pins=[1000])), tmp_path)
+    name = page.locator(".pin button:not(.drop)")
+    assert name.text_content() == "1000 To"
+    assert name.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    inks = "(canvas) => { const { x, y, side, below, profile } = JSON.parse(canvas.dataset.geometry); const over = document.querySelector('canvas.over').getContext('2d').getImageData(0, y + side + below, x - 2, profile).data; return [...Array(x - 2).keys()].filter((left) => [...Array(profile).keys()].some((top) => over[4 * (top * (x - 2) + left) + 3])); }"
+    assert min(page.locator("canvas.map").evaluate(inks)) > 1  # the first letter is whole
+
+
+def test_names_of_stretches_are_written_where_they_fit(watched, tmp_path):
+    trace = attended_trace(layers=1, tokens=33)
+    trace.meta["spans"] = [
+        {"kind": "prompt", "start": 0, "end": 2},
+        {"kind": "answer", "start": 2, "end": 33},
+    ]
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)
+    place = geometry(page)
+    border = place["x"] + 2 / 33 * place["side"]
+    ink = "([x, wide, y]) => document.querySelector('canvas.map').getContext('2d').getImageData(x, 0, wide, y).data.some((part, n) => n % 4 === 3 && part)"
+    above = place["y"] - place["band"] - 3
+    assert not page.evaluate(ink, [place["x"], border - place["x"] - 1, above])
+    assert page.evaluate(ink, [border, 60, above])
 
 
 def test_everything_can_be_done_with_the_keyboard(trace, watched, tmp_path):
@@ -334,6 +429,34 @@ def test_two_heads_are_compared_as_a_signed_difference(trace, watched, tmp_path)
         assert shown == pytest.approx([row.weight, row.other_weight, row.difference], abs=1e-3)
 
 
+def test_a_head_minus_itself_says_so(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)
+    page.get_by_role("combobox", name="minus").select_option("head")
+    settle(page)
+    assert geometry(page)["top"] > 0  # it is another head's to begin with
+    assert page.locator(".problem").first.is_hidden()
+    page.get_by_label("subtracted head", exact=True).select_option("0")
+    page.get_by_text("This is a head minus itself").wait_for()
+
+
+def test_a_token_without_a_difference_says_so(trace, watched, tmp_path):
+    other = attended_trace(tokens=33, noise=0.1)
+    other.arrays["token_ids"][28:] += 100
+    view = AttentionView(trace, other=other)
+    assert view.token == 27
+    page = watched.open(page_of(view), tmp_path)
+    said = "no difference: the other trace has other tokens"
+    assert said not in page.locator(".pw-attention").text_content()
+    page.evaluate("model.set('token', 30)")
+    settle(page)
+    assert page.locator(".bar", has_text=said).count() == 1
+    assert page.locator(".two").text_content() == f"Token 30, “{trace.pieces[30]}”: {said}."
+    assert "±" not in page.locator(".pw-attention").text_content()
+    page.locator("canvas.map").hover(position=spot(page, 29, 9))
+    settle(page)
+    assert page.locator(".reading").text_content().endswith(said)
+
+
 def test_two_precisions_are_compared_as_far_as_their_tokens_agree(trace, watched, tmp_path):
     other = attended_trace(tokens=33, noise=0.1)
     other.arrays["token_ids"][28:] += 100
@@ -428,7 +551,11 @@ def test_what_was_shown_stands_in_while_a_zoomed_map_is_worked_out(watched, tmp_
 
 
 def test_the_map_of_the_last_head_stays_while_the_next_one_comes(trace, watched, tmp_path):
-    page = watched.open(page_of(AttentionView(trace, layer=1, head=2)), tmp_path)
+    html = page_of(AttentionView(trace, layer=1, head=2))
+    assert "PATIENCE = 150" in html
+    page = watched.open(
+        html.replace("PATIENCE = 150", "PATIENCE = 2000"), tmp_path
+    )  # a slow machine
     page.wait_for_selector(".pw-attention[data-complete=true]")
     ink = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.join()"
     page.evaluate("model.send = (question) => { window.asked = question; }; true")
@@ -599,7 +726,7 @@ def test_precisions_of_one_model_are_named(watched, tmp_path):
     )
     page = watched.open(page_of(AttentionView(one, other)), tmp_path)
     assert page.locator(".title").text_content() == "What made-up in 4 bit attends to"
-    menu = page.get_by_label("minus", exact=True)
+    menu = page.get_by_role("combobox", name="minus")
     assert menu.locator("option:checked").text_content() == "made-up in 16 bit"
     assert "− the same head of made-up in 16 bit" in page.locator(".right h4").text_content()
     widths = "(select) => { const wide = select.clientWidth; select.style.maxWidth = 'none'; return [wide, select.clientWidth]; }"

@@ -61,6 +61,24 @@ def test_ranking_card_and_table_hold_the_frame(trace, watched, tmp_path):
     assert [int(row[1]) for row in cells(page, ".numbers")] == order["head"].tolist()[::-1]
 
 
+def test_the_ranking_from_chance_to_1_is_the_table(watched, tmp_path):
+    trace = random_trace(4, 30, layers=3, heads=6)
+    scores = wb.head_scores(trace)
+    scores["local_chance"] = np.linspace(0, 0.9, 18)  # another order than that of the scores
+    view = HeadScoresView(trace, scores, score="local", relative=True)
+    page = watched.open(page_of(view), tmp_path)
+    shown, table = cells(page, ".ranking"), view.table()
+    assert not table["local"].is_monotonic_decreasing
+    for texts, row in zip(shown, table.itertuples(), strict=False):
+        assert texts[1] == f"{row.layer}.{row.head}"
+        numbers = [row.local, row.local_chance, row.above_chance]
+        assert [float(text) for text in texts[2:5]] == pytest.approx(numbers, abs=6e-4)
+    page.get_by_label("from chance to 1").uncheck()
+    view.relative = False
+    for texts, row in zip(cells(page, ".ranking"), view.table().itertuples(), strict=False):
+        assert [texts[1], len(texts)] == [f"{row.layer}.{row.head}", 5]
+
+
 def test_a_darker_cell_is_a_higher_score(watched, tmp_path):
     trace = random_trace(4, 30, layers=3, heads=6)
     view = HeadScoresView(trace, score="own_token", layer=2, head=5)

@@ -121,7 +121,7 @@ def test_tables_hold_the_selected_values(trace):
 
 def test_differences_stand_in_the_tables(trace):
     view = AttentionView(trace, layer=1, head=3, token=9, compare="head", other_layer=2)
-    expected = trace.attention(1, 3)[9, :10] - trace.attention(2, 0)[9, :10]
+    expected = trace.attention(1, 3)[9, :10] - trace.attention(2, 1)[9, :10]
     frame = view.table().set_index("token").sort_index()
     np.testing.assert_allclose(frame["difference"], expected, atol=1e-6)
     other = attended_trace(tokens=23, noise=0.2)
@@ -191,6 +191,24 @@ def test_the_figure_shows_what_is_on_screen(trace):
     assert "3 × 3 tokens" in long.get_suptitle()
 
 
+def test_the_figure_names_stretches_and_tells_where_turns_begin():
+    view = AttentionView(attended_trace(tokens=33))  # turns at 0 and 7; stretches from 16 and 25 on
+
+    def shown() -> tuple:
+        axes = view.figure().axes[1]
+        lines = [(line.get_xdata()[0], line.get_linestyle()) for line in axes.lines]
+        upright = {line for line in lines if line[0]}  # others go across
+        names = {text.get_text().strip(): text.get_position()[0] for text in axes.texts}
+        return upright, names, axes.get_xlabel()
+
+    lines, names, words = shown()
+    assert lines == {(16, "-"), (25, "-"), (7, ":")}
+    assert names == {"prompt": 0, "thinking": 16, "answer": 25}
+    assert "dotted: a turn begins" in words
+    view.zoom = [10, 20, 6, 17]
+    assert shown()[:2] == ({(16, "-"), (7, ":")}, {"prompt": 6})
+
+
 def test_traces_of_one_model_are_named_by_their_precision():
     def names(first, second):
         view = AttentionView(*(attended_trace(receipt=receipt) for receipt in (first, second)))
@@ -252,6 +270,21 @@ def test_a_live_view_fills_and_stops(moe):
     view.stop()
     trace = view.wait(60)
     assert trace.num_tokens < 400
+
+
+def test_a_live_view_refuses_what_needs_its_text_and_takes_the_rest(moe):
+    for setting in ({"token": 2}, {"pins": [1]}, {"zoom": [0, 2, 0, 2]}):
+        with pytest.raises(TraceError, match=f"no text yet; set {next(iter(setting))} once"):
+            AttentionView.live(moe, "To be", **setting)
+    with pytest.raises(TraceError, match="no layers to show"):
+        AttentionView.live(moe, "To be", attention=[])
+    with pytest.raises(TraceError, match="sink -1 is out of range; expected 0 or more"):
+        AttentionView.live(moe, "To be", sink=-1)
+    view = AttentionView.live(moe, "To be", max_new_tokens=2, sink=4, token=-1, pins=[])
+    assert view.wait(60).num_tokens >= 3
+    assert view.sink == 4
+    asked = {"kind": "thumbnails", "layer": 0, "head": 0, "blocks": "max", "sink": 9, "difference": False}  # fmt: skip
+    assert not np.any(np.frombuffer(view.answer(asked)[1][0], np.uint8))  # all stand apart
 
 
 def test_a_page_that_asks_while_the_text_grows_is_told_in_order(monkeypatch):

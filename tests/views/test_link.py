@@ -123,7 +123,7 @@ def test_the_explorer_hides_panels_and_tells_the_selection(moe):
 
 def test_the_explorer_refuses_what_is_not_there(moe):
     trace = moe.trace(TEXT)
-    with pytest.raises(TraceError, match="token 99 is out of range"):
+    with pytest.raises(TraceError, match="token 99 is out of range; expected -1 to "):
         wb.Explorer(trace, token=99)
     with pytest.raises(TypeError, match="no setting 'expert'"):
         wb.Explorer(trace, expert=3)
@@ -184,6 +184,37 @@ def test_the_head_scores_view_shows_the_frame_it_was_given():
         view.score = "odder"
     with pytest.raises(TraceError, match="no head 6"):
         view.head = 6
+
+
+def test_the_ranking_goes_by_what_the_colours_tell():
+    trace = random_trace(1, 20)
+    scores = wb.head_scores(trace)
+    scores["local_chance"] = np.linspace(0, 0.9, 12)
+    view = wb.HeadScoresView(trace, scores, score="local", relative=True)
+    above = (scores["local"] - scores["local_chance"]) / (1 - scores["local_chance"])
+    order = above.sort_values(ascending=False)
+    table = view.table()
+    np.testing.assert_allclose(table["above_chance"], order)
+    np.testing.assert_allclose(table["local"], scores["local"][order.index])
+    axes, bar = view.figure().axes
+    np.testing.assert_allclose(axes.collections[0].get_array().ravel(), above)
+    assert bar.get_ylabel() == "local, from chance to 1"
+    view.score = "mean_distance"  # without a chance level
+    table = view.table()
+    assert "above_chance" not in table
+    assert table["mean_distance"].is_monotonic_decreasing
+
+
+def test_the_figure_of_heads_says_what_its_marks_are():
+    view = wb.HeadScoresView(random_trace(1, 20), layer=1, head=4)
+    for score, words in (("local", "; dot: tagged"), ("mean_distance", "")):
+        view.score = score
+        axes, bar = view.figure().axes
+        title = f"{score.replace('_', ' ')} of handmade\nframe: layer 1, head 4{words}"
+        assert axes.get_title() == title
+        assert bar.get_ylabel() == score.replace("_", " ")
+        (frame,) = axes.patches
+        assert frame.get_bbox().bounds == (4, 1, 1, 1)
 
 
 def test_scores_of_other_heads_are_refused():

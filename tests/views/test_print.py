@@ -5,9 +5,10 @@ import warnings
 
 from IPython.core.formatters import PNGFormatter
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from tests.made_up import made_up_trace
-from workbench.views import Playground, expert_load_bars
+from tests.made_up import attended_trace, made_up_trace
+from workbench.views import AttentionView, Playground, expert_load_bars
 from workbench.views._print import PrintFigure, fonts, for_print
 
 
@@ -16,6 +17,15 @@ def test_a_notebook_shows_a_figure_without_being_told_to():
     assert PNGFormatter()(figure).startswith(b"\x89PNG")
     assert PNGFormatter()(Figure()) is None  # why there is a figure of our own
     assert isinstance(figure, PrintFigure)
+
+
+def test_every_text_of_a_figure_has_chinese_characters(monkeypatch):
+    monkeypatch.setattr("workbench.views._print.fonts", lambda: ("sans-serif", "a Chinese one"))
+    figure = AttentionView(attended_trace()).figure()
+    figure._repr_png_()
+    texts = {text.get_text(): text.get_fontfamily() for text in figure.findobj(Text)}
+    assert {"␣床", "attended token", figure.get_suptitle()} <= set(texts)
+    assert {tuple(family) for family in texts.values()} == {("sans-serif", "a Chinese one")}
 
 
 def test_lines_break_at_spaces_and_chinese_takes_twice_the_room():

@@ -14,9 +14,14 @@ def attention_to(trace: Trace, layer: int, head: int, token: int, top: int = 10)
     -------
     At most `top` rows, most attended first: token, piece, weight (0 to 1), uniform (the weight if
     attention were spread evenly over the token and all before it).
+
+    Raises
+    ------
+    TraceError
+        As `trace.attention`, which also counts negative numbers from the end.
     """
-    token = token % trace.num_tokens
     weights = trace.attention(layer, head, rows=[token])[0]
+    token = token % trace.num_tokens
     order = weights[: token + 1].argsort()[::-1][:top]
     return pd.DataFrame(
         {

@@ -8,8 +8,10 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 
 CHINESE = (
     "Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "SimHei",
@@ -19,7 +21,15 @@ CONTROLS = {ord(c): " " for c in map(chr, range(32)) if c != "\n"}
 
 
 class PrintFigure(Figure):
-    """A figure that a notebook shows by itself: plain ones need `%matplotlib inline` there."""
+    """A figure that a notebook shows by itself: plain ones need `%matplotlib inline` there.
+
+    Its texts are drawn in `fonts()`: tokens and names may be Chinese.
+    """
+
+    def draw(self, renderer: RendererBase) -> None:
+        for text in self.findobj(Text):
+            text.set_family(fonts())
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         return png(self, dpi=100)

@@ -89,7 +89,8 @@ const RAMPS = {
   light: { row: ["f4f8fc", "bcd6ec", "6aaed6", "2b7bba", "08306b"], column: ["fdf6ee", "fdd5a5", "fdae6b", "e6660d", "7f2704"], difference: ["08306b", "4292c6", "b9d6ea", "f6f6f4", "fbc9a0", "e6660d", "7f2704"] },
   dark: { row: ["1d232a", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"], column: ["29231c", "5c3a15", "a5631b", "f09a3e", "ffe3c2"], difference: ["d3ecff", "5ea9dd", "25577f", "24272b", "7d4c18", "f09a3e", "ffe3c2"] },
 };
-const SPANS = { prompt: "prompt", thinking: "thinking", answer: "answer" };
+const OUTSIDE = "outside the part shown";
+const NO_DIFFERENCE = "no difference: the other trace has other tokens";
 
 // -- small tools --------------------------------------------------------------------------------------
 
@@ -193,8 +194,8 @@ function render({ model, el }) {
   const controls = {
     layer: pick("layer", "layer", null, Number), head: pick("head", "head", null, Number),
     scale: pick("colours", "scale", [["linear", "linear"], ["log", "logarithmic"], ["row", "per row"]]),
-    blocks: pick("blocks show", "blocks", [["max", "strongest weight"], ["mean", "mean weight"]]),
-    compare: pick("minus", "compare"), other_layer: pick("layer", "other_layer", null, Number, "layer of the subtracted head"), other_head: pick("head", "other_head", null, Number, "subtracted head"),
+    blocks: pick("blocks show", "blocks", [["max", "strongest weight"], ["mean", "mean weight"]], String, "blocks show: what stands for the weights of several tokens"),
+    compare: pick("minus", "compare", null, String, "minus: what is subtracted from the head’s weights"), other_layer: pick("layer", "other_layer", null, Number, "layer of the subtracted head"), other_head: pick("head", "other_head", null, Number, "subtracted head"),
   };
   const apart = element("input"), apartWords = element("span");
   apart.type = "checkbox";
@@ -249,6 +250,7 @@ function render({ model, el }) {
     const one = found(mine()), other = comparing() ? found(theirs()) : null;
     return one && (!comparing() || other) ? { one, other, rows: other ? Math.min(one.tokens, other.tokens) : one.tokens } : null;
   }
+  const parted = () => focus() >= (both()?.rows ?? Infinity); // a token that the other trace has not
   const value = (pair, row, column) => (row >= pair.rows ? NaN : pair.other ? pair.one.weight(row, column) - pair.other.weight(row, column) : pair.one.weight(row, column));
   function rowOf(pair, row) {
     const result = new Float32Array(data.count);
@@ -359,10 +361,10 @@ function render({ model, el }) {
   const headLeft = (head) => boxes.label + head * boxes.cell + Math.floor(head / (data.heads / data.key_heads)) * boxes.gap;
   function measureGrid(width) {
     const gap = data.key_heads < data.heads ? 7 : 0, label = 52;
-    const room = width < 760 ? width : width * 0.5;
+    const room = width < 760 ? width : Math.floor(width * 0.5);
     const fit = Math.min(72, Math.floor((room - label - gap * data.key_heads) / data.heads), Math.floor(580 / data.layers.length));
     boxes = { cell: limit(Math.round(Math.max(10, fit) * zoomed), 8, 160), label, gap, top: gap ? 34 : 20 };
-    return label + gap * data.key_heads + data.heads * Math.max(10, fit) + 4;
+    return limit(label + gap * data.key_heads + data.heads * boxes.cell + 4, 160, room);
   }
   let atlas = null; // one canvas of all small maps, a pixel per block
   function paintThumb(index) {
@@ -391,7 +393,7 @@ function render({ model, el }) {
     const context = pen(grid, width, height), every = Math.max(1, Math.ceil(15 / cell)), across = Math.max(1, Math.ceil(18 / cell));
     context.fillStyle = theme.soft;
     context.textAlign = "center";
-    for (let head = 0; head < data.heads; head++) if (head % across === 0 || group === 1) if (head % across === 0) context.fillText(head, headLeft(head) + cell / 2, top - 8);
+    for (let head = 0; head < data.heads; head++) if (head % across === 0) context.fillText(head, headLeft(head) + cell / 2, top - 8);
     if (gap)
       for (let shared = 0; shared < data.key_heads; shared++) {
         const from = headLeft(shared * group), to = headLeft(shared * group + group - 1) + cell;
@@ -453,10 +455,11 @@ function render({ model, el }) {
     const band = 7, profile = 46, strip = sink() ? 15 : 0, gap = sink() ? 5 : 0;
     const guess = limit(width - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
     const below = columnWords ? widest(c0, c1) + 8 : 18, free = width - strip - gap - profile - 14;
-    const labelOf = (from, to, words) => Math.max(56, (words ? widest(from, to) : 30) + 8 + band);
+    const least = 76 - strip - gap; // for the words on the left of the bars, and for pins
+    const labelOf = (from, to, words) => Math.max(least, (words ? widest(from, to) : 30) + 8 + band);
     // A part is as large as the whole: words of its rows get what room is left, and are drawn narrower.
     const side = limit(Math.min(free - labelOf(0, data.count, guess / data.count >= 11), Math.max(300, 26 * data.count)), 160, 600);
-    const label = Math.max(56, Math.min(labelOf(r0, r1, rowWords), free - side));
+    const label = Math.max(least, Math.min(labelOf(r0, r1, rowWords), free - side));
     place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 12, height: 28 + band + side + below + profile + 4 };
   }
   const shownPiece = (token) => (data.pieces[token] === "<0x0A>" ? "⏎" : data.pieces[token].replaceAll(" ", "␣").replaceAll("\n", "⏎"));
@@ -605,7 +608,7 @@ function render({ model, el }) {
         const from = X(columns[0]), to = X(columns[1]);
         context.fillRect(from, y - band - 1, to - from - 1, band - 2);
         context.textAlign = "left";
-        if (to - from > 12) { context.save(); context.beginPath(); context.rect(from, 0, to - from, y); context.clip(); context.fillText(SPANS[span.kind] ?? span.kind, from, y - band - 9); context.restore(); }
+        if (context.measureText(span.kind).width < to - from) context.fillText(span.kind, from, y - band - 9);
       }
     }
     const line = (token, dash) => {
@@ -673,7 +676,7 @@ function render({ model, el }) {
   let shownRow = null, shownColumn = null, shownFor = "";
   function profiles() {
     const pair = both(), token = focus(), name = `${tile?.name} ${token}`;
-    if (!pair || token < 0) { shownRow = shownColumn = null; shownFor = ""; return; }
+    if (!pair || token < 0 || token >= pair.rows) { shownRow = shownColumn = null; shownFor = ""; return; }
     if (shownFor === name && shownRow) return;
     shownFor = name;
     shownRow = rowOf(pair, token);
@@ -708,7 +711,7 @@ function render({ model, el }) {
     if (shownRow) {
       const rowTop = strongest(shownRow, skip, token + 1), columnTop = strongest(shownColumn, token + 1, data.count);
       bars(context, withoutSink(shownRow), c0, c1, (at, wide, length) => context.fillRect(x + at, base + profile - length, wide, length), side, profile - 4, rowTop, theme.row.css[165], difference);
-      bars(context, shownColumn, Math.max(r0, 0), r1, (at, wide, length) => context.fillRect(x + side + 5, y + at, length, wide), side, profile - 4, columnTop, theme.column.css[165], difference);
+      bars(context, shownColumn, r0, r1, (at, wide, length) => context.fillRect(x + side + 5, y + at, length, wide), side, profile - 4, columnTop, theme.column.css[165], difference);
       context.fillStyle = theme.soft;
       context.fillRect(x, base + profile, side, 1);
       context.fillRect(x + side + 4, y, 1, side);
@@ -719,6 +722,19 @@ function render({ model, el }) {
       context.fillText("is", x + side + 5, y - 26);
       context.fillText("attended", x + side + 5, y - 15);
       context.fillText("by", x + side + 5, y - 4);
+      context.textAlign = "center";
+      if (token >= skip && Math.max(c0, skip) >= Math.min(c1, token + 1)) context.fillText(OUTSIDE, x + side / 2, base + profile - 13);
+      if (token + 1 < data.count && token + 1 >= r1) {
+        context.save();
+        context.translate(x + side + 5 + profile / 2, y + side / 2);
+        context.rotate(-Math.PI / 2);
+        context.fillText(OUTSIDE, 0, 0);
+        context.restore();
+      }
+    } else if (parted()) {
+      context.fillStyle = theme.soft;
+      context.textAlign = "left";
+      context.fillText(NO_DIFFERENCE, x, base + profile - 13);
     }
     const edge = (token, rows, columns, colour, width) => {
       context.strokeStyle = colour;
@@ -759,7 +775,7 @@ function render({ model, el }) {
       if (pair) {
         const values = rowOf(pair, token), top = strongest(values, sink(), token + 1);
         bars(context, withoutSink(values), c0, c1, (at, wide, length) => context.fillRect(at, 24 - length, wide, length), place.side, 20, top, theme.row.css[165], comparing());
-        canvas.title = `token ${token} attends to; highest bar ${percent(top)}`;
+        canvas.title = token < pair.rows ? `token ${token} attends to; highest bar ${percent(top)}` : NO_DIFFERENCE;
       }
       context.fillStyle = theme.line;
       context.fillRect(0, 23, place.side, 1);
@@ -815,11 +831,13 @@ function render({ model, el }) {
       if (node.shade !== shade) node.style.cssText = node.shade = shade;
     }
     const words = [];
+    if (parted()) words.push(NO_DIFFERENCE);
     if (shownRow) {
       words.push(difference ? `differences of token ${token}, ${quoted(data.pieces[token])}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `blue, before: what ${quoted(data.pieces[token])} attends to, up to ${percent(rowTop)}`);
       if (!difference && token < data.count - 1) words.push(`orange, after: what attends to it, up to ${percent(columnTop)}`);
       if (skip && !difference) { let sum = 0; for (let c = 0; c < Math.min(skip, token + 1); c++) sum += shownRow[c]; words.push(`${skip === 1 ? "first token" : `first ${skip} tokens`}, framed: ${percent(sum)}`); }
     }
+    if (data.spans.length > 1) words.push("dotted: thinking, solid: answer");
     stripNote.textContent = words.join(" · ");
   }
   let wasHover = null, wasSelected = null, wasPins = [];
@@ -842,8 +860,8 @@ function render({ model, el }) {
   }
   function lists() {
     const pair = both(), token = selected();
-    if (!pair || token < 0) {
-      refill(before, strip, element("p", "soft", token < 0 ? "No token is selected." : ""));
+    if (!pair || token < 0 || token >= pair.rows) {
+      refill(before, strip, element("p", "soft", token < 0 ? "No token is selected." : pair ? `Token ${token}, ${quoted(data.pieces[token])}: ${NO_DIFFERENCE}.` : ""));
       refill(after, strip);
       return;
     }
@@ -868,7 +886,7 @@ function render({ model, el }) {
         go.addEventListener("click", () => choose(other));
         const [r, c] = values === row ? [token, other] : [other, token];
         const numbers = difference ? [percent(pair.one.weight(r, c)), percent(pair.other.weight(r, c)), signed(values[other])] : [percent(values[other]), percent(uniform(other))];
-        return element("tr", "", ...[go, data.pieces[other], ...numbers].map((text, n) => cell("td", text, n)));
+        return element("tr", "", ...[go, shownPiece(other), ...numbers].map((text, n) => cell("td", text, n)));
       });
       return element("table", "", element("caption", "", caption), element("thead", "", element("tr", "", ...head.map((text, n) => cell("th", text, n)))), element("tbody", "", ...body));
     };
@@ -885,7 +903,7 @@ function render({ model, el }) {
       const name = (token) => `${quoted(data.pieces[token])} (token ${token})`, target = to - from > 1 ? `the first ${to} tokens` : name(from);
       const sum = (weight) => { let all = 0; for (let column = from; column < to; column++) all += weight(column); return all; };
       const share = sum((column) => value(pair, row, column)), whole = sum((column) => pair.one.weight(row, column));
-      words = from > row ? `${name(row)} cannot attend to ${target}, which comes later` : `${name(row)} → ${target}: ${comparing() ? `${percent(whole)} minus ${percent(whole - share)} = ${signed(share)}` : percent(share)}; spread evenly it would be ${percent((to - from) / (row + 1))}`;
+      words = from > row ? `${name(row)} cannot attend to ${target}, which comes later` : row >= pair.rows ? `${name(row)}: ${NO_DIFFERENCE}` : `${name(row)} → ${target}: ${comparing() ? `${percent(whole)} minus ${percent(whole - share)} = ${signed(share)}` : percent(share)}; spread evenly it would be ${percent((to - from) / (row + 1))}`;
     } else if (focus() >= 0) words += ` · token ${focus()}, ${quoted(data.pieces[focus()])}`;
     reading.textContent = words;
   }
@@ -913,6 +931,7 @@ function render({ model, el }) {
     pinButton.textContent = selected() < 0 ? "pin" : `${model.get("pins").includes(selected()) ? "unpin" : "pin"} token ${selected()}`;
     const notes = [];
     if (data.error) notes.push(data.error);
+    if (compare === "head" && mine() === theirs()) notes.push("This is a head minus itself: choose another one.");
     if (compare === "trace" && data.shared < data.count) notes.push(`Only the first ${data.shared} tokens are the same in both traces; later rows have no difference.`);
     problem.hidden = !notes.length;
     problem.textContent = notes.join(" ");
@@ -961,7 +980,7 @@ function render({ model, el }) {
 
   // -- pointer and keys -----------------------------------------------------------------------------------
 
-  function choose(token) { page.set({ token: limit(token, -1, data.count - 1) }); say(); }
+  function choose(token, more = {}) { page.set({ ...more, token: limit(token, -1, data.count - 1) }); say(); }
   function pin(token) {
     if (token < 0) return;
     const list = model.get("pins");
@@ -1040,9 +1059,14 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopPropagation();
     hover = null;
-    if (move) choose(limit(Math.max(selected(), 0) + move, 0, data.count - 1));
+    if (move) {
+      const token = limit(Math.max(selected(), 0) + move, 0, data.count - 1), [r0, r1, c0, c1] = region();
+      const down = Math.min(0, token - r0) + Math.max(0, token + 1 - r1); // so that its row is in the part shown
+      choose(token, down ? { zoom: [r0 + down, r1 + down, c0, c1] } : {});
+    }
     else if (event.key === "+") zoomBy(0.5);
     else if (event.key === "-") zoomBy(2);
+    else if (event.key === "Escape" && drag) { drag = null; schedule("hover"); }
     else if (event.key === "Escape") { if (model.get("zoom").length) page.set({ zoom: [] }); else choose(-1); }
     else pin(selected());
   };

@@ -81,7 +81,8 @@ class AttentionView(GeneratingView):
     compare : "none", "head" or "trace"
         Show the difference to another head of this trace, or to the same head of `other`.
     other_layer, other_head : int
-        The head that is subtracted if `compare` is "head".
+        The head that is subtracted if `compare` is "head"; at first the second of the first
+        recorded layer.
     running : bool
         Whether a generation is filling the view.
     doing : str
@@ -122,7 +123,9 @@ class AttentionView(GeneratingView):
         # What the page is told comes in the order in which it happened, and nothing is half grown.
         self._turn = threading.RLock()
         first = self.recorded.layers[0]
-        defaults = {"layer": first, "other_layer": first, "token": self.recorded.num_tokens - 1}
+        last = (self.shared or self.recorded.num_tokens) - 1  # that has something to show
+        defaults = {"layer": first, "other_layer": first, "token": last}
+        defaults["other_head"] = min(1, self.recorded.heads - 1)
         if other is not None:
             defaults["compare"] = "trace"
         super().__init__(**{**defaults, **settings})
@@ -164,6 +167,8 @@ class AttentionView(GeneratingView):
         require_loaded(pangu)
         config = pangu.config
         layers = _wanted("layer", attention, range(config.num_hidden_layers))
+        if not layers:
+            raise TraceError('no layers to show; expected attention="all" or some numbers.')
         ids = pangu.encode(prompt, thinking)
         end_earlier_run()
         ask_turn(pangu)
@@ -419,14 +424,19 @@ class AttentionView(GeneratingView):
     @traitlets.validate("token", "sink")
     def _valid_token(self, proposal: dict[str, Any]) -> int:
         name, value, tokens = proposal["trait"].name, proposal["value"], self.recorded.num_tokens
+        if name == "token" and value != -1:
+            self._require_text(name)
         low, high = (-1, tokens - 1) if name == "token" else (0, max(1, tokens - 1))
-        if not low <= value <= high:
-            raise TraceError(f"{name} {value} is out of range; expected {low} to {high}.")
+        if value < low or (value > high and tokens):
+            allowed = f"{low} to {high}" if tokens else f"{low} or more"
+            raise TraceError(f"{name} {value} is out of range; expected {allowed}.")
         return value
 
     @traitlets.validate("pins")
     def _valid_pins(self, proposal: dict[str, Any]) -> list[int]:
         pins = list(dict.fromkeys(proposal["value"]))
+        if pins:
+            self._require_text("pins")
         for pin in pins:
             if not 0 <= pin < self.recorded.num_tokens:
                 raise TraceError(
@@ -437,6 +447,8 @@ class AttentionView(GeneratingView):
     @traitlets.validate("zoom")
     def _valid_zoom(self, proposal: dict[str, Any]) -> list[int]:
         zoom, tokens = proposal["value"], self.recorded.num_tokens
+        if zoom:
+            self._require_text("zoom")
         if zoom and not (
             len(zoom) == 4 and 0 <= zoom[0] < zoom[1] <= tokens and 0 <= zoom[2] < zoom[3] <= tokens
         ):
@@ -445,6 +457,10 @@ class AttentionView(GeneratingView):
                 f"within 0 to {tokens}."
             )
         return zoom
+
+    def _require_text(self, name: str) -> None:
+        if not self.recorded.num_tokens:
+            raise TraceError(f"there is no text yet; set {name} once its first tokens are there.")
 
     @traitlets.validate("compare")
     def _valid_compare(self, proposal: dict[str, Any]) -> str:

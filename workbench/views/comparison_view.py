@@ -25,7 +25,7 @@ from workbench.views._generating import (
     reason,
     step_message,
 )
-from workbench.views._print import PrintFigure, fonts, for_print
+from workbench.views._print import PrintFigure, for_print
 from workbench.views._widget import Answer, script
 
 if TYPE_CHECKING:
@@ -188,8 +188,8 @@ class ComparisonView(GeneratingView):
             text = f"{column['label']}\n\n{generation.text if generation else ''}"
             axes = figure.add_subplot(1, count, place + 1)
             axes.axis("off")
-            axes.text(0, 1, for_print(text, 46), va="top", fontsize=8, family=fonts())
-        figure.suptitle(for_print(self.prompt, 46 * count), fontsize=9, family=fonts())
+            axes.text(0, 1, for_print(text, 46), va="top", fontsize=8)
+        figure.suptitle(for_print(self.prompt, 46 * count), fontsize=9)
         return figure
 
     # -- what the page asks ---------------------------------------------------------------------

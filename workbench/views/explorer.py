@@ -127,8 +127,9 @@ class Explorer(ipywidgets.VBox):
         name, value = proposal["trait"].name, proposal["value"]
         trace = self.trace
         size = {"token": trace.num_tokens, "layer": trace.num_layers, "head": trace.num_heads}[name]
-        if not (-1 if name == "token" else 0) <= value < size:
-            raise TraceError(f"{name} {value} is out of range; expected 0 to {size - 1}.")
+        low = -1 if name == "token" else 0
+        if not low <= value < size:
+            raise TraceError(f"{name} {value} is out of range; expected {low} to {size - 1}.")
         return value
 
     def _bar(self) -> ipywidgets.Widget:

@@ -184,13 +184,24 @@ def attention_figure(view: AttentionView) -> Figure:
             axes.axhline(border, color="black", linewidth=0.7)
         if left < border < right:
             axes.axvline(border, color="black", linewidth=0.7)
+    for turn in recorded.turns:
+        if top < turn < bottom:
+            axes.axhline(turn, color="black", linewidth=0.7, linestyle=":")
+        if left < turn < right:
+            axes.axvline(turn, color="black", linewidth=0.7, linestyle=":")
+    for span in recorded.spans:
+        start, end = max(left, span["start"]), min(right, span["end"])
+        letters = (end - start) / (right - left) * side * 72 / 5  # of 7 points, about 5 wide
+        if letters > len(span["kind"]):
+            axes.text(start, top, f" {span['kind']}", va="bottom", fontsize=7)
     labels = [_printable(piece) for piece in recorded.pieces]
     if right - left <= LABELLED_TOKENS:
         places = np.arange(left, right)
         axes.set_xticks(places + 0.5, labels[left:right], rotation=90, fontsize=7)
     if bottom - top <= LABELLED_TOKENS:
         drawn[0].set_yticks(rows + 0.5, labels[top:bottom], fontsize=7)
-    axes.set_xlabel("attended token")
+    turns = "; dotted: a turn begins" if any(recorded.turns) else ""
+    axes.set_xlabel(f"attended token{turns}")
     drawn[0].set_ylabel("attending token")
     title = f"Attention of {view.names[0]}, layer {view.layer}, head {view.head}"
     if view.compare == "head":
@@ -239,5 +250,5 @@ def _label_tokens(axes, trace: Trace) -> None:
 
 
 def _printable(piece: str) -> str:
-    """A piece as a label: spaces shown, dollar signs not read as mathematics."""
-    return piece.replace(" ", "␣").replace("$", r"\$")
+    """A piece as a label: spaces and new lines shown, dollar signs not read as mathematics."""
+    return piece.replace(" ", "␣").replace("\n", "⏎").replace("$", r"\$")

@@ -153,8 +153,8 @@ function render({ model, el }) {
   function draw() {
     if (!data || !root.clientWidth) return;
     const sortedHeads = model.get("head_order") === "score", gap = sortedHeads ? 0 : GAP, group = data.heads / data.kv_heads;
-    const gaps = sortedHeads ? 0 : data.kv_heads - 1;
-    const widest = LEFT + data.heads * WIDEST + gaps * GAP + 4, beside = widest + 700 < root.clientWidth;
+    const gaps = data.kv_heads - 1;
+    const widest = LEFT + data.heads * WIDEST + gaps * gap + 4, beside = widest + 700 < root.clientWidth;
     panes.style.gridTemplateColumns = beside ? `${widest}px auto auto 1fr` : "";
     if (beside) panes.insertBefore(card, right);
     else (data.layers.length < 11 ? left : right).append(card); // where there is room
@@ -168,7 +168,7 @@ function render({ model, el }) {
     pen.scale(ratio, ratio);
     pen.textBaseline = "middle";
     pen.font = "11px system-ui, sans-serif";
-    const x = (column) => LEFT + column * cell + Math.floor(sortedHeads ? 0 : column / group) * gap, y = (line) => TOP + line * height;
+    const x = (column) => LEFT + column * cell + Math.floor(column / group) * gap, y = (line) => TOP + line * height;
     const known = all().map(({ row, head }) => shown(row, head)).filter(Number.isFinite), isPattern = data.measures[current()].pattern;
     const top = Math.max(1e-9, ...known), low = isPattern ? 0 : Math.min(top - 1e-9, ...known);
     grid = { cell, height, order, columns: order.map(heads), x, y };
@@ -271,12 +271,13 @@ function render({ model, el }) {
     const order = all().filter(({ row, head }) => !left_out(row, head)).sort((a, b) => key(b) - key(a));
     const lines = order.slice(0, RANKED).map((spot, rank) => ({
       spot,
-      cells: [`${rank + 1}.`, button(spot, `${data.layers[spot.row]}.${spot.head}`), digits(measure, value(measure, spot.row, spot.head)), ...(pattern ? [digits(measure, chance(measure, spot.row, spot.head))] : []), tagsOf(spot.row, spot.head) || "–"],
+      cells: [`${rank + 1}.`, button(spot, `${data.layers[spot.row]}.${spot.head}`), digits(measure, value(measure, spot.row, spot.head)), ...(pattern ? [digits(measure, chance(measure, spot.row, spot.head))] : []), ...(relative() ? [digits(measure, shown(spot.row, spot.head))] : []), tagsOf(spot.row, spot.head) || "–"],
     }));
     const count = all().filter(({ row, head }) => tagged(measure, row, head)).length;
+    const head = ["", "layer.head", "score", ...(pattern ? ["chance"] : []), ...(relative() ? ["above chance"] : []), "tags"];
     const said = pattern ? ` · ${count} of ${all().length} tagged` : "";
     refill(ranking, canvas, element("h4", "", `Highest ${plain(data.measures[measure].name)}${said}`),
-      lines.length ? element("div", "list", tableOf(["", "layer.head", "score", ...(pattern ? ["chance"] : []), "tags"], lines, [pattern ? 4 : 3])) : element("p", "soft", "No head passes the threshold."));
+      lines.length ? element("div", "list", tableOf(head, lines, [head.length - 1])) : element("p", "soft", "No head passes the threshold."));
   }
   function showCard() {
     const spot = selected();

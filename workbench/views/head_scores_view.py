@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from workbench.analysis import head_scores
 from workbench.analysis.heads import MEASURES, PATTERNS, texts_of
@@ -25,7 +26,7 @@ CHANCE = {
 MEASURED = {
     "entropy_bits": "Entropy of the attention, in bits",
     "entropy_normalised": "Entropy of the attention as a share of even attention's",
-    "mean_distance": "Tokens between a token and what it attends to, on average",
+    "mean_distance": "How many tokens back a token attends to, on average",
 }
 
 
@@ -48,7 +49,7 @@ class HeadScoresView(View):
     score : str
         What the colours tell: a score, entropy_bits, entropy_normalised or mean_distance.
     relative : bool
-        Colours by how far a score is on the way from chance to 1.
+        Colours and ranking by how far a score is on the way from chance to 1.
     layer_order, head_order : "model" or "score"
         Rows by number, or by the layer's highest score first; columns by number, or in each layer
         the highest score first.
@@ -151,18 +152,24 @@ class HeadScoresView(View):
         return content, [array.reshape(shape).tobytes() for array in arrays]
 
     def table(self) -> pd.DataFrame:
-        """The ranking on screen: every head, the highest score first."""
+        """The ranking on screen: every head, the highest score first.
+
+        If `relative` is set, column above_chance, (score - chance) / (1 - chance), decides.
+        """
         frame, name = self.scores, self.score
-        columns = ["layer", "head", "kv_head", name, f"{name}_chance", "tags"]
+        columns = ["layer", "head", "kv_head", name, f"{name}_chance", "above_chance", "tags"]
+        if self._relative:
+            frame = frame.assign(above_chance=self._shown())
         if self.tagged_only and name in self.patterns:
             frame = frame[self._tagged(name)]
         frame = frame[[column for column in columns if column in frame]]
-        return frame.sort_values(name, ascending=False, kind="stable", ignore_index=True)
+        by = "above_chance" if self._relative else name
+        return frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
 
     def figure(self) -> Figure:
-        """The map for print; a dot marks a tag, the square the selected head."""
+        """The map for print; a dot marks a tag, the frame the selected head."""
         layers, heads = self.trace.attention_layers, self.trace.num_heads
-        values = self.scores[self.score].to_numpy().reshape(len(layers), heads)
+        values = self._shown().to_numpy().reshape(len(layers), heads)
         figure = PrintFigure(
             figsize=(min(11, 2.6 + 0.24 * heads), 1.5 + 0.24 * len(layers)), layout="constrained"
         )
@@ -170,18 +177,36 @@ class HeadScoresView(View):
         image = axes.pcolormesh(values, cmap="Blues", vmin=0)
         for border in range(0, heads, heads // self.trace.num_key_value_heads):
             axes.axvline(border, color="black", linewidth=0.6)
+        name = self.score.replace("_", " ")
+        title = f"{name} of {self.trace.model_name}\nframe: layer {self.layer}, head {self.head}"
         if self.score in self.patterns:
+            title += "; dot: tagged"
             row, column = np.nonzero(self._tagged(self.score).to_numpy().reshape(values.shape))
             axes.scatter(column + 0.5, row + 0.5, s=12, color="#d95f02", edgecolor="white", linewidth=0.5)  # fmt: skip
-        axes.scatter(self.head + 0.5, layers.index(self.layer) + 0.5, s=80, marker="s", facecolor="none", edgecolor="black")  # fmt: skip
+        place = (self.head, layers.index(self.layer))
+        axes.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="#d00000", linewidth=2, clip_on=False))  # fmt: skip
         axes.invert_yaxis()
         axes.set_yticks(np.arange(len(layers)) + 0.5, [str(layer) for layer in layers], fontsize=7)
         step = 1 if heads <= 16 else 4
         axes.set_xticks(np.arange(0, heads, step) + 0.5, [str(h) for h in range(0, heads, step)], fontsize=7)  # fmt: skip
         axes.set(xlabel="head; lines part the key-value heads", ylabel="layer")
-        axes.set_title(f"{self.score.replace('_', ' ')} of {self.trace.model_name}; dot: tagged", fontsize=9)  # fmt: skip
-        figure.colorbar(image, ax=axes)
+        axes.set_title(title, fontsize=9)
+        figure.colorbar(
+            image, ax=axes, label=name + (", from chance to 1" if self._relative else "")
+        )
         return figure
+
+    @property
+    def _relative(self) -> bool:
+        return self.relative and self.score in self.patterns
+
+    def _shown(self) -> pd.Series:
+        """What the colours tell, one value per head."""
+        score = self.scores[self.score]
+        if not self._relative:
+            return score
+        chance = self.scores[f"{self.score}_chance"]
+        return (score - chance) / (1 - chance)
 
     def _tagged(self, name: str) -> pd.Series:
         return self.scores["tags"].str.split(", ").map(lambda tags: name in tags)

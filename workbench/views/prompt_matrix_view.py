@@ -14,7 +14,7 @@ from workbench.errors import GenerationError, HistoryError
 from workbench.recipe import Recipe
 from workbench.turn import ask_turn
 from workbench.views._generating import PAUSE, REASONS, GeneratingView
-from workbench.views._print import PrintFigure, fonts, for_print
+from workbench.views._print import PrintFigure, for_print
 from workbench.views._widget import Answer, script
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ class PromptMatrixView(GeneratingView):
             box.set_height(heights[row] / sum(heights))
             box.set_edgecolor("0.8")
             box.PAD = 0.03
-            box.get_text().set(fontsize=7, family=fonts(), fontweight="normal" if row else "bold")
+            box.get_text().set(fontsize=7, fontweight="normal" if row else "bold")
         left = len(matrix.variants) - len(rows), len(self._columns()) - len(columns)
         more = f"; {left[0]} more rows and {left[1]} more columns" if any(left) else ""
         title = for_print(textwrap.shorten(matrix.template.text, 100), 100)
-        figure.suptitle(f"{title}{more}", fontsize=8, family=fonts())
+        figure.suptitle(f"{title}{more}", fontsize=8)
         return figure
 
     # -- what the page asks ---------------------------------------------------------------------
