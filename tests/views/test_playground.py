@@ -244,7 +244,7 @@ def test_a_branch_may_go_on_with_a_text_or_draw_again(play, moe):
     root = generate(play)
     play.branch(1, " not")
     play.wait(60)
-    given = moe.tokenizer.encode(" not", add_bos=False)
+    given = moe.tokenizer.encode(" not", add_bos=False, starts_text=False)
     ids = [step.token_id for step in play.generation.steps]
     assert ids[: 1 + len(given)] == [root.steps[0].token_id, *given]
     play.show(0)
@@ -260,6 +260,23 @@ def test_a_branch_may_go_on_with_a_text_or_draw_again(play, moe):
     assert not any(step["given"] for step in steps_told(play))
     with pytest.raises(GenerationError, match="no token 99; the answer has tokens 0 to 5"):
         play.branch(99)
+
+
+@pytest.mark.parametrize("text", ["7", "<x>", " not", "  two"])
+def test_a_branch_goes_on_with_exactly_the_text_that_was_given(play, moe, text):
+    play.logit_bias = [*play.logit_bias, (moe.tokenizer.bos_token_id, -100.0)]
+    space = moe.tokenizer.pieces(range(len(moe.tokenizer))).index(" ")
+    root = generate(play)
+    play.branch(2, space)
+    spaced = play.wait(60)
+    play.branch(3, text)  # after a lone space
+    shared = "".join(step.text for step in root.steps[:2]) + " "
+    assert spaced.text.startswith(shared)
+    assert play.wait(60).text.startswith(shared + text)
+    play.branch(3, moe.tokenizer.thinking_start_id)  # after a special token a text starts anew
+    play.wait(60)
+    play.branch(4, text)
+    assert play.wait(60).text.startswith(shared + text)
 
 
 def test_branches_are_shown_named_removed_and_undone(play):
@@ -620,6 +637,8 @@ def test_a_bias_on_a_piece_is_given_in_quotes_or_with_its_space(tmp_path, monkey
         assert play._bias() == [[token, pieces[token], 1]]
     play._on_message(play, {"kind": "bias", "text": '"[unused16]"', "value": 1}, [])
     assert "tokens (" in play.told[-1]["text"]  # in quotes it is no special token
+    play._on_message(play, {"kind": "bias", "text": '"7 7 7"', "value": 1}, [])
+    assert f"tokens ({digit} '7', " in play.told[-1]["text"]  # and gets no space
 
 
 def test_the_copied_python_reproduces_the_text(play, moe, monkeypatch, capsys):

@@ -337,7 +337,7 @@ function render({ model, el, host, signal }) {
   const biasText = element("input"), biasValue = element("input"), biasAdd = element("button", "", "add");
   biasText.size = 12;
   biasText.placeholder = 'id, text or "7"';
-  biasText.title = 'A number is a token id. In quotes stands a piece as the text shows it: "7" is the digit, " yes" a word with its space.';
+  biasText.title = 'A number is a token id, a bare word one with a space before it. In quotes stands a piece as the text shows it: "7" is the digit, "yes" a word without a space.';
   biasText.setAttribute("aria-label", "token to bias: its id, or its text (a number in quotes)");
   Object.assign(biasValue, { type: "number", step: 1, value: "-100" });
   biasValue.style.width = "5.5em";

@@ -248,8 +248,10 @@ class Playground(GeneratingView):
         if isinstance(instead, str):
             if messages.is_remote(self.pangu):
                 raise GenerationError(messages.OWN_TEXT)
-            given = self.pangu.tokenizer.encode(instead, add_bos=False, special=True)
-            begun = (*current.generation.begun(place), *given)
+            shared, tokenizer = current.generation.begun(place), self.pangu.tokenizer
+            after_special = place > 0 and shared[-1].token_id in tokenizer.special_tokens.values()
+            given = tokenizer.encode(instead, False, special=True, starts_text=after_special)
+            begun = (*shared, *given)
         else:
             begun = current.generation.begun(place, instead)
         if self._made_elsewhere() and not messages.is_remote(self.pangu):
