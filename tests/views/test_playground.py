@@ -899,14 +899,50 @@ def test_a_history_that_is_gone_does_not_part_page_and_tree(play):
     assert play.told[-1]["nodes"][0]["name"] == "prompt 1"
 
 
-def test_restoring_brings_back_what_was_removed(play):
+def test_a_tree_comes_back_without_what_was_removed_unless_that_is_asked_for(play, moe):
     generate(play)
-    play.branch(2)
+    for place in (1, 2, 4):
+        play.show(0)
+        play.branch(place)
+        play.wait(60)
+    play.branch(5)  # of the third
     play.wait(60)
+    root, one, two, three, leaf = (entry.id for entry in play.history)
     play.remove(1)
-    play.restore(play.history[0].id)
-    assert [branch.at for branch in play.branches] == [0, 2]
-    assert play.branches.current.id == 0
+    play.remove(2)
+    play.undo()
+    play.remove(3)  # and the one that leaves it
+    generate(play, text="Not to")
+    play.undo()
+    play.undo()
+    play.redo()
+    kept = [(root, False), (one, True), (two, False), (three, True), (leaf, True)]
+    assert [(entry.id, entry.removed) for entry in play.history][:5] == kept
+    assert play.history[5].removed  # it was undone
+    again = Playground(moe)  # as after a restart of the kernel
+    again.send = lambda content, buffers=None: None
+    again.restore(root)
+    assert [branch.at for branch in again.branches] == [0, 2]
+    assert again.branches.current.id == 0
+    again.undo()  # it leaves the screen, and stays in the history as it was
+    assert not again.branches
+    assert [(entry.id, entry.removed) for entry in play.history][:5] == kept
+    again.restore(leaf)  # its own click brings it back, and what it leaves
+    assert [branch.at for branch in again.branches] == [0, 2, 4, 5]
+    assert [entry.removed for entry in play.history][:5] == [False, True, False, False, False]
+    again.undo()
+    assert [(entry.id, entry.removed) for entry in play.history][:5] == kept
+    again.redo()
+    again.remove(again.branches.current.id)
+    assert [entry.id for entry in again.history.tree(root)] == [root, two, three]
+
+
+def test_a_prompt_that_was_removed_comes_back_under_its_name(play):
+    generate(play)
+    generate(play, text="Not to")
+    play.remove(1)
+    play.restore(play.history[1].id)
+    assert [branch.name for branch in play.branches] == ["prompt 1", "prompt 2"]
 
 
 def test_another_panel_stops_the_comparison_and_keeps_its_texts(play):

@@ -154,6 +154,8 @@ class Playground(GeneratingView):
         self._statuses: dict[int, dict[str, Any]] = {}  # by branch
         self._entries: dict[int, str] = {}  # by branch: its id in the history
         self._names: dict[str, str] = {}  # by id in the history: what the branch is called there
+        self._removed: set[str] = set()  # ids in the history of what was taken out of its tree
+        self._restored: set[int] = set()  # branches that stay in the history's tree after an undo
         self._templating: int | None = None  # the thread in which `text` follows the conversation
         self._rendered = ""  # the conversation through the template
         self._raw: str | None = ""  # typed and not asked when a conversation took its place
@@ -282,7 +284,7 @@ class Playground(GeneratingView):
     def undo(self) -> None:
         """Take back the last change to the branches."""
         self._require_idle()
-        self._change(self.branches.undo)
+        self._change(self.branches.undo, undone=True)
 
     def redo(self) -> None:
         """Do again what was undone."""
@@ -323,7 +325,8 @@ class Playground(GeneratingView):
     def restore(self, entry_id: str) -> None:
         """Bring prompt, settings and text of a generation of the history back on screen.
 
-        The whole tree that it is in comes back, as far as it is not there; `undo` takes it away.
+        The whole tree that it is in comes back, as far as it is not there and was not removed;
+        `undo` takes it away. A prompt that was never named is called by its time.
 
         Raises
         ------
@@ -337,11 +340,12 @@ class Playground(GeneratingView):
         settings = messages.settings_of(recipe)
         settings |= as_taken(self.pangu, recipe.sampling).as_dict()
         left = self.branches.current
-        unasked = self._keep_draft(left)
+        unasked, there = self._keep_draft(left), self._there()
         with self.branches.one_change():
             self.branches.go(self._bring_back(entry_id))
         self._put(settings)
         self._show_current()
+        self._tell_history(there)
         if unasked:
             self._tell_draft(left)
         self._tell_untaken(recipe.sampling)
@@ -356,7 +360,8 @@ class Playground(GeneratingView):
                 continue
             parent, at, name = there.get(entry.parent), entry.at, entry.name.strip() or None
             if parent is None:
-                at, name = 0, name or messages.local_time(entry.time)[5:16]
+                time = messages.local_time(entry.time)[5:16]
+                at, name = 0, name or self._names.get(entry.id, time)
             try:
                 branch = self.branches.add(entry.generation(), parent, at, name)
             except WorkbenchError:  # a line that somebody changed
@@ -365,6 +370,10 @@ class Playground(GeneratingView):
                 continue
             there[entry.id] = branch.id
             self._entries[branch.id], self._names[entry.id] = entry.id, branch.name
+            if entry.removed:
+                self._removed.add(entry.id)
+            else:
+                self._restored.add(branch.id)
         return there[entry_id]
 
     def compare(self, columns: Any = None) -> ComparisonView:
@@ -675,9 +684,9 @@ class Playground(GeneratingView):
         except WorkbenchError as error:
             return {"presets": self.presets.built_in(), "error": self._error or str(error)}
 
-    def _change(self, change: Callable[..., Any], *arguments: Any) -> None:
+    def _change(self, change: Callable[..., Any], *arguments: Any, undone: bool = False) -> None:
         """Change the branches; what is on screen and open stays so if it is still the current one."""
-        before = self.branches.current
+        before, there = self.branches.current, self._there()
         change(*arguments)
         now = self.branches.current
         stays = before is not None and now is not None and before.generation is now.generation
@@ -685,20 +694,36 @@ class Playground(GeneratingView):
             self._error = ""
         else:
             self._return(before)
-        try:
-            self._write_names()
-        except HistoryError as error:
-            self._error = f"The branches are as you see them; the history is not: {error}"
-        if stays or self._error:
+        told = self._tell_history(there, undone)
+        if stays and told:
             self.send({"kind": "tree", **self._tree()})
 
-    def _write_names(self) -> None:
-        """Tell the history what branches are called now."""
-        for branch in self.branches:
-            entry = self._entries.get(branch.id, "")
-            if branch.name != self._names.get(entry, branch.name):
-                self.history.rename(entry, branch.name)
-                self._names[entry] = branch.name
+    def _there(self) -> set[int]:
+        return {branch.id for branch in self.branches}
+
+    def _tell_history(self, before: set[int], undone: bool = False) -> bool:
+        """Write what branches are called now, and which left the tree or are back; whether that went well.
+
+        An undo that takes a restored tree off the screen leaves it in the history as it was.
+        """
+        now = self._there()
+        left = before - now - (self._restored if undone else set())
+        try:
+            for branch in [*left, *(now - before)]:
+                entry, removed = self._entries.get(branch), branch in left
+                if entry is not None and removed != (entry in self._removed):
+                    self.history.remove(entry, removed)
+                    self._removed ^= {entry}
+            for branch in self.branches:
+                entry = self._entries.get(branch.id, "")
+                if branch.name != self._names.get(entry, branch.name):
+                    self.history.rename(entry, branch.name)
+                    self._names[entry] = branch.name
+        except HistoryError as error:
+            self._error = f"The branches are as you see them; the history is not: {error}"
+            self.send({"kind": "tree", **self._tree()})
+            return False
+        return True
 
     def _keep_draft(self, left: Branch | None) -> bool:
         """Remember what is typed and was not asked for the branch that is left; whether there is any."""
