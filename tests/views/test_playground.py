@@ -532,6 +532,29 @@ def test_routing_and_attention_open_at_the_selected_token(play):
     assert (play.panel, play.inside) == ("", None)
 
 
+def test_what_is_inside_is_closed_once_its_page_has_loaded_it(play):
+    generate(play)
+    play.branch(2)
+    play.wait(60)
+    play.answer({"kind": "hello", "page": "one"})
+    play.panel = "routing"
+    play.wait(60)
+    seen = [play.inside]
+    for branch in (0, 1, 0):
+        play.show(branch)
+        seen.append(play.inside)
+    assert [view.comm is None for view in seen] == [False] * 4
+    for view in [*seen[:2], seen[3]]:
+        play.answer({"kind": "loaded", "inside": view.model_id})
+    assert [view.comm is None for view in seen] == [True, True, False, False]
+    play.show(1)  # what the page has loaded is closed at once
+    assert [view.comm is None for view in seen] == [True, True, False, True]
+    seen.append(play.inside)
+    play.answer({"kind": "bye", "page": "one"})  # and all else with the last page
+    assert all(view.comm is None for view in seen)
+    assert (play.inside, play.panel) == (None, "")
+
+
 def test_an_older_branch_is_read_once_more_for_what_happened_inside(play):
     first = generate(play)
     recorded = play._stream.trace()

@@ -30,7 +30,7 @@
  * {kind}: want, generate, stop, follow_up, undo, redo, compare, python, history;
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
- * {kind: "restore", entry}; {kind: "export", format}.
+ * {kind: "restore", entry}; {kind: "export", format}; {kind: "loaded", inside} for the id of a widget.
  * Messages from Python: {kind: "state", title, missing, presets, count, special, context, bias, steps} and
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
@@ -717,6 +717,7 @@ function render({ model, el, host, signal }) {
   async function drawInside(reference) {
     drawing = new AbortController();
     const child = await host.getWidget(reference), place = element("div");
+    send("loaded", { inside: reference.split(":").pop() }); // from now on it may be closed
     if (reference !== shown) return;
     const anew = button("compare what is asked now", "begin the comparison again, with the prompt and the settings above", () => { sendTyped(); send("compare"); }, "small");
     holder.replaceChildren(...(model.get("panel") === "compare" ? [element("div", "own", element("div", "row", anew))] : []), place);

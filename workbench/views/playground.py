@@ -148,6 +148,9 @@ class Playground(GeneratingView):
         self.trace: Trace | None = None  # of the branch that is shown, once it was looked into
         self.presets = Presets(pangu)
         self._stream: Stream | None = None  # of what is on screen, with what was recorded
+        self._loading: dict[
+            str, GeneratingView
+        ] = {}  # by id: inside, and no page has loaded it yet
         self._presetting = False  # settings follow a preset just now
         self._shown: list[dict[str, Any]] = []  # the steps on screen
         self._status: dict[str, Any] = {}
@@ -412,7 +415,7 @@ class Playground(GeneratingView):
     def close(self) -> None:
         """Stop, wait for the end, close what is open inside, and give back what was held."""
         super().close()
-        for inside in (self.inside, self._comparison):
+        for inside in (self.inside, self._comparison, *self._loading.values()):
             if inside is not None:
                 inside.close()
 
@@ -448,6 +451,9 @@ class Playground(GeneratingView):
         if kind == "want":
             return self._state(), []
         if self._settled(question):
+            return None
+        if kind == "loaded":
+            self._loaded(question["inside"])
             return None
         if self.running and kind not in MEANWHILE:  # a click that comes too late: nothing to do
             return None
@@ -672,6 +678,9 @@ class Playground(GeneratingView):
         if self._prefixes is not None:
             self._prefixes.clear()
         self._look_away()
+        if not self._pages:
+            for inside in list(self._loading):
+                self._loaded(inside)
         if self.panel in INSIDE:
             self.panel = ""
 
@@ -964,9 +973,9 @@ class Playground(GeneratingView):
                 self.inside.stop()
                 self.inside.wait()
                 self.inside._fail("It was stopped when its panel was left.")
-        elif self.inside is not None:
-            self.inside.close()
-        self.inside = None
+            self.inside = None
+        else:
+            self._leave_inside()
         if self.panel:
             self._error = ""
             self.send({"kind": "note", "text": self._made(), "bad": False})
@@ -988,6 +997,7 @@ class Playground(GeneratingView):
         """Begin the comparison in the panel again, with what is asked now."""
         if self._comparison is not None:
             self._comparison.close()
+            self.inside = None if self.inside is self._comparison else self.inside
         self._comparison = None
         self._open_panel(None)
 
@@ -1020,7 +1030,21 @@ class Playground(GeneratingView):
 
             inside = AttentionView(self.trace, token=place)
         inside.observe(self._select_outside, "token")
+        self._loading[inside.model_id] = inside
         self.inside = inside
+
+    def _leave_inside(self) -> None:
+        """Close what is inside; where a page is still loading it, which closing would break, after that."""
+        left, self.inside = self.inside, None
+        if left is not None and not (self._pages and left.model_id in self._loading):
+            self._loading.pop(left.model_id, None)
+            left.close()
+
+    def _loaded(self, model_id: str) -> None:
+        """A page has loaded a widget, or there is none any longer; what was left meanwhile is closed."""
+        inside = self._loading.pop(model_id, None)
+        if inside is not None and inside is not self.inside:
+            inside.close()
 
     def _select_outside(self, change: Any) -> None:
         """The token that was clicked inside is selected outside, if it is of the answer."""
@@ -1036,9 +1060,8 @@ class Playground(GeneratingView):
         """Drop recording, trace and widget of what was on screen; their panel waits for the next."""
         self.trace = self._stream = None
         self.token = -1
-        if self.panel in INSIDE and self.inside is not None:
-            self.inside.close()
-            self.inside = None
+        if self.panel in INSIDE:
+            self._leave_inside()
 
 
 def _recorded_bytes(config: Any) -> int:
