@@ -307,9 +307,10 @@ function render({ model, el, host, signal }) {
       input.title = state.missing[name] || help;
     };
     input.addEventListener("change", () => {
-      const value = Number(input.value);
+      const value = Number(input.value), refused = step >= 1 ? tooLarge(label, input.value) : "";
       filled.delete(input);
-      if (input.value !== "" && Number.isFinite(value)) set({ [name]: step >= 1 ? Math.round(value) : value });
+      if (refused) say(refused, true);
+      else if (input.value !== "" && Number.isFinite(value)) set({ [name]: step >= 1 ? Math.round(value) : value });
       show();
     });
     refreshers[name] = show;
