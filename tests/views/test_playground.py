@@ -555,6 +555,24 @@ def test_what_is_inside_is_closed_once_its_page_has_loaded_it(play):
     assert (play.inside, play.panel) == (None, "")
 
 
+def test_a_stop_before_the_first_new_token_leaves_the_open_panel_as_it_was(play, monkeypatch):
+    root = generate(play)
+    play.panel = "attention"
+    play.wait(60)
+    trace, recorded = play.trace, play._recorded
+    monkeypatch.setattr(play, "_recorded", lambda *sizes: play._stop.set() or recorded(*sizes))
+    assert generate(play) == root
+    assert len(play.branches) == 1
+    assert (play.panel, play.trace is trace, play.inside.trace is trace) == (
+        "attention",
+        True,
+        True,
+    )
+    monkeypatch.undo()
+    generate(play)
+    assert play.inside.trace.token_ids.tolist() == list(play.generation.token_ids)
+
+
 def test_an_older_branch_is_read_once_more_for_what_happened_inside(play):
     first = generate(play)
     recorded = play._stream.trace()

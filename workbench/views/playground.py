@@ -570,6 +570,7 @@ class Playground(GeneratingView):
             prefixes=self._caches(),
             **settings,
         )
+        seen = self.trace  # comes back if no new token comes
         self._look_away()
         if self.panel in INSIDE and not settings.get("record"):
             self.panel = ""  # unless it is clicked again meanwhile
@@ -581,6 +582,7 @@ class Playground(GeneratingView):
         try:
             with layers_told(self.pangu, self._tell_layer):
                 for step in stream:
+                    seen = None
                     if news.count == 0 and begun:  # what was given comes with the first token
                         self._give(news, stream.generation.steps[len(self._shown) : -1], at)
                     message = step_message(step)
@@ -603,10 +605,12 @@ class Playground(GeneratingView):
                 self._keep(generation, parent, at, news.seconds)
             elif self.branches.current is not None:  # ended before a token of its own
                 self._show_current()
+                self.trace = seen
         if kept and settings.get("record"):
             self._stream = stream
-        if self.panel in INSIDE and (self._stream is not None or not self._stop.is_set()):
-            self._look_inside()  # it was clicked meanwhile
+        recorded = self._stream is not None or self.trace is not None
+        if self.panel in INSIDE and (recorded or not self._stop.is_set()):
+            self._look_inside()  # it was clicked meanwhile, or is still open
 
     def _tell_layer(self, doing: str) -> None:
         if doing:
