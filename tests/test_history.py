@@ -145,6 +145,26 @@ def test_branches_know_what_they_leave_and_make_a_tree(history, tmp_path):
     assert [line["parent"] for line in lines] == ["", root.id, "", branch.id]
 
 
+def test_what_was_removed_is_in_the_history_and_not_in_its_tree(history, tmp_path):
+    root = history.add(make("ab"))
+    branch = history.add(make("ac"), parent=root.id, at=1)
+    leaf = history.add(make("ad"), parent=branch.id, at=1)
+    history.remove(leaf)
+    again = wb.History(history.path)
+    assert [entry.id for entry in again] == [root.id, branch.id, leaf.id]
+    assert [entry.id for entry in again.tree(root)] == [root.id, branch.id]
+    history.remove(branch)
+    assert [entry.id for entry in again.tree(root)] == [root.id]
+    assert [entry.id for entry in again.tree(leaf)] == [root.id, branch.id, leaf.id]
+    history.remove(leaf, False)  # what another one leaves is a part of the tree again
+    assert [entry.id for entry in again.tree(root)] == [root.id, branch.id, leaf.id]
+    again.to_jsonl(tmp_path / "export.jsonl")
+    lines = (tmp_path / "export.jsonl").read_text().splitlines()
+    assert [json.loads(line)["removed"] for line in lines] == [False, True, False]
+    with pytest.raises(HistoryError, match="no generation 'x'"):
+        again.remove("x")
+
+
 @pytest.mark.parametrize(
     ("rating", "note", "expected"),
     [(6, None, "1 to 5"), (-1, None, "1 to 5"), (2.5, None, "1 to 5"), (True, None, "1 to 5"),

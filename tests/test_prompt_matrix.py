@@ -305,6 +305,15 @@ def test_a_server_that_breaks_ends_its_models_turn_and_the_rest_is_run_later(moe
         assert frame.loc[0, "logprob_mean"] == -0.5
 
 
+def test_a_server_that_is_none_of_openais_ends_its_models_turn_alone(moe):
+    with fake_server(chunks=[{"choices": [None]}]) as script:
+        models = {"server": wb.connect(script.url), "moe": moe}
+        settings = {"greedy": wb.Sampling.greedy()}
+        frame = make(models, settings=settings).run(progress=False)
+    assert frame["state"].tolist() == ["error"] * 2 + ["done"] * 2
+    assert "is this the right address" in frame.loc[0, "error"]
+
+
 def test_a_model_that_cannot_be_loaded_is_told(moe, tmp_path):
     models = {"gone": lambda: wb.load(tmp_path / "gone"), "none": lambda: None, "moe": moe}
     frame = wb.PromptMatrix("a", models=models, max_new_tokens=1).run(progress=False)

@@ -372,6 +372,38 @@ def test_what_came_before_a_stream_broke_is_kept(server, last, expected):
     assert stream.finish_reason == "stopped"
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": [None]},
+        {"choices": {"text": "5"}},
+        chat(5),
+        chat("5", [entry("5", "x")]),
+        chat("5", [entry("5", -0.5) | {"bytes": [300]}]),
+        chat("5", [entry("5", -0.5) | {"bytes": "abc"}]),
+        chat("5", [entry("5", -0.5) | {"bytes": 10**15}]),
+        chat("5", [entry("5", -0.5) | {"top_logprobs": "x"}]),
+        chat("5", [entry("5", -0.5)], token_ids=["x"]),
+        chat("5", "text"),
+        chat("5", logprobs=[1]),
+        chat("5", prompt_token_ids=[None]),
+    ],
+    ids=json.dumps,
+)
+def test_a_chunk_of_another_shape_is_told_and_what_came_before_is_kept(server, chunk):
+    server.chunks = [chat("4", [entry("4", -0.5)]), chunk, END]
+    expected = r"is not OpenAI's interface .* is this the right address.* is kept \(1 tokens\)"
+    with pytest.raises(ServerError, match=expected) as caught:
+        connect(server.url).generate(ASK)
+    assert caught.value.generation.text == "4"
+
+
+def test_an_answer_without_a_word_is_told(server):
+    server.done = False
+    with pytest.raises(ServerError, match="without a word; is this the right address"):
+        connect(server.url).generate(ASK)
+
+
 def test_a_silent_server_is_given_up(server):
     server.chunks = [HANG]
     with pytest.raises(ServerError, match=r"did not answer within 0.3 s.*timeout="):

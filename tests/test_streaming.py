@@ -13,7 +13,7 @@ import traitlets
 
 import workbench.devices as devices
 from tests.tiny import make_tiny_checkpoint
-from workbench import Playground, Sampling, load, loading, reading
+from workbench import Playground, PromptMatrix, Sampling, load, loading, reading
 from workbench.cli import main
 from workbench.conversion import quantize_checkpoint
 from workbench.errors import CheckpointError, QuantizationError
@@ -22,7 +22,7 @@ from workbench.plan import size_in_bytes, size_to_ask_for
 from workbench.shards import read_header
 from workbench.streaming import needed_bytes
 from workbench.trace import Trace
-from workbench.views import AttentionView, ComparisonView, RoutingView
+from workbench.views import AttentionView, ComparisonView, PromptMatrixView, RoutingView
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 GREEDY = Sampling(temperature=0)
@@ -366,7 +366,7 @@ def test_the_playground_generates_from_disk_and_tells_of_every_layer(stored, mon
     assert "doing" not in told[-1]["status"]
 
 
-@pytest.mark.parametrize("kind", [RoutingView, AttentionView, ComparisonView])
+@pytest.mark.parametrize("kind", [RoutingView, AttentionView, ComparisonView, PromptMatrixView])
 def test_live_views_tell_of_every_layer_from_disk(kind, stored, monkeypatch):
     folder = stored("moe", 4)
     pangu = load(folder, device="cpu", memory=least_bytes(folder, 4))
@@ -376,6 +376,9 @@ def test_live_views_tell_of_every_layer_from_disk(kind, stored, monkeypatch):
     heard = type("Heard", (kind,), {"hear": hear})
     if kind is ComparisonView:
         view = heard(pangu, "To be", {"one": {}, "two": {}}, max_new_tokens=3)
+        view.start()
+    elif kind is PromptMatrixView:
+        view = heard(PromptMatrix("To {{x}}", {"x": ["be"]}, models=pangu, max_new_tokens=3))
         view.start()
     else:
         view = heard.live(pangu, "To be", max_new_tokens=3)

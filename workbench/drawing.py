@@ -1,4 +1,4 @@
-"""From logits to a token: transformers' filters, then one random number."""
+"""From logits to a token: the filters, then one random number."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ import numpy as np
 import torch
 from transformers import (
     LogitsProcessor,
-    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     SequenceBiasLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
 from workbench.sampling import Sampling
@@ -47,31 +43,23 @@ class Drawn:
 
 
 class Drawer:
-    """Draws tokens: transformers' own processors in its order, then the inverse of the sums.
+    """Draws tokens: filters in transformers' order, then the inverse of the sums.
 
-    The order is bias, repetition penalty; and unless greedy temperature, top-k, top-p, min-p. The
-    last two look at what top-k left alone: the same tokens, without sorting a whole vocabulary.
+    The order is bias, repetition penalty; and unless greedy temperature, top-k, top-p, min-p.
+    Logits in bfloat16 are often equal. Of equal tokens the one with the lower id comes first in top-k,
+    which keeps exactly so many, and in top-p. (Of transformers' own, top-k keeps all that equal the
+    last one, and top-p leaves the choice among equal ones to the sort.)
     """
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
         self._adjusting: list[LogitsProcessor] = []
-        self._wide: list[LogitsProcessor] = []
-        self._narrow: list[LogitsProcessor] = []
         if sampling.logit_bias:
             biases = {(token,): float(bias) for token, bias in sampling.logit_bias}
             self._adjusting.append(SequenceBiasLogitsProcessor(biases))
         if sampling.repetition_penalty != 1:
             penalty = float(sampling.repetition_penalty)
             self._adjusting.append(RepetitionPenaltyLogitsProcessor(penalty))
-        if sampling.temperature not in (0, 1):
-            self._wide.append(TemperatureLogitsWarper(float(sampling.temperature)))
-        if sampling.top_k:
-            self._wide.append(TopKLogitsWarper(sampling.top_k))
-        if sampling.top_p < 1:
-            self._narrow.append(TopPLogitsWarper(float(sampling.top_p)))
-        if sampling.min_p:
-            self._narrow.append(MinPLogitsWarper(float(sampling.min_p)))
 
     def adjusted(self, logits: torch.Tensor, token_ids: Sequence[int]) -> torch.Tensor:
         """Logits [1, vocabulary] after bias and penalty; `token_ids` are prompt and answer."""
@@ -89,20 +77,35 @@ class Drawer:
         `Sampling.uniform(place)`, in float64; if greedy the largest score, of equal ones the first.
         `scores` are [1, vocabulary], adjusted.
         """
-        if self.sampling.temperature == 0:
+        sampling = self.sampling
+        if sampling.temperature == 0:
             token = int(scores.argmax())
             return Drawn(token, np.array([token]), np.zeros(1))
-        for processor in self._wide:
-            scores = processor(None, scores)
-        ids = scores[0].isfinite().nonzero()[:, 0]
-        scores = scores[:, ids]
-        for processor in self._narrow:
-            scores = processor(None, scores)
-        scores = scores[0].double().cpu().numpy()
-        left = np.isfinite(scores)
-        ids, scores = ids.cpu().numpy()[left], scores[left]
-        scores -= scores.max()
+        scores = scores[0] / sampling.temperature
+        left = scores.isfinite()
+        if 0 < sampling.top_k < len(scores):  # few go on, and those that equal the last of them
+            left &= scores >= scores.topk(sampling.top_k).values[-1]
+        ids, scores = left.nonzero()[:, 0].cpu().numpy(), scores[left].double().cpu().numpy()
+        kept = self._kept(scores)
+        ids, scores = ids[kept], scores[kept] - scores.max()
         cumulative = np.exp(scores).cumsum()
-        index = int(cumulative.searchsorted(self.sampling.uniform(place) * cumulative[-1], "right"))
+        index = int(cumulative.searchsorted(sampling.uniform(place) * cumulative[-1], "right"))
         index = min(index, len(ids) - 1)  # the product may round up to the last sum
         return Drawn(int(ids[index]), ids, scores - np.log(cumulative[-1]))
+
+    def _kept(self, scores: np.ndarray) -> np.ndarray:
+        """Whether each of the scores, which stand in the order of ids, is left by top-k, top-p, min-p."""
+        top_k, top_p, min_p = self.sampling.top_k, self.sampling.top_p, self.sampling.min_p
+        if not top_k and top_p == 1 and not min_p:
+            return np.ones(len(scores), dtype=bool)
+        largest = np.sort(scores)[::-1][: top_k or None]
+        weights = np.exp(largest - largest[0])
+        if top_p < 1:  # what comes before a kept one does not reach it
+            sums = weights.cumsum()
+            count = 1 + int(sums.searchsorted(top_p * sums[-1]))
+            largest, weights = largest[:count], weights[:count]
+        largest = largest[weights >= min_p]
+        kept = scores > largest[-1]
+        equal = np.flatnonzero(scores == largest[-1])
+        kept[equal[: len(largest) - int(kept.sum())]] = True
+        return kept

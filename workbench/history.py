@@ -54,6 +54,8 @@ class Entry:
         The token of the parent's text where it leaves; tokens before it are shared.
     name : str
         Of the branch, if it was given one.
+    removed : bool
+        Whether it was taken out of its tree; the history keeps it.
     """
 
     id: str
@@ -72,6 +74,7 @@ class Entry:
     parent: str = ""
     at: int = 0
     name: str = ""
+    removed: bool = False
 
     def generation(self) -> Generation:
         """The generation as it was, as far as it was kept: without `drawn_logprob` and times.
@@ -281,8 +284,20 @@ class History:
         """
         self._journal.append({"kind": "mark", "id": self._id(entry), "name": name})
 
+    def remove(self, entry: Entry | str, removed: bool = True) -> None:
+        """Take a generation out of its tree, or put it back; a later line of the file.
+
+        Raises
+        ------
+        HistoryError
+            For an unknown id, or a file that cannot be written.
+        """
+        self._journal.append({"kind": "mark", "id": self._id(entry), "removed": bool(removed)})
+
     def tree(self, entry: Entry | str) -> list[Entry]:
         """All generations of the tree that one is in, parents before their branches.
+
+        Those that were removed are left out, but for the one itself and what others leave.
 
         Raises
         ------
@@ -293,20 +308,24 @@ class History:
         entries, roots = self.entries(), {}
         for other in entries:  # parents stand before their branches
             roots[other.id] = roots.get(other.parent, other.id)
-        return [other for other in entries if roots[other.id] == roots[key]]
+        needed = {key}
+        for other in reversed(entries):
+            if other.id in needed or not other.removed:
+                needed |= {other.id, other.parent}
+        return [other for other in entries if roots[other.id] == roots[key] and other.id in needed]
 
     def _id(self, entry: Entry | str) -> str:
         return self[entry.id if isinstance(entry, Entry) else entry].id
 
     def entries(self) -> list[Entry]:
-        """All generations, oldest first, with their latest ratings, notes and names."""
+        """All generations, oldest first, with their latest ratings, notes and names, also removed ones."""
         found: dict[str, Entry] = {}
         for record in self._journal.read():
             if record.get("kind") == "generation" and isinstance(record.get("id"), str):
                 found[record["id"]] = _entry(record)
             elif record.get("kind") == "mark" and record.get("id") in found:
                 found[record["id"]] = replace(
-                    found[record["id"]], **marks_of(record), **_name_of(record)
+                    found[record["id"]], **marks_of(record), **_place_of(record)
                 )
         return list(found.values())
 
@@ -480,7 +499,7 @@ def _known(value: float | None) -> float:
 
 def _line(entry: Entry) -> dict[str, Any]:
     """What a person looks for first, first."""
-    names = (*_WORDS, "at", "rating", "seconds", "recipe", "tokens")
+    names = (*_WORDS, "at", "removed", "rating", "seconds", "recipe", "tokens")
     return {name: getattr(entry, name) for name in names}
 
 
@@ -495,11 +514,16 @@ def _entry(record: Mapping[str, Any]) -> Entry:
         seconds=seconds if isinstance(seconds, int | float) else None,
         rating=marks_of(record).get("rating"),
         at=at if isinstance(at, int) else 0,
+        removed=record.get("removed") is True,
     )
 
 
-def _name_of(record: Mapping[str, Any]) -> dict[str, str]:
-    return {"name": record["name"]} if isinstance(record.get("name"), str) else {}
+def _place_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Name in the tree, and whether it is there, as far as a line tells them."""
+    kinds = {"name": str, "removed": bool}
+    return {
+        name: record[name] for name, kind in kinds.items() if isinstance(record.get(name), kind)
+    }
 
 
 def _write(path: str | Path, content: str, errors: str, source: Path) -> None:

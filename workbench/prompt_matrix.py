@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,6 +221,7 @@ class PromptMatrix:
         stop: threading.Event | None = None,
         on_news: News | None = None,
         progress: bool = True,
+        around: Callable[[Model], AbstractContextManager] = nullcontext,
     ) -> pd.DataFrame:
         """Generate the cells that are missing, in order, and return `table`.
 
@@ -235,6 +236,8 @@ class PromptMatrix:
             Called when a cell changes: with the cell, its result so far, and the step that came.
         progress
             Whether to show a bar.
+        around
+            Called with every model that is opened; what it gives is entered while its cells run.
 
         Raises
         ------
@@ -250,7 +253,7 @@ class PromptMatrix:
                 for name in self.models:
                     todo = [cell for cell in missing if cell.model == name]
                     if todo and not (stop is not None and stop.is_set()):
-                        self._run_model(name, todo, stop, on_news, bar)
+                        self._run_model(name, todo, stop, on_news, bar, around)
         finally:
             self._lock.release()
         return self.table()
@@ -370,10 +373,11 @@ class PromptMatrix:
         stop: threading.Event | None,
         on_news: News,
         bar: tqdm,
+        around: Callable[[Model], AbstractContextManager],
     ) -> None:
         bar.set_description(name)
         try:
-            with _opened(self.models[name]) as pangu, held(pangu):
+            with _opened(self.models[name]) as pangu, held(pangu), around(pangu):
                 for cell in todo:
                     if stop is not None and stop.is_set():
                         return

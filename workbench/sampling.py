@@ -26,9 +26,11 @@ class Sampling:
         0 takes the most probable token every time (greedy): `top_p`, `top_k`, `min_p` and `seed`
         then change nothing.
     top_p : float
-        Keep the most probable tokens that together reach this probability; 1 keeps all.
+        Keep the most probable tokens that together reach this probability, of equal ones first
+        those with the lower id; 1 keeps all.
     top_k : int
-        Keep this many of the most probable tokens; 0 keeps all.
+        Keep this many of the most probable tokens, of equal ones first those with the lower id; 0
+        keeps all.
     seed : int
         From -2^63 to 2^64 - 1. The same seed, prompt, settings and machine give the same text.
     min_p : float

@@ -481,11 +481,15 @@ class RemoteStream(Iterator[Step]):
         )
 
     def _read(self, endpoint: str, request: dict[str, Any]) -> Iterator[Step]:
-        before = time.perf_counter()
+        before, chunks = time.perf_counter(), 0
         for chunk in self._line.chunks(endpoint, request):
             if isinstance(chunk, str):
                 raise self._broken(chunk)
-            steps = self._reader.read(chunk)
+            chunks += 1
+            try:
+                steps = self._reader.read(chunk)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                raise self._broken(self._pangu.explain(error, chunks)) from error
             now = time.perf_counter()
             for step in steps:
                 step = replace(step, seconds=(now - before) / len(steps))
@@ -493,6 +497,11 @@ class RemoteStream(Iterator[Step]):
                 yield step
             before = now
         if self._reader.finish_reason is None and not self._line.stopped:
+            if not chunks:
+                raise self._broken(
+                    f"{self._pangu.url} answered without an error and without a word; is this the "
+                    "right address? It usually ends in /v1."
+                )
             raise self._broken(
                 f"{self._pangu.url} ended its answer without saying that it was finished; the "
                 "server may have been stopped. Generate again."

@@ -70,7 +70,7 @@ class Line:
                         if self.stopped:
                             return
                         count += 1
-                        yield chunk.to_dict()
+                        yield chunk.to_dict(warnings=False)  # the reader says what is wrong
         except (OpenAIError, json.JSONDecodeError, AttributeError) as error:
             trouble = "" if self.stopped else self._pangu.explain(error, count)
         finally:

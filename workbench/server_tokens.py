@@ -73,16 +73,21 @@ class ChunkReader:
         self._thinking = False
 
     def read(self, chunk: Mapping[str, Any]) -> list[Step]:
-        """The steps that a chunk adds; none where it brings neither a token nor text."""
+        """The steps that a chunk adds; none where it brings neither a token nor text.
+
+        A chunk of another shape than OpenAI's raises AttributeError, LookupError, TypeError or
+        ValueError.
+        """
         if chunk.get("prompt_token_ids"):
-            self.prompt_ids = tuple(chunk["prompt_token_ids"])
+            self.prompt_ids = tuple(map(int, chunk["prompt_token_ids"]))
         choices = chunk.get("choices") or []
         if not choices:
             return []
         choice = choices[0]
         if choice.get("prompt_token_ids"):
-            self.prompt_ids = tuple(choice["prompt_token_ids"])
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            self.prompt_ids = tuple(map(int, choice["prompt_token_ids"]))
+        if choice.get("finish_reason"):
+            self.finish_reason = str(choice["finish_reason"])
         self.stop_reason = choice.get("stop_reason") or self.stop_reason
         delta = choice.get("delta")
         if delta is None:
@@ -149,8 +154,9 @@ class ChunkReader:
 
     def _identify(self, entry: Mapping[str, Any]) -> tuple[int, bytes]:
         name = str(entry.get("token") or "")
-        token_id = entry.get("id")
-        content = bytes(entry["bytes"]) if entry.get("bytes") else name.encode("utf-8", "replace")
+        token_id = None if entry.get("id") is None else int(entry["id"])
+        told = entry.get("bytes")
+        content = bytes(list(told)) if told else name.encode("utf-8", "replace")
         if by_id := NAMED_BY_ID.fullmatch(name):
             token_id = int(by_id[1])
             if content == name.encode():  # its name is nothing to learn

@@ -149,8 +149,8 @@ class Generation:
         place = whole_number("place", place, GenerationError, "a step of this answer")
         if token_id is not None:
             expected = (
-                "a token id (a text's: pangu.tokenizer.encode(text, add_bos=False)), or None to draw "
-                "the place again"
+                "a token id (a text's: pangu.tokenizer.encode(text, add_bos=False, "
+                "starts_text=False)), or None to draw the place again"
             )
             token_id = whole_number("token_id", token_id, GenerationError, expected)
         if not 0 <= place <= len(self.steps) or (token_id is not None and place == len(self.steps)):

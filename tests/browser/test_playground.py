@@ -748,6 +748,26 @@ def test_a_click_after_an_edit_is_not_lost_and_what_cannot_be_is_put_back(compar
 
 
 @pytest.mark.parametrize("view", ["play", "compared"])
+def test_a_seed_that_a_page_would_change_is_refused_in_a_sentence(view, request):
+    page = request.getfixturevalue(view)
+    seed, note = page.get_by_label("seed", exact=True), page.locator(".note")
+    for typed in ("9007199254740991", "-9007199254740991"):
+        seed.fill(typed)
+        seed.press("Tab")
+        assert page.evaluate("String(model.get('seed'))") == typed
+        assert note.is_hidden()
+    for typed in ("9007199254740993", "99999999999999999999999"):
+        seed.fill(typed)
+        seed.press("Tab")
+        assert f"seed {typed}: a page knows whole numbers up to" in note.text_content()
+        assert page.evaluate("String(model.get('seed'))") == "-9007199254740991"
+        assert seed.input_value() == "-9007199254740991"
+    seed.fill("7")
+    seed.press("Tab")
+    assert page.evaluate("model.get('seed')") == 7
+
+
+@pytest.mark.parametrize("view", ["play", "compared"])
 def test_a_kernel_that_has_gone_is_told_of(view, request):
     page = request.getfixturevalue(view)
     page.evaluate("model.send = () => { throw new Error('Cannot send'); }; null")

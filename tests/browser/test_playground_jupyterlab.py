@@ -126,6 +126,19 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     play.scroll_into_view_if_needed()
     play.locator(".pw-routing .token[aria-selected=true]").wait_for()
     play.screenshot(path=tmp_path / "routing.png")
+
+    # Quick clicks through branches: no widget is closed before the page has loaded it.
+    names = play.locator(".tree .name")
+    for place in [*[0, 1] * 8, names.count() - 1]:
+        names.nth(place).click()
+    play.locator(".tree li:last-child.current").wait_for(timeout=60_000)
+    play.locator(".pw-routing[data-ready=true]").wait_for(timeout=60_000)
+    code = "import time\nwhile playground._loading:\n    time.sleep(0.05)\n"
+    code += (
+        "print(playground.inside.trace.token_ids.tolist() == list(playground.generation.token_ids))"
+    )
+    assert run_in_new_cell(page, code) == "True"  # and all others are closed
+    play.scroll_into_view_if_needed()
     play.get_by_role("button", name="Attention").click()
     play.locator(".pw-attention[data-ready=true]").wait_for(timeout=60_000)
     whole = play.locator(".pw-attention").bounding_box()["width"]

@@ -92,6 +92,10 @@ def test_a_grid_is_watched_stopped_rated_and_resumed(watched, tmp_path, gate):
     assert summaries.nth(0).text_content() == "thinking"
     assert page.locator(".cell").nth(0).locator(".said").text_content() == "one!"
     assert page.locator("[role=status]").text_content() == "generating: 1 of 6 cells done"
+    page.evaluate("model.set('doing', 'layer 2 of 48')")
+    status = "generating · layer 2 of 48: 1 of 6 cells done"
+    assert page.locator("[role=status]").text_content() == status
+    page.evaluate("model.set('doing', '')")
     page.get_by_role("button", name="Stop").click()
     live.pump()
     gate.release(1)

@@ -39,6 +39,16 @@ def test_every_text_survives_encode_and_decode(tokenizer, text):
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=repr)
+def test_a_text_that_continues_another_gets_no_space_in_front(tokenizer, text):
+    ids = tokenizer.encode(text, add_bos=False, starts_text=False)
+    assert tokenizer.decode(ids, skip_special=True, starts_text=False) == text
+    after = [*tokenizer.encode("To be"), *ids]
+    assert tokenizer.decode(after, skip_special=True) == "To be" + text
+    marked = tokenizer.encode(f"{text}[unused9]x", False, special=True, starts_text=False)
+    assert marked[-3:] == tokenizer.encode("[unused9]x", False, special=True)
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=repr)
 def test_tokens_cover_the_text_in_order_and_without_gaps(tokenizer, text):
     ids = tokenizer.encode(text)
     covered = 0

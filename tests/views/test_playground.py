@@ -244,7 +244,7 @@ def test_a_branch_may_go_on_with_a_text_or_draw_again(play, moe):
     root = generate(play)
     play.branch(1, " not")
     play.wait(60)
-    given = moe.tokenizer.encode(" not", add_bos=False)
+    given = moe.tokenizer.encode(" not", add_bos=False, starts_text=False)
     ids = [step.token_id for step in play.generation.steps]
     assert ids[: 1 + len(given)] == [root.steps[0].token_id, *given]
     play.show(0)
@@ -260,6 +260,23 @@ def test_a_branch_may_go_on_with_a_text_or_draw_again(play, moe):
     assert not any(step["given"] for step in steps_told(play))
     with pytest.raises(GenerationError, match="no token 99; the answer has tokens 0 to 5"):
         play.branch(99)
+
+
+@pytest.mark.parametrize("text", ["7", "<x>", " not", "  two"])
+def test_a_branch_goes_on_with_exactly_the_text_that_was_given(play, moe, text):
+    play.logit_bias = [*play.logit_bias, (moe.tokenizer.bos_token_id, -100.0)]
+    space = moe.tokenizer.pieces(range(len(moe.tokenizer))).index(" ")
+    root = generate(play)
+    play.branch(2, space)
+    spaced = play.wait(60)
+    play.branch(3, text)  # after a lone space
+    shared = "".join(step.text for step in root.steps[:2]) + " "
+    assert spaced.text.startswith(shared)
+    assert play.wait(60).text.startswith(shared + text)
+    play.branch(3, moe.tokenizer.thinking_start_id)  # after a special token a text starts anew
+    play.wait(60)
+    play.branch(4, text)
+    assert play.wait(60).text.startswith(shared + text)
 
 
 def test_branches_are_shown_named_removed_and_undone(play):
@@ -515,6 +532,47 @@ def test_routing_and_attention_open_at_the_selected_token(play):
     assert (play.panel, play.inside) == ("", None)
 
 
+def test_what_is_inside_is_closed_once_its_page_has_loaded_it(play):
+    generate(play)
+    play.branch(2)
+    play.wait(60)
+    play.answer({"kind": "hello", "page": "one"})
+    play.panel = "routing"
+    play.wait(60)
+    seen = [play.inside]
+    for branch in (0, 1, 0):
+        play.show(branch)
+        seen.append(play.inside)
+    assert [view.comm is None for view in seen] == [False] * 4
+    for view in [*seen[:2], seen[3]]:
+        play.answer({"kind": "loaded", "inside": view.model_id})
+    assert [view.comm is None for view in seen] == [True, True, False, False]
+    play.show(1)  # what the page has loaded is closed at once
+    assert [view.comm is None for view in seen] == [True, True, False, True]
+    seen.append(play.inside)
+    play.answer({"kind": "bye", "page": "one"})  # and all else with the last page
+    assert all(view.comm is None for view in seen)
+    assert (play.inside, play.panel) == (None, "")
+
+
+def test_a_stop_before_the_first_new_token_leaves_the_open_panel_as_it_was(play, monkeypatch):
+    root = generate(play)
+    play.panel = "attention"
+    play.wait(60)
+    trace, recorded = play.trace, play._recorded
+    monkeypatch.setattr(play, "_recorded", lambda *sizes: play._stop.set() or recorded(*sizes))
+    assert generate(play) == root
+    assert len(play.branches) == 1
+    assert (play.panel, play.trace is trace, play.inside.trace is trace) == (
+        "attention",
+        True,
+        True,
+    )
+    monkeypatch.undo()
+    generate(play)
+    assert play.inside.trace.token_ids.tolist() == list(play.generation.token_ids)
+
+
 def test_an_older_branch_is_read_once_more_for_what_happened_inside(play):
     first = generate(play)
     recorded = play._stream.trace()
@@ -620,6 +678,8 @@ def test_a_bias_on_a_piece_is_given_in_quotes_or_with_its_space(tmp_path, monkey
         assert play._bias() == [[token, pieces[token], 1]]
     play._on_message(play, {"kind": "bias", "text": '"[unused16]"', "value": 1}, [])
     assert "tokens (" in play.told[-1]["text"]  # in quotes it is no special token
+    play._on_message(play, {"kind": "bias", "text": '"7 7 7"', "value": 1}, [])
+    assert f"tokens ({digit} '7', " in play.told[-1]["text"]  # and gets no space
 
 
 def test_the_copied_python_reproduces_the_text(play, moe, monkeypatch, capsys):
@@ -880,14 +940,50 @@ def test_a_history_that_is_gone_does_not_part_page_and_tree(play):
     assert play.told[-1]["nodes"][0]["name"] == "prompt 1"
 
 
-def test_restoring_brings_back_what_was_removed(play):
+def test_a_tree_comes_back_without_what_was_removed_unless_that_is_asked_for(play, moe):
     generate(play)
-    play.branch(2)
+    for place in (1, 2, 4):
+        play.show(0)
+        play.branch(place)
+        play.wait(60)
+    play.branch(5)  # of the third
     play.wait(60)
+    root, one, two, three, leaf = (entry.id for entry in play.history)
     play.remove(1)
-    play.restore(play.history[0].id)
-    assert [branch.at for branch in play.branches] == [0, 2]
-    assert play.branches.current.id == 0
+    play.remove(2)
+    play.undo()
+    play.remove(3)  # and the one that leaves it
+    generate(play, text="Not to")
+    play.undo()
+    play.undo()
+    play.redo()
+    kept = [(root, False), (one, True), (two, False), (three, True), (leaf, True)]
+    assert [(entry.id, entry.removed) for entry in play.history][:5] == kept
+    assert play.history[5].removed  # it was undone
+    again = Playground(moe)  # as after a restart of the kernel
+    again.send = lambda content, buffers=None: None
+    again.restore(root)
+    assert [branch.at for branch in again.branches] == [0, 2]
+    assert again.branches.current.id == 0
+    again.undo()  # it leaves the screen, and stays in the history as it was
+    assert not again.branches
+    assert [(entry.id, entry.removed) for entry in play.history][:5] == kept
+    again.restore(leaf)  # its own click brings it back, and what it leaves
+    assert [branch.at for branch in again.branches] == [0, 2, 4, 5]
+    assert [entry.removed for entry in play.history][:5] == [False, True, False, False, False]
+    again.undo()
+    assert [(entry.id, entry.removed) for entry in play.history][:5] == kept
+    again.redo()
+    again.remove(again.branches.current.id)
+    assert [entry.id for entry in again.history.tree(root)] == [root, two, three]
+
+
+def test_a_prompt_that_was_removed_comes_back_under_its_name(play):
+    generate(play)
+    generate(play, text="Not to")
+    play.remove(1)
+    play.restore(play.history[1].id)
+    assert [branch.name for branch in play.branches] == ["prompt 1", "prompt 2"]
 
 
 def test_another_panel_stops_the_comparison_and_keeps_its_texts(play):

@@ -101,7 +101,9 @@ class PanguTokenizer:
         """Number of ids: SentencePiece's own, and special tokens beyond them if there are any."""
         return max(self._model.get_piece_size(), 1 + max(self.special_tokens.values(), default=0))
 
-    def encode(self, text: str, add_bos: bool = True, special: bool = False) -> list[int]:
+    def encode(
+        self, text: str, add_bos: bool = True, special: bool = False, starts_text: bool = True
+    ) -> list[int]:
         """Token ids of a text.
 
         Parameters
@@ -113,6 +115,9 @@ class PanguTokenizer:
         special
             Read strings such as "[unused9]" as the special tokens they name. Otherwise they are
             plain text, so that what a person typed cannot pass for a turn of the chat.
+        starts_text
+            The text is a whole one and gets a space in front, as the model was trained. With False
+            it continues one, and gets none.
 
         Raises
         ------
@@ -121,7 +126,8 @@ class PanguTokenizer:
         """
         _require_text(text)
         ids = [self.bos_token_id] if add_bos else []
-        return ids + (self._encode_special(text) if special else self._encode_plain(text))
+        encode = self._encode_special if special else self._encode_plain
+        return ids + encode(text, starts_text)
 
     def decode(
         self, ids: Iterable[int], skip_special: bool = False, starts_text: bool = True
@@ -326,23 +332,25 @@ class PanguTokenizer:
     def _special_starts(self) -> str:
         return re.escape("".join(sorted({name[0] for name in self.special_tokens})))
 
-    def _encode_special(self, text: str) -> list[int]:
+    def _encode_special(self, text: str, starts_text: bool = True) -> list[int]:
         """Ids of a text in which special tokens stand by name, and marks keep others plain."""
         ids: list[int] = []
         for part in self._special_pattern.split(text):
             if part in self.special_tokens:
                 ids.append(self.special_tokens[part])
+                starts_text = True
             else:
-                ids += self._encode_plain(part.replace(MARK, ""))
+                ids += self._encode_plain(part.replace(MARK, ""), starts_text)
         return ids
 
-    def _encode_plain(self, text: str) -> list[int]:
-        """Ids of a stretch of text, in which nothing is special; one space is put in front."""
+    def _encode_plain(self, text: str, starts_text: bool) -> list[int]:
+        """Ids of a stretch of text, in which nothing is special; a space is put before its start."""
         if not text:
             return []
+        text = " " + text if starts_text else text
         ids: list[int] = []
         # A literal "▁" would come back as a space, and a special token's name as that token.
-        for part in re.split(f"({SPACE}|{self._special_pattern.pattern[1:-1]})", " " + text):
+        for part in re.split(f"({SPACE}|{self._special_pattern.pattern[1:-1]})", text):
             if part == SPACE:
                 ids += self._encode_bytes(part)
             elif part in self.special_tokens:

@@ -122,7 +122,7 @@ def other_settings(recipe: Recipe | None, now: Mapping[str, Any]) -> str:
 
 
 def tokens_of(pangu: Pangu, text: str) -> list[int]:
-    """The token that a text names: its id, a special token's name, or what a word becomes.
+    """The token that a text names: its id, a special token's name, or a word with a space before it.
 
     In quotes, or after a space, it is a piece as the page shows it: 7 is an id, "7" the digit.
     """
@@ -139,11 +139,12 @@ def tokens_of(pangu: Pangu, text: str) -> list[int]:
         return [tokenizer.special_tokens[text]]
     quoted = len(text) > 2 and text[0] in QUOTES and text[-1] == QUOTES[text[0]]
     text = text[1:-1] if quoted else text
-    if (quoted or text[:1] == " ") and text not in tokenizer.special_tokens:
+    exact = quoted or text[:1] == " "
+    if exact and text not in tokenizer.special_tokens:
         pieces = tokenizer.pieces(range(len(tokenizer)))
         if text in pieces:
             return [pieces.index(text)]
-    return tokenizer.encode(text, add_bos=False)
+    return tokenizer.encode(text, add_bos=False, starts_text=not exact)
 
 
 def special_names(pangu: Pangu, turns: list[dict[str, str]]) -> list[str]:

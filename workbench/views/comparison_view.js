@@ -69,7 +69,12 @@ function render({ model, el }) {
     Object.assign(input, { type: "number", step: 1 });
     input.style.width = "7em";
     input.setAttribute("aria-label", label);
-    input.addEventListener("change", () => { if (input.value !== "") set({ [name]: Math.round(Number(input.value)) }); show(); });
+    input.addEventListener("change", () => {
+      const refused = tooLarge(label, input.value);
+      [note.textContent, note.hidden] = [refused, !refused];
+      if (!refused && input.value !== "") set({ [name]: Math.round(Number(input.value)) });
+      show();
+    });
     const show = () => { input.value = model.get(name); };
     on(`change:${name}`, show);
     show();

@@ -30,7 +30,7 @@
  * {kind}: want, generate, stop, follow_up, undo, redo, compare, python, history;
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
- * {kind: "restore", entry}; {kind: "export", format}.
+ * {kind: "restore", entry}; {kind: "export", format}; {kind: "loaded", inside} for the id of a widget.
  * Messages from Python: {kind: "state", title, missing, presets, count, special, context, bias, steps} and
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
@@ -307,9 +307,10 @@ function render({ model, el, host, signal }) {
       input.title = state.missing[name] || help;
     };
     input.addEventListener("change", () => {
-      const value = Number(input.value);
+      const value = Number(input.value), refused = step >= 1 ? tooLarge(label, input.value) : "";
       filled.delete(input);
-      if (input.value !== "" && Number.isFinite(value)) set({ [name]: step >= 1 ? Math.round(value) : value });
+      if (refused) say(refused, true);
+      else if (input.value !== "" && Number.isFinite(value)) set({ [name]: step >= 1 ? Math.round(value) : value });
       show();
     });
     refreshers[name] = show;
@@ -337,7 +338,7 @@ function render({ model, el, host, signal }) {
   const biasText = element("input"), biasValue = element("input"), biasAdd = element("button", "", "add");
   biasText.size = 12;
   biasText.placeholder = 'id, text or "7"';
-  biasText.title = 'A number is a token id. In quotes stands a piece as the text shows it: "7" is the digit, " yes" a word with its space.';
+  biasText.title = 'A number is a token id, a bare word one with a space before it. In quotes stands a piece as the text shows it: "7" is the digit, "yes" a word without a space.';
   biasText.setAttribute("aria-label", "token to bias: its id, or its text (a number in quotes)");
   Object.assign(biasValue, { type: "number", step: 1, value: "-100" });
   biasValue.style.width = "5.5em";
@@ -717,6 +718,7 @@ function render({ model, el, host, signal }) {
   async function drawInside(reference) {
     drawing = new AbortController();
     const child = await host.getWidget(reference), place = element("div");
+    send("loaded", { inside: reference.split(":").pop() }); // from now on it may be closed
     if (reference !== shown) return;
     const anew = button("compare what is asked now", "begin the comparison again, with the prompt and the settings above", () => { sendTyped(); send("compare"); }, "small");
     holder.replaceChildren(...(model.get("panel") === "compare" ? [element("div", "own", element("div", "row", anew))] : []), place);

@@ -148,12 +148,17 @@ class Playground(GeneratingView):
         self.trace: Trace | None = None  # of the branch that is shown, once it was looked into
         self.presets = Presets(pangu)
         self._stream: Stream | None = None  # of what is on screen, with what was recorded
+        self._loading: dict[
+            str, GeneratingView
+        ] = {}  # by id: inside, and no page has loaded it yet
         self._presetting = False  # settings follow a preset just now
         self._shown: list[dict[str, Any]] = []  # the steps on screen
         self._status: dict[str, Any] = {}
         self._statuses: dict[int, dict[str, Any]] = {}  # by branch
         self._entries: dict[int, str] = {}  # by branch: its id in the history
         self._names: dict[str, str] = {}  # by id in the history: what the branch is called there
+        self._removed: set[str] = set()  # ids in the history of what was taken out of its tree
+        self._restored: set[int] = set()  # branches that stay in the history's tree after an undo
         self._templating: int | None = None  # the thread in which `text` follows the conversation
         self._rendered = ""  # the conversation through the template
         self._raw: str | None = ""  # typed and not asked when a conversation took its place
@@ -248,8 +253,10 @@ class Playground(GeneratingView):
         if isinstance(instead, str):
             if messages.is_remote(self.pangu):
                 raise GenerationError(messages.OWN_TEXT)
-            given = self.pangu.tokenizer.encode(instead, add_bos=False, special=True)
-            begun = (*current.generation.begun(place), *given)
+            shared, tokenizer = current.generation.begun(place), self.pangu.tokenizer
+            after_special = place > 0 and shared[-1].token_id in tokenizer.special_tokens.values()
+            given = tokenizer.encode(instead, False, special=True, starts_text=after_special)
+            begun = (*shared, *given)
         else:
             begun = current.generation.begun(place, instead)
         if self._made_elsewhere() and not messages.is_remote(self.pangu):
@@ -280,7 +287,7 @@ class Playground(GeneratingView):
     def undo(self) -> None:
         """Take back the last change to the branches."""
         self._require_idle()
-        self._change(self.branches.undo)
+        self._change(self.branches.undo, undone=True)
 
     def redo(self) -> None:
         """Do again what was undone."""
@@ -321,7 +328,8 @@ class Playground(GeneratingView):
     def restore(self, entry_id: str) -> None:
         """Bring prompt, settings and text of a generation of the history back on screen.
 
-        The whole tree that it is in comes back, as far as it is not there; `undo` takes it away.
+        The whole tree that it is in comes back, as far as it is not there and was not removed;
+        `undo` takes it away. A prompt that was never named is called by its time.
 
         Raises
         ------
@@ -335,11 +343,12 @@ class Playground(GeneratingView):
         settings = messages.settings_of(recipe)
         settings |= as_taken(self.pangu, recipe.sampling).as_dict()
         left = self.branches.current
-        unasked = self._keep_draft(left)
+        unasked, there = self._keep_draft(left), self._there()
         with self.branches.one_change():
             self.branches.go(self._bring_back(entry_id))
         self._put(settings)
         self._show_current()
+        self._tell_history(there)
         if unasked:
             self._tell_draft(left)
         self._tell_untaken(recipe.sampling)
@@ -354,7 +363,8 @@ class Playground(GeneratingView):
                 continue
             parent, at, name = there.get(entry.parent), entry.at, entry.name.strip() or None
             if parent is None:
-                at, name = 0, name or messages.local_time(entry.time)[5:16]
+                time = messages.local_time(entry.time)[5:16]
+                at, name = 0, name or self._names.get(entry.id, time)
             try:
                 branch = self.branches.add(entry.generation(), parent, at, name)
             except WorkbenchError:  # a line that somebody changed
@@ -363,6 +373,10 @@ class Playground(GeneratingView):
                 continue
             there[entry.id] = branch.id
             self._entries[branch.id], self._names[entry.id] = entry.id, branch.name
+            if entry.removed:
+                self._removed.add(entry.id)
+            else:
+                self._restored.add(branch.id)
         return there[entry_id]
 
     def compare(self, columns: Any = None) -> ComparisonView:
@@ -401,7 +415,7 @@ class Playground(GeneratingView):
     def close(self) -> None:
         """Stop, wait for the end, close what is open inside, and give back what was held."""
         super().close()
-        for inside in (self.inside, self._comparison):
+        for inside in (self.inside, self._comparison, *self._loading.values()):
             if inside is not None:
                 inside.close()
 
@@ -437,6 +451,9 @@ class Playground(GeneratingView):
         if kind == "want":
             return self._state(), []
         if self._settled(question):
+            return None
+        if kind == "loaded":
+            self._loaded(question["inside"])
             return None
         if self.running and kind not in MEANWHILE:  # a click that comes too late: nothing to do
             return None
@@ -553,6 +570,7 @@ class Playground(GeneratingView):
             prefixes=self._caches(),
             **settings,
         )
+        seen = self.trace  # comes back if no new token comes
         self._look_away()
         if self.panel in INSIDE and not settings.get("record"):
             self.panel = ""  # unless it is clicked again meanwhile
@@ -564,6 +582,7 @@ class Playground(GeneratingView):
         try:
             with layers_told(self.pangu, self._tell_layer):
                 for step in stream:
+                    seen = None
                     if news.count == 0 and begun:  # what was given comes with the first token
                         self._give(news, stream.generation.steps[len(self._shown) : -1], at)
                     message = step_message(step)
@@ -586,10 +605,12 @@ class Playground(GeneratingView):
                 self._keep(generation, parent, at, news.seconds)
             elif self.branches.current is not None:  # ended before a token of its own
                 self._show_current()
+                self.trace = seen
         if kept and settings.get("record"):
             self._stream = stream
-        if self.panel in INSIDE and (self._stream is not None or not self._stop.is_set()):
-            self._look_inside()  # it was clicked meanwhile
+        recorded = self._stream is not None or self.trace is not None
+        if self.panel in INSIDE and (recorded or not self._stop.is_set()):
+            self._look_inside()  # it was clicked meanwhile, or is still open
 
     def _tell_layer(self, doing: str) -> None:
         if doing:
@@ -661,6 +682,9 @@ class Playground(GeneratingView):
         if self._prefixes is not None:
             self._prefixes.clear()
         self._look_away()
+        if not self._pages:
+            for inside in list(self._loading):
+                self._loaded(inside)
         if self.panel in INSIDE:
             self.panel = ""
 
@@ -673,9 +697,9 @@ class Playground(GeneratingView):
         except WorkbenchError as error:
             return {"presets": self.presets.built_in(), "error": self._error or str(error)}
 
-    def _change(self, change: Callable[..., Any], *arguments: Any) -> None:
+    def _change(self, change: Callable[..., Any], *arguments: Any, undone: bool = False) -> None:
         """Change the branches; what is on screen and open stays so if it is still the current one."""
-        before = self.branches.current
+        before, there = self.branches.current, self._there()
         change(*arguments)
         now = self.branches.current
         stays = before is not None and now is not None and before.generation is now.generation
@@ -683,20 +707,36 @@ class Playground(GeneratingView):
             self._error = ""
         else:
             self._return(before)
-        try:
-            self._write_names()
-        except HistoryError as error:
-            self._error = f"The branches are as you see them; the history is not: {error}"
-        if stays or self._error:
+        told = self._tell_history(there, undone)
+        if stays and told:
             self.send({"kind": "tree", **self._tree()})
 
-    def _write_names(self) -> None:
-        """Tell the history what branches are called now."""
-        for branch in self.branches:
-            entry = self._entries.get(branch.id, "")
-            if branch.name != self._names.get(entry, branch.name):
-                self.history.rename(entry, branch.name)
-                self._names[entry] = branch.name
+    def _there(self) -> set[int]:
+        return {branch.id for branch in self.branches}
+
+    def _tell_history(self, before: set[int], undone: bool = False) -> bool:
+        """Write what branches are called now, and which left the tree or are back; whether that went well.
+
+        An undo that takes a restored tree off the screen leaves it in the history as it was.
+        """
+        now = self._there()
+        left = before - now - (self._restored if undone else set())
+        try:
+            for branch in [*left, *(now - before)]:
+                entry, removed = self._entries.get(branch), branch in left
+                if entry is not None and removed != (entry in self._removed):
+                    self.history.remove(entry, removed)
+                    self._removed ^= {entry}
+            for branch in self.branches:
+                entry = self._entries.get(branch.id, "")
+                if branch.name != self._names.get(entry, branch.name):
+                    self.history.rename(entry, branch.name)
+                    self._names[entry] = branch.name
+        except HistoryError as error:
+            self._error = f"The branches are as you see them; the history is not: {error}"
+            self.send({"kind": "tree", **self._tree()})
+            return False
+        return True
 
     def _keep_draft(self, left: Branch | None) -> bool:
         """Remember what is typed and was not asked for the branch that is left; whether there is any."""
@@ -937,9 +977,9 @@ class Playground(GeneratingView):
                 self.inside.stop()
                 self.inside.wait()
                 self.inside._fail("It was stopped when its panel was left.")
-        elif self.inside is not None:
-            self.inside.close()
-        self.inside = None
+            self.inside = None
+        else:
+            self._leave_inside()
         if self.panel:
             self._error = ""
             self.send({"kind": "note", "text": self._made(), "bad": False})
@@ -961,6 +1001,7 @@ class Playground(GeneratingView):
         """Begin the comparison in the panel again, with what is asked now."""
         if self._comparison is not None:
             self._comparison.close()
+            self.inside = None if self.inside is self._comparison else self.inside
         self._comparison = None
         self._open_panel(None)
 
@@ -993,7 +1034,21 @@ class Playground(GeneratingView):
 
             inside = AttentionView(self.trace, token=place)
         inside.observe(self._select_outside, "token")
+        self._loading[inside.model_id] = inside
         self.inside = inside
+
+    def _leave_inside(self) -> None:
+        """Close what is inside; where a page is still loading it, which closing would break, after that."""
+        left, self.inside = self.inside, None
+        if left is not None and not (self._pages and left.model_id in self._loading):
+            self._loading.pop(left.model_id, None)
+            left.close()
+
+    def _loaded(self, model_id: str) -> None:
+        """A page has loaded a widget, or there is none any longer; what was left meanwhile is closed."""
+        inside = self._loading.pop(model_id, None)
+        if inside is not None and inside is not self.inside:
+            inside.close()
 
     def _select_outside(self, change: Any) -> None:
         """The token that was clicked inside is selected outside, if it is of the answer."""
@@ -1009,9 +1064,8 @@ class Playground(GeneratingView):
         """Drop recording, trace and widget of what was on screen; their panel waits for the next."""
         self.trace = self._stream = None
         self.token = -1
-        if self.panel in INSIDE and self.inside is not None:
-            self.inside.close()
-            self.inside = None
+        if self.panel in INSIDE:
+            self._leave_inside()
 
 
 def _recorded_bytes(config: Any) -> int:

@@ -4,6 +4,7 @@
  * @typedef Model
  * @property {number} cell      the selected one, -1 for none
  * @property {boolean} running
+ * @property {string} doing  what it does meanwhile, where a token takes long
  *
  * Messages to Python, besides those of all views:
  * {kind}: want, run, stop, {detail, cell}, {rate, cell, rating, note}; rating 0 takes it back.
@@ -215,7 +216,8 @@ function render({ model, el }) {
     halt.disabled = !running;
     bar.max = Math.max(1, all);
     bar.value = state.done;
-    summary.textContent = `${running ? "generating: " : ""}${state.done} of ${all} cells done${state.failed ? `, ${state.failed} failed` : ""}`;
+    const doing = ["generating", model.get("doing")].filter(Boolean).join(" · ");
+    summary.textContent = `${running ? `${doing}: ` : ""}${state.done} of ${all} cells done${state.failed ? `, ${state.failed} failed` : ""}`;
     warn.textContent = state.error || "";
     warn.hidden = !state.error;
     root.dataset.state = running ? "running" : left ? "open" : "done";
@@ -312,6 +314,7 @@ function render({ model, el }) {
   }
   on("msg:custom", hear);
   on("change:running", drawProgress);
+  on("change:doing", drawProgress);
   on("change:cell", select);
   return page.begin();
 }

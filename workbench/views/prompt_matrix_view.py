@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 import time
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from workbench.errors import GenerationError, HistoryError
 from workbench.recipe import Recipe
 from workbench.turn import ask_turn
-from workbench.views._generating import PAUSE, REASONS, GeneratingView
+from workbench.views._generating import PAUSE, REASONS, GeneratingView, layers_told
 from workbench.views._print import PrintFigure, for_print
 from workbench.views._widget import Answer, script
 
@@ -39,11 +41,14 @@ class PromptMatrixView(GeneratingView):
     cell : int
         The selected cell, -1 for none; as in `table`.
     running : bool
+    doing : str
+        The layer that a model on disk has run last, while it generates; else "".
     """
 
     _esm = script("prompt_matrix_view.js")
     cell = traitlets.Int(-1).tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
+    doing = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, matrix: PromptMatrix, **settings: Any) -> None:
         self.matrix = matrix
@@ -65,7 +70,7 @@ class PromptMatrixView(GeneratingView):
         for model in self.matrix.models.values():
             ask_turn(model)
         self._error = ""
-        self._begin(lambda: self.matrix.run(self._stop, progress=False))
+        self._begin(lambda: self.matrix.run(self._stop, progress=False, around=self._telling))
         self._tell_progress()
 
     def wait(self, timeout: float | None = None) -> pd.DataFrame:
@@ -228,6 +233,9 @@ class PromptMatrixView(GeneratingView):
             self._written, self._sent, self._sent_at = [], 0, 0.0  # the first step is shown at once
         self.send({"kind": "cell", "cell": cell.place, "shown": self._shown(cell)})
         self._tell_progress()
+
+    def _telling(self, model: Any) -> AbstractContextManager:
+        return layers_told(model, partial(setattr, self, "doing"))
 
     def _flush(self, cell: Cell) -> None:
         new = self._written[self._sent :]

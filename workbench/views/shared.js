@@ -24,6 +24,8 @@ const GONE = "The kernel that this view belongs to has gone: run its cell again.
 const BLUES = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
 
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
+/** Why a whole number that was typed cannot be taken: it would be another one; "" if it can. */
+const tooLarge = (label, typed) => (Number.isSafeInteger(Math.round(Number(typed))) ? "" : `${label} ${typed}: a page knows whole numbers up to 9,007,199,254,740,991. Set a larger one in Python.`);
 const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
 const quoted = (piece) => `“${piece}”`;
 const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
