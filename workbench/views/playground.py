@@ -28,7 +28,7 @@ from workbench.views._generating import (
     reason,
     step_message,
 )
-from workbench.views._print import PrintFigure, fonts, for_print
+from workbench.views._print import PrintFigure, for_print
 from workbench.views._widget import Answer, script
 
 if TYPE_CHECKING:
@@ -440,7 +440,7 @@ class Playground(GeneratingView):
         text = self.generation.text if self.generation else ""
         asked = self.text if self.mode == "raw" else self.prompt
         shown = for_print(f"{self.pangu.name}\n\n{asked}\n\n{text}", 110)
-        figure.text(0.01, 0.98, shown, va="top", fontsize=9, family=fonts())
+        figure.text(0.01, 0.98, shown, va="top", fontsize=9)
         return figure
 
     # -- what the page asks ---------------------------------------------------------------------
