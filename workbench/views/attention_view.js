@@ -935,7 +935,7 @@ function render({ model, el }) {
     if (compare === "trace" && data.shared < data.count) notes.push(`Only the first ${data.shared} tokens are the same in both traces; later rows have no difference.`);
     problem.hidden = !notes.length;
     problem.textContent = notes.join(" ");
-    about.textContent = data.count ? `${counted(data.count)} · ${data.layers.length} layers × ${data.heads} heads${data.key_heads < data.heads ? `, ${data.key_heads} key–value heads a layer` : ""}${model.get("running") ? " · generating …" : ""}` : "waiting for the first tokens …";
+    about.textContent = data.count ? `${counted(data.count)} · ${data.layers.length} layer${data.layers.length === 1 ? "" : "s"} × ${data.heads} head${data.heads === 1 ? "" : "s"}${data.key_heads < data.heads ? `, ${data.key_heads} key–value heads a layer` : ""}${model.get("running") ? " · generating …" : ""}` : "waiting for the first tokens …";
   }
   const dirty = new Set();
   let frame = 0;

@@ -148,9 +148,7 @@ class Playground(GeneratingView):
         self.trace: Trace | None = None  # of the branch that is shown, once it was looked into
         self.presets = Presets(pangu)
         self._stream: Stream | None = None  # of what is on screen, with what was recorded
-        self._loading: dict[
-            str, GeneratingView
-        ] = {}  # by id: inside, and no page has loaded it yet
+        self._loading: dict[str, GeneratingView] = {}  # inside, by id, that no page has loaded yet
         self._presetting = False  # settings follow a preset just now
         self._shown: list[dict[str, Any]] = []  # the steps on screen
         self._status: dict[str, Any] = {}
