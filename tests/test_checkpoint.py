@@ -351,7 +351,7 @@ WEIGHT = "model.layers.1.mlp.up_proj.weight"
         (
             8,
             lambda t: t["model.layers.1.mlp.up_proj.weight_format"].fill_(2),
-            "lies as one kind of GPU reads it",
+            "laid out for one kind of GPU",
         ),
     ],
 )

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from workbench.arguments import whole_number
 from workbench.ascend import added_biases
 from workbench.checkpoint import Checkpoint, open_checkpoint
 from workbench.conversion_journal import (
@@ -118,8 +119,9 @@ def quantize_checkpoint(
             f"checkpoint it was made from to get {bits} bit."
         )
     kind = choose_quant_type(checkpoint, quant_type)
-    if not isinstance(shard_bytes, int) or shard_bytes < 1:
-        raise QuantizationError(f"shard_bytes is {shard_bytes!r}; expected 1 byte or more.")
+    expected = "a whole number of bytes, 1 or more"
+    if whole_number("shard_bytes", shard_bytes, QuantizationError, expected) < 1:
+        raise QuantizationError(f"shard_bytes is {shard_bytes}; expected {expected}.")
     if folder.resolve() == checkpoint.path.resolve():
         raise QuantizationError(f"{folder} is the source checkpoint; write to another folder.")
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)

@@ -297,7 +297,8 @@ class History:
     def tree(self, entry: Entry | str) -> list[Entry]:
         """All generations of the tree that one is in, parents before their branches.
 
-        Those that were removed are left out, but for the one itself and what others leave.
+        Those that were removed are left out, except the one that was asked for and those that
+        branches still there begin from.
 
         Raises
         ------

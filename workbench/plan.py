@@ -198,7 +198,8 @@ def choose_quant_type(
     if quant_type is not None and bits == 4 and checkpoint.stays_as_stored(bits):
         raise QuantizationError(
             f"{checkpoint.name} is loaded as it is stored, in {checkpoint.stored}, which is no "
-            f"{quant_type}. Leave quant_type out, or convert it with: python -m workbench quantize"
+            f"{quant_type}. Leave quant_type out, or convert it: python -m workbench quantize "
+            f"{shlex.quote(checkpoint.name)} FOLDER --bits 4 --quant-type {quant_type}"
         )
     return quant_type or (checkpoint.stored if checkpoint.stored == "fp4" else "nf4")
 

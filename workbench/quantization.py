@@ -155,7 +155,7 @@ def restore(module: nn.Module, name: str, parts: Mapping[str, torch.Tensor], dev
                 raise ValueError(f"blocks of {state.blocksize} numbers, expected {BLOCK}")
         else:
             if "weight_format" in parts and parts["weight_format"].any():
-                raise ValueError("the weight lies as one kind of GPU reads it")
+                raise ValueError("it is laid out for one kind of GPU, not row by row")
             weight, scale = weight.to(device), parts["SCB"].to(device)
             set_int8(module, weight, scale)
             shape, scales, expected_scales = tuple(weight.shape), scale.numel(), module.out_features

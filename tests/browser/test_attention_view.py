@@ -219,9 +219,10 @@ def test_escape_ends_a_drag_and_nothing_else(trace, watched, tmp_path):
     for zoom in ([], [4, 30, 2, 25]):
         page.evaluate("(zoom) => model.set('zoom', zoom)", zoom)
         settle(page)
-        for at in (spot(page, 12, 4), spot(page, 21, 15)):
-            page.mouse.move(box["x"] + at["x"], box["y"] + at["y"])
-            page.mouse.down()
+        start, end = spot(page, 12, 4), spot(page, 21, 15)
+        page.mouse.move(box["x"] + start["x"], box["y"] + start["y"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + end["x"], box["y"] + end["y"], steps=3)
         page.keyboard.press("Escape")
         page.mouse.up()
         assert page.evaluate("[model.get('token'), model.get('zoom')]") == [7, zoom]
@@ -553,9 +554,8 @@ def test_what_was_shown_stands_in_while_a_zoomed_map_is_worked_out(watched, tmp_
 def test_the_map_of_the_last_head_stays_while_the_next_one_comes(trace, watched, tmp_path):
     html = page_of(AttentionView(trace, layer=1, head=2))
     assert "PATIENCE = 150" in html
-    page = watched.open(
-        html.replace("PATIENCE = 150", "PATIENCE = 2000"), tmp_path
-    )  # a slow machine
+    slow = html.replace("PATIENCE = 150", "PATIENCE = 2000")  # as the machine may be
+    page = watched.open(slow, tmp_path)
     page.wait_for_selector(".pw-attention[data-complete=true]")
     ink = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.join()"
     page.evaluate("model.send = (question) => { window.asked = question; }; true")

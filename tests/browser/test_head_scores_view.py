@@ -69,13 +69,16 @@ def test_the_ranking_from_chance_to_1_is_the_table(watched, tmp_path):
     page = watched.open(page_of(view), tmp_path)
     shown, table = cells(page, ".ranking"), view.table()
     assert not table["local"].is_monotonic_decreasing
+    assert len(shown) == 10
     for texts, row in zip(shown, table.itertuples(), strict=False):
         assert texts[1] == f"{row.layer}.{row.head}"
         numbers = [row.local, row.local_chance, row.above_chance]
         assert [float(text) for text in texts[2:5]] == pytest.approx(numbers, abs=6e-4)
     page.get_by_label("from chance to 1").uncheck()
     view.relative = False
-    for texts, row in zip(cells(page, ".ranking"), view.table().itertuples(), strict=False):
+    shown = cells(page, ".ranking")
+    assert len(shown) == 10
+    for texts, row in zip(shown, view.table().itertuples(), strict=False):
         assert [texts[1], len(texts)] == [f"{row.layer}.{row.head}", 5]
 
 

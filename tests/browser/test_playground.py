@@ -522,6 +522,11 @@ def test_the_styles_of_what_is_drawn_here_are_not_for_the_widgets_inside():
         assert not anywhere & classes, name
 
 
+def test_a_widget_whose_panel_was_left_may_be_closed(play):
+    play.evaluate("model.set('inside', 'anywidget:late')")
+    assert play.evaluate("sent.at(-1)") == {"kind": "loaded", "inside": "late"}
+
+
 def test_what_is_continued_has_its_name(play):
     assert play.get_by_role("button", name="Continue the conversation").count() == 1
     play.evaluate("model.set('mode', 'raw')")

@@ -453,6 +453,28 @@ def test_a_page_says_that_it_comes_is_there_and_goes(view, watched, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("view", "keys"),
+    [
+        (RoutingView, ["ArrowRight", "ArrowDown"]),
+        (AttentionView, ["ArrowUp", "ArrowUp"]),
+        (wb.HeadScoresView, ["ArrowRight", "ArrowDown"]),
+    ],
+)
+def test_without_its_kernel_a_view_says_so_and_works_on(view, keys, watched, tmp_path):
+    trace = made_up_trace() if view is RoutingView else attended_trace()
+    html = view(trace).to_html().replace("widget.render(", "window.model = model; widget.render(")
+    page = watched.open(html, tmp_path)
+    page.evaluate("model.save_changes = () => { throw new Error('Cannot send'); }; null")
+    for key in keys:
+        before = page.evaluate("['token', 'layer', 'head'].map((name) => model.get(name)).join()")
+        page.locator("canvas[tabindex='0']").last.press(key)
+        after = page.evaluate("['token', 'layer', 'head'].map((name) => model.get(name)).join()")
+        assert before != after
+    assert "has gone: run its cell again" in page.get_by_role("alert").first.text_content()
+    assert page.locator(".gone").count() == 1
+
+
 def test_a_view_without_tokens_fills_as_they_come(trace, moe, watched, tmp_path, monkeypatch):
     view = RoutingView.live(moe, "To be", max_new_tokens=5)
     trace = view.wait(60)

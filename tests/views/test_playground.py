@@ -559,15 +559,14 @@ def test_a_stop_before_the_first_new_token_leaves_the_open_panel_as_it_was(play,
     root = generate(play)
     play.panel = "attention"
     play.wait(60)
+    play.token = 1
     trace, recorded = play.trace, play._recorded
     monkeypatch.setattr(play, "_recorded", lambda *sizes: play._stop.set() or recorded(*sizes))
     assert generate(play) == root
     assert len(play.branches) == 1
-    assert (play.panel, play.trace is trace, play.inside.trace is trace) == (
-        "attention",
-        True,
-        True,
-    )
+    assert (play.panel, play.token) == ("attention", 1)
+    assert play.trace is play.inside.trace is trace
+    assert play.inside.token == trace.prompt_length + 1
     monkeypatch.undo()
     generate(play)
     assert play.inside.trace.token_ids.tolist() == list(play.generation.token_ids)

@@ -206,7 +206,7 @@ class PanguProMoEPreTrainedModel(LlamaPreTrainedModel):
     config_class = PanguProMoEConfig
     _no_split_modules = ["PanguProMoEDecoderLayer"]
     _keys_to_ignore_on_load_unexpected = IGNORED_TENSORS
-    _keep_in_fp32_modules_strict = {"router_scale"}  # as exact as its file, as the router is
+    _keep_in_fp32_modules_strict = {"router_scale"}  # bfloat16 would round what a file holds
     _can_compile_fullgraph = False  # which experts run depends on the tokens
     _can_record_outputs = {
         "hidden_states": PanguProMoEDecoderLayer,

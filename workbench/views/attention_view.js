@@ -163,7 +163,7 @@ class Head {
 }
 
 function render({ model, el }) {
-  const root = rootOf(el, "pw-attention", CSS), page = talk(model);
+  const root = rootOf(el, "pw-attention", CSS), page = talk(model, () => tellGone(root));
 
   let data = null; // the text, as Python told it
   let allHeads = []; // number of every head of a layer
@@ -250,7 +250,7 @@ function render({ model, el }) {
     const one = found(mine()), other = comparing() ? found(theirs()) : null;
     return one && (!comparing() || other) ? { one, other, rows: other ? Math.min(one.tokens, other.tokens) : one.tokens } : null;
   }
-  const parted = () => focus() >= (both()?.rows ?? Infinity); // a token that the other trace has not
+  const withoutDifference = () => focus() >= (both()?.rows ?? Infinity); // a token that the other trace has not
   const value = (pair, row, column) => (row >= pair.rows ? NaN : pair.other ? pair.one.weight(row, column) - pair.other.weight(row, column) : pair.one.weight(row, column));
   function rowOf(pair, row) {
     const result = new Float32Array(data.count);
@@ -731,7 +731,7 @@ function render({ model, el }) {
         context.fillText(OUTSIDE, 0, 0);
         context.restore();
       }
-    } else if (parted()) {
+    } else if (withoutDifference()) {
       context.fillStyle = theme.soft;
       context.textAlign = "left";
       context.fillText(NO_DIFFERENCE, x, base + profile - 13);
@@ -831,7 +831,7 @@ function render({ model, el }) {
       if (node.shade !== shade) node.style.cssText = node.shade = shade;
     }
     const words = [];
-    if (parted()) words.push(NO_DIFFERENCE);
+    if (withoutDifference()) words.push(NO_DIFFERENCE);
     if (shownRow) {
       words.push(difference ? `differences of token ${token}, ${quoted(data.pieces[token])}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `blue, before: what ${quoted(data.pieces[token])} attends to, up to ${percent(rowTop)}`);
       if (!difference && token < data.count - 1) words.push(`orange, after: what attends to it, up to ${percent(columnTop)}`);
@@ -935,7 +935,7 @@ function render({ model, el }) {
     if (compare === "trace" && data.shared < data.count) notes.push(`Only the first ${data.shared} tokens are the same in both traces; later rows have no difference.`);
     problem.hidden = !notes.length;
     problem.textContent = notes.join(" ");
-    about.textContent = data.count ? `${counted(data.count)} · ${data.layers.length} layer${data.layers.length === 1 ? "" : "s"} × ${data.heads} head${data.heads === 1 ? "" : "s"}${data.key_heads < data.heads ? `, ${data.key_heads} key–value heads a layer` : ""}${model.get("running") ? " · generating …" : ""}` : "waiting for the first tokens …";
+    about.textContent = data.count ? `${counted(data.count)} · ${counted(data.layers.length, "layer")} × ${counted(data.heads, "head")}${data.key_heads < data.heads ? `, ${data.key_heads} key–value heads a layer` : ""}${model.get("running") ? " · generating …" : ""}` : "waiting for the first tokens …";
   }
   const dirty = new Set();
   let frame = 0;

@@ -81,8 +81,8 @@ class AttentionView(GeneratingView):
     compare : "none", "head" or "trace"
         Show the difference to another head of this trace, or to the same head of `other`.
     other_layer, other_head : int
-        The head that is subtracted if `compare` is "head"; at first the second of the first
-        recorded layer.
+        The head that is subtracted if `compare` is "head"; at first head 1 of the first recorded
+        layer (head 0 if there is one only).
     running : bool
         Whether a generation is filling the view.
     doing : str

@@ -70,7 +70,7 @@ function render({ model, el }) {
     input.style.width = "7em";
     input.setAttribute("aria-label", label);
     input.addEventListener("change", () => {
-      const refused = tooLarge(label, input.value);
+      const refused = whyTooLarge(label, input.value);
       [note.textContent, note.hidden] = [refused, !refused];
       if (!refused && input.value !== "") set({ [name]: Math.round(Number(input.value)) });
       show();

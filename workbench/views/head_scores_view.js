@@ -10,7 +10,7 @@
  * @property {"model"|"score"} head_order   columns by number, or in each layer the highest first
  * @property {boolean} tagged_only  leave heads out that are not tagged with the score
  *
- * Message to Python: {kind: "want"}.
+ * Message to Python, besides those of all views: {kind: "want"}.
  * Message from Python: {kind: "heads", model, tokens, texts, layers, heads, kv_heads, measures:
  * [{name, words, pattern, chance, threshold, queries}]} with values [measure, layer, head] float32,
  * chances [pattern, layer, head] float32 and tags [pattern, layer, head] uint8; patterns come first.
@@ -55,7 +55,7 @@ const floats = (view) => copied(view, Float32Array);
 const plain = (name) => name.replaceAll("_", " ");
 
 function render({ model, el }) {
-  const root = rootOf(el, "pw-heads", CSS), page = talk(model);
+  const root = rootOf(el, "pw-heads", CSS), page = talk(model, () => tellGone(root));
   let data = null, grid = null, hover = null, sorted = { column: "", up: false };
 
   const title = element("div", "row"), bar = element("div", "row"), meaning = element("p", "soft meaning");
@@ -116,7 +116,7 @@ function render({ model, el }) {
   }
   function build() {
     controls = {};
-    const much = `${data.layers.length} layers × ${data.heads} heads on ${data.kv_heads} key–value heads, ${data.tokens} tokens${data.texts > 1 ? ` of ${data.texts} texts` : ""}`;
+    const much = `${counted(data.layers.length, "layer")} × ${counted(data.heads, "head")} on ${counted(data.kv_heads, "key–value head")}, ${counted(data.tokens)}${data.texts > 1 ? ` of ${data.texts} texts` : ""}`;
     title.replaceChildren(element("span", "title", `Heads of ${data.model}`), element("span", "soft", much));
     const table = element("button", "plain", "table");
     table.setAttribute("aria-expanded", "false");

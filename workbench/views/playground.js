@@ -41,8 +41,7 @@
  */
 
 const CSS = `
-.pw-play { 
-  container-type: inline-size; position: relative; padding: 8px 10px; max-width: 1200px; }
+.pw-play { container-type: inline-size; position: relative; padding: 8px 10px; max-width: 1200px; }
 .pw-play .row { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: center; }
 .pw-play .push { margin-left: auto; }
 .pw-play input, .pw-play select, .pw-play textarea { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 3px 6px; box-sizing: border-box; min-width: 0; }
@@ -307,7 +306,7 @@ function render({ model, el, host, signal }) {
       input.title = state.missing[name] || help;
     };
     input.addEventListener("change", () => {
-      const value = Number(input.value), refused = step >= 1 ? tooLarge(label, input.value) : "";
+      const value = Number(input.value), refused = step >= 1 ? whyTooLarge(label, input.value) : "";
       filled.delete(input);
       if (refused) say(refused, true);
       else if (input.value !== "" && Number.isFinite(value)) set({ [name]: step >= 1 ? Math.round(value) : value });
@@ -338,7 +337,7 @@ function render({ model, el, host, signal }) {
   const biasText = element("input"), biasValue = element("input"), biasAdd = element("button", "", "add");
   biasText.size = 12;
   biasText.placeholder = 'id, text or "7"';
-  biasText.title = 'A number is a token id, a bare word one with a space before it. In quotes stands a piece as the text shows it: "7" is the digit, "yes" a word without a space.';
+  biasText.title = 'A number is a token id. A bare word gets a space before it. In quotes stands a piece as the text shows it: "7" is the digit, "yes" a word without a space.';
   biasText.setAttribute("aria-label", "token to bias: its id, or its text (a number in quotes)");
   Object.assign(biasValue, { type: "number", step: 1, value: "-100" });
   biasValue.style.width = "5.5em";
@@ -715,10 +714,11 @@ function render({ model, el, host, signal }) {
       if (inside && host) drawInside(inside);
     }
   }
+  /** From now on a widget may be closed; it must not be while the page is loading it. */
+  const loaded = (reference) => send("loaded", { inside: reference.split(":").pop() });
   async function drawInside(reference) {
     drawing = new AbortController();
-    const child = await host.getWidget(reference), place = element("div");
-    send("loaded", { inside: reference.split(":").pop() }); // from now on it may be closed
+    const child = await host.getWidget(reference).finally(() => loaded(reference)), place = element("div");
     if (reference !== shown) return;
     const anew = button("compare what is asked now", "begin the comparison again, with the prompt and the settings above", () => { sendTyped(); send("compare"); }, "small");
     holder.replaceChildren(...(model.get("panel") === "compare" ? [element("div", "own", element("div", "row", anew))] : []), place);
@@ -845,7 +845,11 @@ function render({ model, el, host, signal }) {
   on("change:folded", drawFold);
   on("change:token", drawSelected);
   on("change:panel", () => { drawPanels(); drawOpen(); });
-  on("change:inside", drawPanels);
+  on("change:inside", () => {
+    drawPanels();
+    const reference = model.get("inside");
+    if (reference && reference !== shown) loaded(reference); // its panel was left meanwhile
+  });
   on("msg:custom", hear);
   const sized = new ResizeObserver(() => { if (!popover.hidden) placePopover(); });
   sized.observe(root);

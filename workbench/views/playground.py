@@ -283,7 +283,7 @@ class Playground(GeneratingView):
         self._change(self.branches.remove, branch)
 
     def undo(self) -> None:
-        """Take back the last change to the branches."""
+        """Take back the last change to the branches; the history marks what leaves the tree so."""
         self._require_idle()
         self._change(self.branches.undo, undone=True)
 
@@ -341,7 +341,7 @@ class Playground(GeneratingView):
         settings = messages.settings_of(recipe)
         settings |= as_taken(self.pangu, recipe.sampling).as_dict()
         left = self.branches.current
-        unasked, there = self._keep_draft(left), self._there()
+        unasked, there = self._keep_draft(left), self._branch_ids()
         with self.branches.one_change():
             self.branches.go(self._bring_back(entry_id))
         self._put(settings)
@@ -568,7 +568,7 @@ class Playground(GeneratingView):
             prefixes=self._caches(),
             **settings,
         )
-        seen = self.trace  # comes back if no new token comes
+        seen = (self.trace, self._stream, self.token)  # comes back if no new token comes
         self._look_away()
         if self.panel in INSIDE and not settings.get("record"):
             self.panel = ""  # unless it is clicked again meanwhile
@@ -580,7 +580,7 @@ class Playground(GeneratingView):
         try:
             with layers_told(self.pangu, self._tell_layer):
                 for step in stream:
-                    seen = None
+                    seen = (None, None, -1)
                     if news.count == 0 and begun:  # what was given comes with the first token
                         self._give(news, stream.generation.steps[len(self._shown) : -1], at)
                     message = step_message(step)
@@ -603,7 +603,7 @@ class Playground(GeneratingView):
                 self._keep(generation, parent, at, news.seconds)
             elif self.branches.current is not None:  # ended before a token of its own
                 self._show_current()
-                self.trace = seen
+                self.trace, self._stream, self.token = seen
         if kept and settings.get("record"):
             self._stream = stream
         recorded = self._stream is not None or self.trace is not None
@@ -697,7 +697,7 @@ class Playground(GeneratingView):
 
     def _change(self, change: Callable[..., Any], *arguments: Any, undone: bool = False) -> None:
         """Change the branches; what is on screen and open stays so if it is still the current one."""
-        before, there = self.branches.current, self._there()
+        before, there = self.branches.current, self._branch_ids()
         change(*arguments)
         now = self.branches.current
         stays = before is not None and now is not None and before.generation is now.generation
@@ -709,7 +709,7 @@ class Playground(GeneratingView):
         if stays and told:
             self.send({"kind": "tree", **self._tree()})
 
-    def _there(self) -> set[int]:
+    def _branch_ids(self) -> set[int]:
         return {branch.id for branch in self.branches}
 
     def _tell_history(self, before: set[int], undone: bool = False) -> bool:
@@ -717,7 +717,7 @@ class Playground(GeneratingView):
 
         An undo that takes a restored tree off the screen leaves it in the history as it was.
         """
-        now = self._there()
+        now = self._branch_ids()
         left = before - now - (self._restored if undone else set())
         try:
             for branch in [*left, *(now - before)]:

@@ -159,14 +159,6 @@ function matcher(search) {
   };
 }
 
-/** Put something else into a node. If a button had the focus, the one of the same expert, layer and token gets it. */
-function relist(node, ...content) {
-  const focused = node.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
-  node.replaceChildren(...content);
-  const same = ({ dataset }) => ["expert", "layer", "token"].every((name) => dataset[name] === focused[name]);
-  if (focused) [...node.querySelectorAll("button")].find(same)?.focus({ preventScroll: true });
-}
-
 /** A table of texts; a cell that is a node stays one; `texts` are the columns that are read from the left. */
 function tableOf(head, rows, texts = []) {
   const cell = (tag, value, column) => element(tag, texts.includes(column) ? "text" : "", value instanceof Node ? value : String(value));
@@ -247,7 +239,7 @@ class Tokens {
 }
 
 function render({ model, el }) {
-  const root = rootOf(el, "pw-routing", CSS), page = talk(model);
+  const root = rootOf(el, "pw-routing", CSS), page = talk(model, () => tellGone(root));
 
   let data = null; // Tokens
   let hover = null; // {token, layer, expert} under the pointer, any of them
@@ -799,9 +791,10 @@ function render({ model, el }) {
     rows.sort((a, b) => b.share - b.base - (a.share - a.base) || a.expert - b.expert);
     preferred = rows.map((row) => row.expert);
     const wanted = model.get("search") || [model.get("domain"), model.get("span"), model.get("phase")].filter((name) => name !== "all").join(", ");
-    if (!kept) return relist(rank, element("p", "", NONE));
-    relist(
+    if (!kept) return refill(rank, map.canvas, element("p", "", NONE));
+    refill(
       rank,
+      map.canvas,
       element("p", "", `Layer ${layer}, ${wanted ? `${counted(kept)} (${KINDS.find(([, value]) => value && value === wanted)?.[0] || wanted})` : `${kept === 1 ? "" : "all "}${counted(kept)}`}: preferred experts`),
       tableOf(["expert", "group", "share", against ? "others" : "chance", "beside chance"], rows.slice(0, 8).map((row) => [expertButton(row.expert, layer), data.group(row.expert), percent(row.share), percent(row.base), verdictOf(layer, row.expert)])),
     );
@@ -827,7 +820,7 @@ function render({ model, el }) {
     if (cardShown === version && card.counts === counts) return;
     cardShown = version;
     card.counts = counts;
-    if (!kept) return relist(card, element("p", "soft", NONE));
+    if (!kept) return refill(card, map.canvas, element("p", "soft", NONE));
     const users = usersOf(layer, expert), weighted = Number.isFinite(users[0]?.weight);
     const parts = [element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${counted(kept)}, ${percent(users.length / Math.max(1, kept))}. ${others() ? `Other tokens ${percent(sharedByOthers(layer, expert))}; ` : `Uniform routing: ${percent(chance())}, ${band[0]} to ${band[1]} uses; `}`, verdictOf(layer, expert), " what chance gives.")];
     const lists = element("div", "lists"), near = (start, end, owner) => { let text = ""; for (let t = Math.max(0, start); t < Math.min(data.count, end); t++) if (data.owner[t] === owner) text += data.pieces[t]; return text.replaceAll("<0x0A>", "⏎"); };
@@ -844,7 +837,7 @@ function render({ model, el }) {
     if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "beside chance"], byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), verdict(count[expert] < low || count[expert] > high, count[expert] > high)])));
     lists.append(partnersOf(users, layer, expert));
     parts.push(lists);
-    relist(card, ...parts);
+    refill(card, map.canvas, ...parts);
   }
   const track = (value) => {
     const bar = element("i"), line = element("b"), node = element("span", "track", bar, line);
@@ -889,7 +882,7 @@ function render({ model, el }) {
       return [slot, expertButton(winner, layer), probability ? percent(probability[winner], 2) : "–", fixed(marginOf(layer, token, slot), 4), fixed(scale, 3), fixed(weightOf(layer, token, slot), 4), probability ? (top.has(winner) ? "yes" : "no") : "–"];
     }));
     for (const [slot, row] of [...table.tBodies[0].rows].entries()) row.classList.toggle("current", data.at(token, layer, slot) === expert);
-    relist(winners, table);
+    refill(winners, map.canvas, table);
     if (!probability) {
       counterfactual.textContent = data.missing.includes("router_logits") ? "This trace has no router_logits: no probabilities, margins and global top." : absent.has(`block ${layer} ${Math.floor(token / data.block)}`) ? "This saved page does not hold this layer's probabilities." : "asking for the probabilities…";
       return;

@@ -2,8 +2,8 @@
  * What the pages of all views share. It stands before the script of each view, in one module with it:
  * a widget is one file.
  *
- * A page tells Python {kind: "hello" | "bye", page} when it comes and goes, and answers {kind: "roll"},
- * with which Python counts its pages anew, with {kind: "here", page}.
+ * A page tells Python {kind: "hello" | "bye", page} when it comes and goes. Where something is generated,
+ * Python counts its pages anew with {kind: "roll"}, which a page answers with {kind: "here", page}.
  */
 const STYLES = `
 .pw { --ink: var(--jp-ui-font-color1, light-dark(#1f1f1f, #e4e4e4)); --soft: var(--jp-ui-font-color2, light-dark(#5c5c5c, #ababab)); --paper: var(--jp-layout-color0, light-dark(#fff, #15171a)); --shade: var(--jp-layout-color2, light-dark(#f2f2f2, #24282d)); --line: var(--jp-border-color2, light-dark(#d5d5d5, #3b3f45)); --mark: var(--jp-brand-color1, light-dark(#1565c0, #64b5f6)); --warm: light-dark(#f57c00, #ffa040); --code: var(--jp-code-font-family, ui-monospace, monospace);
@@ -18,6 +18,7 @@ body[data-jp-theme-light=false] .pw { --warm: #ffa040; }
 .pw .soft { color: var(--soft); }
 .pw .small { font-size: 11.5px; }
 .pw .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.pw > .gone { border-left: 3px solid var(--mark); padding: 2px 8px; margin: 4px 0; }
 .pw :focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
 `;
 const GONE = "The kernel that this view belongs to has gone: run its cell again.";
@@ -25,8 +26,8 @@ const BLUES = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark:
 
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 /** Why a whole number that was typed cannot be taken: it would be another one; "" if it can. */
-const tooLarge = (label, typed) => (Number.isSafeInteger(Math.round(Number(typed))) ? "" : `${label} ${typed}: a page knows whole numbers up to 9,007,199,254,740,991. Set a larger one in Python.`);
-const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
+const whyTooLarge = (label, typed) => (Number.isSafeInteger(Math.round(Number(typed))) ? "" : `${label} ${typed}: a page knows whole numbers up to 9,007,199,254,740,991. Set a larger one in Python.`);
+const counted = (number, word = "token") => `${number} ${word}${number === 1 ? "" : "s"}`;
 const quoted = (piece) => `“${piece}”`;
 const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
 const luminance = (rgb) => (0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]) / 255;
@@ -50,13 +51,18 @@ const button = (text, label, call, className = "") => {
   node.addEventListener("click", call);
   return node;
 };
-/** Put something else into a node. If one of its buttons had the keyboard's focus, the one in its place gets it. */
+/**
+ * Put something else into a node. If one of its buttons had the keyboard's focus, the one with the same
+ * data gets it, or the one in its place, or `otherwise`.
+ */
 function refill(node, otherwise, ...content) {
-  const at = [...node.querySelectorAll("button")].indexOf(node.getRootNode().activeElement);
+  const told = ({ dataset: { lmSuppressShortcuts, ...own } }) => JSON.stringify(own);
+  const before = [...node.querySelectorAll("button")], at = before.indexOf(node.getRootNode().activeElement);
   node.replaceChildren(...content);
   if (at < 0) return;
-  const buttons = node.querySelectorAll("button");
-  (buttons[Math.min(at, buttons.length - 1)] ?? otherwise).focus({ preventScroll: true });
+  const buttons = [...node.querySelectorAll("button")], data = told(before[at]);
+  const same = data !== "{}" && buttons.find((button) => told(button) === data);
+  (same || buttons[Math.min(at, buttons.length - 1)] || otherwise).focus({ preventScroll: true });
 }
 
 /** The element that a view is drawn into. */
@@ -70,12 +76,21 @@ function rootOf(el, className, styles) {
   return root;
 }
 
+/** Say at the top of a view that its kernel has gone. */
+function tellGone(root) {
+  if (root.querySelector(":scope > .gone")) return;
+  const line = element("div", "gone", GONE);
+  line.setAttribute("role", "alert");
+  root.prepend(line);
+}
+
 /**
  * What a page and Python tell each other. After a restart of the kernel nothing can be sent any more:
  * then `gone` is called, and `send` and `set` return false.
  */
-function talk(model, gone = () => {}) {
-  const page = String(Math.random()), undo = []; // names this page to Python; what is to be done at the end
+function talk(model, gone) {
+  const page = String(Math.random()); // names this page to Python
+  const undo = []; // what is to be done at the end
   const tried = (call) => {
     try {
       call();
