@@ -490,7 +490,7 @@ def test_what_does_not_fit_is_told_of_the_way_from_disk(stored, monkeypatch):
         load(folder, device="cpu", memory=600_000)
 
 
-@pytest.mark.parametrize("memory", ["much", "-3GB", "3 apples", "1e400", "1e-3GB", float("inf")])
+@pytest.mark.parametrize("memory", ["much", "-3GB", "3 apples", "1e400", "1e-3GB", float("inf"), 0])
 def test_a_budget_that_is_no_size_is_refused(memory, stored):
     with pytest.raises(QuantizationError, match="is no size"):
         load(stored("dense", 16), bits=16, device="cpu", memory=memory)

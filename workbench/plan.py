@@ -374,12 +374,14 @@ def size_in_bytes(text: str | float) -> int:
     match = re.fullmatch(r"\s*([\d.]+(?:e\+?\d+)?)\s*([KMGT]?)(B?)\s*", str(text), re.IGNORECASE)
     try:
         size = int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+        if not size:
+            raise ValueError("nothing")
     except (TypeError, ValueError, OverflowError) as error:
         raise QuantizationError(
             f"{text!r} is no size; expected for example 8GB or 500MB."
         ) from error
     if size < LEAST_BARE and not match[2] and not match[3]:
         raise QuantizationError(
-            f"{text!r} has no unit and would be {size} bytes; write for example 8GB for gigabytes."
+            f"{text!r} has no unit and would be {size} bytes; write {match[1]}GB for gigabytes."
         )
     return size
