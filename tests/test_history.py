@@ -138,8 +138,8 @@ def test_branches_know_what_they_leave_and_make_a_tree(history, tmp_path):
     with pytest.raises(HistoryError, match="no generation 'x'"):
         again.rename("x", "name")
     page = again.to_html()
-    assert "a branch of 1 at its token 1, named &lt;b&gt;the better" in page
-    assert "a branch of 2 at its token 1" in page
+    assert "leaves 1 at token 1, the first being 0, named &lt;b&gt;the better" in page
+    assert "leaves 2 at token 1" in page
     again.to_jsonl(tmp_path / "export.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "export.jsonl").read_text().splitlines()]
     assert [line["parent"] for line in lines] == ["", root.id, "", branch.id]
@@ -265,10 +265,10 @@ def test_the_page_colours_tokens_by_probability(history):
     history.add(Generation((1,), 0, steps, "eos"))
     page = history.to_html()
     for level, piece, shown in (
-        (0, "a", "10.0"),
-        (2, "b", "50.0"),
-        (4, "c", "99.9"),
-        (4, "d", "100.0"),
+        (3, "a", "10.0"),
+        (1, "b", "50.0"),
+        (0, "c", "99.9"),
+        (0, "d", "100.0"),
     ):
         assert (
             f'<span class="p{level}" title="&#x27;{piece}&#x27;: {shown} %">{piece}</span>' in page

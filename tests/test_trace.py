@@ -1,6 +1,7 @@
 """The file: bit-equal, mapped into memory, and refused in plain words when it is something else."""
 
 import json
+import os
 import struct
 
 import numpy as np
@@ -191,3 +192,10 @@ def test_a_wish_of_another_kind_is_refused(trace, wish):
 
 def test_no_rows_give_an_empty_map(trace):
     assert trace.attention(0, 0, rows=[]).shape == (0, trace.num_tokens)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_others_may_read_a_saved_trace_as_any_new_file(trace, tmp_path):
+    (tmp_path / "new").touch()
+    saved = trace.save(tmp_path / "a.trace")
+    assert saved.stat().st_mode == (tmp_path / "new").stat().st_mode

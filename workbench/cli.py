@@ -173,7 +173,7 @@ def _trace(options: argparse.Namespace) -> int:
     trace.save(options.out)
     if pangu.streaming is not None:
         print(pangu)
-    print(f"{trace}\nwritten to {options.out}")
+    print(f"{trace}\nwritten to {options.out}; open it with: wb.Trace.load({str(options.out)!r})")
     return 0
 
 

@@ -93,7 +93,7 @@ class Trace:
         kind = f"{self.num_experts} experts in {self.num_groups} groups" if self.is_moe else "dense"
         return (
             f"Trace({self.model_name!r}, {self.num_tokens} tokens, {self.num_layers} layers, {kind}, "
-            f"attention of {len(self.attention_layers)} layers, {self.nbytes / 1e6:.1f} MB)"
+            f"attention of {len(self.attention_layers)} layers, {self.nbytes / 1e6:,.2f} MB)"
         )
 
     # -- what it is -----------------------------------------------------------------------------
@@ -311,7 +311,10 @@ class Trace:
             path.parent.mkdir(parents=True, exist_ok=True)
             require_writable(path)
             try:
+                temporary.touch()
+                mode = temporary.stat().st_mode  # safetensors' files are their owner's alone
                 save_file(arrays, temporary, metadata=header)
+                temporary.chmod(mode)
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)

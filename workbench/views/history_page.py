@@ -9,13 +9,23 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.views._generating import REASONS
+from workbench.views._widget import counted
+
 if TYPE_CHECKING:
     from workbench.history import Entry
 
 # Even if something were interpreted, the browser would run and load nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 VISIBLE = "\n\t\u200c\u200d"  # joiners are a part of Persian words and of emoji
-LEVELS = 5  # shades of a token's probability
+# Classes of a token's probability, as in the playground: what it is at least, and how it is called.
+LEVELS = (
+    (0.9, "90 % or more"),
+    (0.5, "50–90 %"),
+    (0.2, "20–50 %"),
+    (0.05, "5–20 %"),
+    (0.0, "under 5 %"),
+)
 CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f1f1f; background: #fff; }
 article { border-top: 1px solid #ccc; padding: 1rem 0; }
@@ -24,13 +34,13 @@ h3 { font-size: .8rem; margin: .6rem 0 .2rem; color: #555; font-weight: 600; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; font-family: ui-monospace, monospace; font-size: .9rem; margin: 0; padding: .5rem; background: #f6f6f6; border-radius: 4px; }
 .facts, .legend { color: #555; font-size: .85rem; }
 .control { font-size: .75em; border: 1px solid currentColor; border-radius: 3px; padding: 0 2px; color: #8a3b00; }
-.p0 { background: #f6b26b; } .p1 { background: #fbd5a5; } .p2 { background: #fdebd3; } .p3 { background: #eef6ea; } .p4 { background: #d4ebc8; }
+.p1 { background: #fdeedd; } .p2 { background: #fbdcbc; } .p3 { background: #f9c48d; } .p4 { background: #f6a95a; }
 .stars { letter-spacing: .1em; color: #8a3b00; }
 details { margin: .4rem 0; } summary { cursor: pointer; font-size: .85rem; color: #555; }
 @media (prefers-color-scheme: dark) {
   body { color: #e6e6e6; background: #151515; } .text { background: #222; } article { border-color: #444; }
   h3, .facts, .legend, summary { color: #aaa; } .control, .stars { color: #ffb27a; }
-  .p0 { background: #7a4306; } .p1 { background: #5d3a12; } .p2 { background: #40301c; } .p3 { background: #23301f; } .p4 { background: #234419; }
+  .p1 { background: #35291c; } .p2 { background: #4a351d; } .p3 { background: #64411a; } .p4 { background: #855012; }
 }
 """
 
@@ -38,8 +48,7 @@ details { margin: .4rem 0; } summary { cursor: pointer; font-size: .85rem; color
 def history_page(entries: Sequence[Entry], title: str) -> str:
     """The page; see `History.to_html`."""
     legend = " ".join(
-        f'<span class="p{level}">{100 * level // LEVELS}–{100 * (level + 1) // LEVELS} %</span>'
-        for level in range(LEVELS)
+        f'<span class="p{level}">{words}</span>' for level, (_, words) in enumerate(LEVELS)
     )
     numbers = {entry.id: number for number, entry in enumerate(entries, 1)}
     articles = "\n".join(_article(numbers, entry) for entry in entries)
@@ -72,15 +81,15 @@ def shown(text: str, marks: bool = True) -> str:
 
 
 def _article(numbers: Mapping[str, int], entry: Entry) -> str:
-    facts = [entry.finish_reason, f"{entry.num_tokens} tokens"]
+    facts = [REASONS.get(entry.finish_reason, entry.finish_reason), counted(entry.num_tokens)]
     if entry.parent in numbers:
-        facts.append(f"a branch of {numbers[entry.parent]} at its token {entry.at}")
+        facts.append(f"leaves {numbers[entry.parent]} at token {entry.at}, the first being 0")
     if entry.name:
         facts.append(f"named {entry.name}")
     if entry.seconds:
         facts.append(f"{entry.seconds:.1f} s")
     if entry.logprob_mean is not None:
-        facts.append(f"mean log-probability {entry.logprob_mean:.2f}")
+        facts.append(f"mean log-probability {min(entry.logprob_mean, -0.0) + 0.0:.2f}")
     rating = ""
     if entry.rating:
         stars = "★" * entry.rating + "☆" * (5 - entry.rating)
@@ -138,6 +147,7 @@ def _tokens(entry: Entry, whole: str, thinking: bool | None) -> str:
         if logprob is not None:
             chance = math.exp(min(0.0, logprob))
             title = f"{shown(repr(piece), marks=False)}: {100 * chance:.1f} %"
-            coloured = f' class="p{min(LEVELS - 1, int(chance * LEVELS))}" title="{title}"'
+            level = next(n for n, (least, _) in enumerate(LEVELS) if chance >= least)
+            coloured = f' class="p{level}" title="{title}"'
         parts.append(f"<span{coloured}>{shown(text)}</span>")
     return "".join(parts)
