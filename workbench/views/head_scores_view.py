@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from workbench.analysis import head_scores
-from workbench.analysis.heads import MEASURES, PATTERNS, texts_of
+from workbench.analysis.attention_sums import IDENTITY
+from workbench.analysis.heads import MEASURES, MINIMUM_QUERIES, PATTERNS, texts_of
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._print import PrintFigure
@@ -54,7 +55,8 @@ class HeadScoresView(View):
         Rows by number, or by the layer's highest score first; columns by number, or in each layer
         the highest score first.
     tagged_only : bool
-        Leave heads out that are not tagged with `score`.
+        Leave heads out that are not tagged with `score`; for the rule see `head_scores`. With fewer
+        than 10 query tokens none is.
     trace : Trace
         The first trace.
     scores : pandas.DataFrame
@@ -138,7 +140,9 @@ class HeadScoresView(View):
                     "pattern": name in self.patterns,
                     "chance": CHANCE.get(name, "even attention"),
                     "threshold": attrs.get("threshold", {}).get(name),
+                    "shuffled": name in IDENTITY,
                     "queries": attrs.get("query_tokens", {}).get(name),
+                    "needed": MINIMUM_QUERIES,
                 }
                 for name in self.measures
             ],
