@@ -156,6 +156,19 @@ def test_hovering_shades_the_text_before_and_after_and_a_click_keeps(trace, watc
     assert page.locator(".token[aria-selected=true]").all_text_contents() == [trace.pieces[20]]
 
 
+def test_frames_of_tokens_cover_no_letter(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=20)), tmp_path)
+    page.locator(".token").nth(12).hover()
+    page.locator(".token.hover").wait_for()
+    sizes = """(node) => { const style = getComputedStyle(node), size = (name) => parseFloat(style[name]);
+      return [size("outlineWidth"), size("outlineOffset"), size("paddingLeft"), size("paddingRight")]; }"""  # fmt: skip
+    for frame in (".token.hover", ".token[aria-selected=true]"):
+        width, offset, left, right = page.locator(frame).evaluate(sizes)
+        assert width >= 2
+        assert width + offset <= min(left, right)  # what lies over its neighbours
+        assert -offset <= min(left, right)  # over itself
+
+
 def test_the_column_apart_tells_what_all_its_tokens_get(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace, layer=1, head=2, sink=3)), tmp_path)
     strip = {"x": geometry(page)["label"] + 5}

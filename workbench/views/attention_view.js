@@ -61,14 +61,14 @@ const CSS = `
 .pw-attention .pin button.drop { flex: none; color: var(--soft); padding: 0 3px; }
 .pw-attention .pin button:focus-visible, .pw-attention td button:focus-visible { outline: 2px solid var(--mark); outline-offset: -1px; }
 .pw-attention .strip { max-height: 12em; overflow: auto; padding: 4px 6px; border: 1px solid var(--line); border-radius: 4px; line-height: 1.95; margin-top: 4px; position: relative; }
-.pw-attention .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); padding: 2px 0 1px; border-bottom: 2px solid transparent; cursor: pointer; }
+.pw-attention .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); padding: 2px 1px 1px; border-bottom: 2px solid transparent; cursor: pointer; }
 .pw-attention .token.thinking { border-bottom: 2px dotted var(--ink); }
 .pw-attention .token.answer { border-bottom: 2px solid var(--ink); }
 .pw-attention .token.special { font-size: 11px; }
 .pw-attention .token.first { box-shadow: inset 0 0 0 1px var(--soft); margin-right: 3px; }
 .pw-attention .token.pinned::before { content: "●"; font-size: 8px; vertical-align: 3px; color: var(--mark); }
 .pw-attention .token.hover { outline: 2px solid var(--ink); outline-offset: -1px; }
-.pw-attention .token[aria-selected=true] { outline: 3px solid var(--mark); outline-offset: -1px; font-weight: 700; }
+.pw-attention .token[aria-selected=true] { outline: 2px solid var(--mark); outline-offset: -1px; font-weight: 700; }
 .pw-attention .two { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 0 24px; margin-top: 6px; align-items: start; }
 .pw-attention table { border-collapse: collapse; font-size: 12px; width: 100%; max-width: 34em; }
 .pw-attention caption { text-align: left; font-weight: 600; padding-bottom: 2px; overflow-wrap: anywhere; }

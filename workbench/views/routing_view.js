@@ -46,7 +46,7 @@ const CSS = `
 .pw-routing .strip { max-height: 11em; overflow: auto; padding: 4px; border: 1px solid var(--line); border-radius: 4px; line-height: 2.05; margin-top: 4px; position: relative; }
 .pw-routing .strip.many { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 6px 16px; max-height: 16em; }
 .pw-routing .strip h5 { margin: 0; font-size: 12px; line-height: 1.5; }
-.pw-routing .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); position: relative; padding: 2px 0 1px; border-bottom: 2px solid transparent; cursor: pointer; }
+.pw-routing .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); position: relative; padding: 2px 1px 1px; border-bottom: 2px solid transparent; cursor: pointer; }
 .pw-routing .token::after { content: attr(data-number); position: absolute; top: calc(100% + 1px); left: 0; width: 100%; min-width: 12px; text-align: center; white-space: nowrap; font: 9px/1 var(--jp-ui-font-family, sans-serif); color: var(--soft); pointer-events: none; }
 .pw-routing .token.thinking { border-bottom: 2px dotted var(--ink); }
 .pw-routing .token.answer { border-bottom: 2px solid var(--ink); }
@@ -55,7 +55,7 @@ const CSS = `
 .pw-routing .token.out::after { content: none; }
 .pw-routing .token.user { box-shadow: inset 0 -3px var(--ink); }
 .pw-routing .token.hover { outline: 2px solid var(--ink); outline-offset: -1px; }
-.pw-routing .token[aria-selected=true] { outline: 3px solid var(--mark); outline-offset: -1px; font-weight: 700; }
+.pw-routing .token[aria-selected=true] { outline: 2px solid var(--mark); outline-offset: -1px; font-weight: 700; }
 .pw-routing .swatch { display: inline-block; min-width: 1.7em; text-align: center; border-radius: 3px; padding: 0 3px; }
 .pw-routing .stage { position: relative; margin-top: 4px; }
 .pw-routing .stage canvas { display: block; cursor: crosshair; }
