@@ -276,6 +276,23 @@ def test_a_profile_without_anything_in_the_part_shown_says_so(
         assert (page.evaluate(ink, foot) == 0) == empty
 
 
+def test_the_bars_beside_the_map_have_a_name_or_say_that_no_token_follows(trace, watched, tmp_path):
+    watched.page.add_init_script("""window.written = new Set();
+      const { fillText } = CanvasRenderingContext2D.prototype;
+      CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+        written.add(text);
+        fillText.call(this, text, ...place);
+      };""")
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)  # its last token is selected
+    assert page.evaluate("[written.has('no later token'), written.has('attended by')]") == [True, False]  # fmt: skip
+    page.evaluate("written.clear(); model.set('token', 31)")
+    page.wait_for_selector("[data-token='31']")
+    assert page.evaluate("[written.has('no later token'), written.has('attended by')]") == [False, True]  # fmt: skip
+    top = trace.attention(0, 0)[32, 31]
+    highest = [str(text)[4:] for text in page.evaluate("[...written]") if str(text)[:4] == "top "]
+    assert any(share(text) == pytest.approx(top, abs=1e-3) for text in highest)
+
+
 def test_smaller_maps_of_all_heads_make_room_for_the_large_one(watched, tmp_path):
     page = watched.open(page_of(AttentionView(attended_trace(tokens=120))), tmp_path)
 

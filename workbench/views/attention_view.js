@@ -454,13 +454,13 @@ function render({ model, el }) {
     const widest = (from, to) => { let most = 0; for (let t = from; t < to; t++) most = Math.max(most, context.measureText(shownPiece(t)).width); return Math.ceil(Math.min(110, most)); };
     const band = 7, profile = 46, strip = sink() ? 15 : 0, gap = sink() ? 5 : 0;
     const guess = limit(width - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
-    const below = columnWords ? widest(c0, c1) + 8 : 18, free = width - strip - gap - profile - 14;
+    const below = columnWords ? widest(c0, c1) + 8 : 18, free = width - strip - gap - profile - 22;
     const least = 76 - strip - gap; // for the words on the left of the bars, and for pins
     const labelOf = (from, to, words) => Math.max(least, (words ? widest(from, to) : 30) + 8 + band);
     // A part is as large as the whole: words of its rows get what room is left, and are drawn narrower.
     const side = limit(Math.min(free - labelOf(0, data.count, guess / data.count >= 11), Math.max(300, 26 * data.count)), 160, 600);
     const label = Math.max(least, Math.min(labelOf(r0, r1, rowWords), free - side));
-    place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 12, height: 28 + band + side + below + profile + 4 };
+    place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 20, height: 28 + band + side + below + profile + 4 };
   }
   const shownPiece = (token) => (data.pieces[token] === "<0x0A>" ? "⏎" : data.pieces[token].replaceAll(" ", "␣").replaceAll("\n", "⏎"));
   const X = (token) => place.x + ((token - place.c0) / place.columns) * place.side;
@@ -718,17 +718,18 @@ function render({ model, el }) {
       context.textAlign = "right";
       context.fillText("attends to", x - 5, base + profile - 20);
       context.fillText(`top ${percent(rowTop)}`, x - 5, base + profile - 6);
-      context.textAlign = "left";
-      context.fillText("is", x + side + 5, y - 26);
-      context.fillText("attended", x + side + 5, y - 15);
-      context.fillText("by", x + side + 5, y - 4);
+      if (token + 1 < data.count) {
+        context.fillText("attended by", place.width, y - 28);
+        context.fillText(`top ${percent(columnTop)}`, place.width, y - 16);
+      }
       context.textAlign = "center";
       if (token >= skip && Math.max(c0, skip) >= Math.min(c1, token + 1)) context.fillText(OUTSIDE, x + side / 2, base + profile - 13);
-      if (token + 1 < data.count && token + 1 >= r1) {
+      const later = token + 1 === data.count ? "no later token" : token + 1 >= r1 ? OUTSIDE : "";
+      if (later) {
         context.save();
         context.translate(x + side + 5 + profile / 2, y + side / 2);
         context.rotate(-Math.PI / 2);
-        context.fillText(OUTSIDE, 0, 0);
+        context.fillText(later, 0, 0);
         context.restore();
       }
     } else if (withoutDifference()) {
