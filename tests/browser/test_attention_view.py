@@ -156,6 +156,19 @@ def test_hovering_shades_the_text_before_and_after_and_a_click_keeps(trace, watc
     assert page.locator(".token[aria-selected=true]").all_text_contents() == [trace.pieces[20]]
 
 
+def test_the_text_and_the_lists_say_which_token_they_are_of(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=20, head=2)), tmp_path)
+    note = page.locator(".note")
+    assert f"selected token 20, “{trace.pieces[20]}”: blue" in note.text_content()
+    page.locator(".token").nth(12).hover()
+    page.wait_for_selector("[data-focus='12']")
+    settle(page)
+    assert f"hovered token 12, “{trace.pieces[12]}”: blue" in note.text_content()
+    for caption in page.locator(".two caption").all_text_contents():
+        assert caption.startswith(f"Selected token 20, “{trace.pieces[20]}”, ")
+    assert "heads 0 to 2 share key–value head 0 · token 12" in page.locator(".reading").text_content()  # fmt: skip
+
+
 def test_frames_of_tokens_cover_no_letter(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace, token=20)), tmp_path)
     page.locator(".token").nth(12).hover()
@@ -480,7 +493,7 @@ def test_a_token_without_a_difference_says_so(trace, watched, tmp_path):
     assert said not in page.locator(".pw-attention").text_content()
     page.evaluate("model.set('token', 30)")
     settle(page)
-    assert page.locator(".bar", has_text=said).count() == 1
+    assert page.locator(".note", has_text=said).count() == 1
     assert page.locator(".two").text_content() == f"Token 30, “{trace.pieces[30]}”: {said}."
     assert "±" not in page.locator(".pw-attention").text_content()
     page.locator("canvas.map").hover(position=spot(page, 29, 9))

@@ -47,7 +47,7 @@ const CSS = `
 .pw-attention h4 { margin: 0; font-size: 13px; font-weight: 600; }
 .pw-attention .panes { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 24px; }
 @container (max-width: 760px) { .pw-attention .panes, .pw-attention .two { grid-template-columns: minmax(0, 1fr) !important; } }
-.pw-attention .reading { min-height: 1.45em; margin: 3px 0; overflow-wrap: anywhere; }
+.pw-attention .reading, .pw-attention .note { min-height: 1.45em; margin: 3px 0; overflow-wrap: anywhere; }
 .pw-attention .all { overflow: auto; max-height: 640px; margin-top: 4px; max-width: 100%; }
 .pw-attention .all canvas { cursor: pointer; display: block; }
 .pw-attention .stage { position: relative; margin-top: 4px; }
@@ -214,7 +214,7 @@ function render({ model, el }) {
   const mapTitle = element("h4"), mapNote = element("span", "soft small"), whole = element("button", "plain", "whole map"), pinButton = element("button", "plain", "pin");
   whole.addEventListener("click", () => page.set({ zoom: [] }));
   pinButton.addEventListener("click", () => pin(selected()));
-  const strip = element("div", "strip"), stripNote = element("span", "soft small"), before = element("div"), after = element("div"), tables = element("div", "two", before, after);
+  const strip = element("div", "strip"), stripNote = element("div", "note soft small"), before = element("div"), after = element("div"), tables = element("div", "two", before, after);
   grid.tabIndex = map.tabIndex = strip.tabIndex = 0;
   grid.setAttribute("role", "img");
   grid.setAttribute("aria-label", "all heads, a row per layer; arrow keys choose a head");
@@ -229,7 +229,7 @@ function render({ model, el }) {
     element("div", "bar", controls.layer.holder, controls.head.holder, controls.scale.holder, controls.blocks.holder, element("label", "", apart, " ", apartWords), controls.compare.holder, controls.other_layer.holder, controls.other_head.holder),
     problem, reading, spoken,
     element("section", "", element("div", "panes", left, right)),
-    element("section", "", element("div", "bar", element("h4", "", "Text"), stripNote), strip, tables),
+    element("section", "", element("h4", "", "Text"), strip, stripNote, tables), // a note of more lines must not move the text under the pointer
   );
 
   // -- what is shown ----------------------------------------------------------------------------------
@@ -834,7 +834,8 @@ function render({ model, el }) {
     const words = [];
     if (withoutDifference()) words.push(NO_DIFFERENCE);
     if (shownRow) {
-      words.push(difference ? `differences of token ${token}, ${quoted(data.pieces[token])}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `blue, before: what ${quoted(data.pieces[token])} attends to, up to ${percent(rowTop)}`);
+      const name = `${pointed() >= 0 ? "hovered" : "selected"} token ${token}, ${quoted(data.pieces[token])}`;
+      words.push(difference ? `differences of the ${name}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `${name}: blue, before: what it attends to, up to ${percent(rowTop)}`);
       if (!difference && token < data.count - 1) words.push(`orange, after: what attends to it, up to ${percent(columnTop)}`);
       if (skip && !difference) { let sum = 0; for (let c = 0; c < Math.min(skip, token + 1); c++) sum += shownRow[c]; words.push(`${skip === 1 ? "first token" : `first ${skip} tokens`}, framed: ${percent(sum)}`); }
     }
@@ -891,12 +892,12 @@ function render({ model, el }) {
       });
       return element("table", "", element("caption", "", caption), element("thead", "", element("tr", "", ...head.map((text, n) => cell("th", text, n)))), element("tbody", "", ...body));
     };
-    refill(before, strip, table(`Token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)));
-    refill(after, strip, table(`Token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)));
+    refill(before, strip, table(`Selected token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)));
+    refill(after, strip, table(`Selected token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)));
   }
   function read() {
     const layer = model.get("layer"), head = model.get("head"), group = data.heads / data.key_heads, pair = both();
-    const shares = group > 1 ? `, shares its keys with heads ${Math.floor(head / group) * group} to ${Math.floor(head / group) * group + group - 1}` : "";
+    const shared = Math.floor(head / group), shares = group > 1 ? ` · heads ${shared * group} to ${shared * group + group - 1} share key–value head ${shared}` : "";
     let words = `Layer ${layer}, head ${head}${shares}`;
     if (hover?.grid) words = `Layer ${hover.grid[0]}, head ${hover.grid[1]}${group > 1 ? ` (key–value head ${Math.floor(hover.grid[1] / group)})` : ""}: ${canOpen(...hover.grid) ? "click to see it large" : "this page does not hold its large map"}`;
     else if (hover?.row !== undefined && pair) {
