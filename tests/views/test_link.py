@@ -115,8 +115,10 @@ def test_the_explorer_hides_panels_and_tells_the_selection(moe):
     assert [button.description for button in buttons] == ["Heads", "Attention", "Routing"]
     buttons[1].value = False
     assert explorer.attention.layout.display == "none"
+    assert [button.button_style for button in buttons] == ["primary", "", "primary"]
     buttons[1].value = True
     assert explorer.attention.layout.display is None
+    assert buttons[1].button_style == "primary"
     explorer.token = 0
     assert "token 0 “&lt;s&gt;”, layer 1, head 0" in said.value
 

@@ -136,12 +136,16 @@ class Explorer(ipywidgets.VBox):
         buttons = []
         for title, view in self.panels.items():
             button = ipywidgets.ToggleButton(
-                value=True, description=title, tooltip=f"show or hide: {title}"
+                value=True,
+                description=title,
+                tooltip=f"show or hide: {title}",
+                button_style="primary",  # a pressed one without a style is as grey as a disabled one
             )
             button.layout.width = "auto"
 
             def toggle(change: Any, view: Any = view) -> None:
                 view.layout.display = None if change["new"] else "none"
+                change["owner"].button_style = "primary" if change["new"] else ""
 
             button.observe(toggle, "value")
             buttons.append(button)
