@@ -17,7 +17,7 @@ from workbench.analysis.heads import MEASURES, MINIMUM_QUERIES, PATTERNS, texts_
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._print import PrintFigure
-from workbench.views._widget import Answer, View, script
+from workbench.views._widget import Answer, View, script, titled
 
 CHANCE = {
     "same_token": "the same attention on shuffled text",
@@ -127,7 +127,7 @@ class HeadScoresView(View):
         }
         content = {
             "kind": "heads",
-            "model": self.trace.model_name,
+            "model": titled(self.trace.model_name),
             "tokens": sum(trace.num_tokens for trace in self.traces),
             "texts": len(self.traces),
             "layers": self.trace.attention_layers,
@@ -182,7 +182,7 @@ class HeadScoresView(View):
         for border in range(0, heads, heads // self.trace.num_key_value_heads):
             axes.axvline(border, color="black", linewidth=0.6)
         name = self.score.replace("_", " ")
-        title = f"{name} of {self.trace.model_name}\nframe: layer {self.layer}, head {self.head}"
+        title = f"{name} of {titled(self.trace.model_name)}\nframe: layer {self.layer}, head {self.head}"
         if self.score in self.patterns:
             title += "; dot: tagged"
             row, column = np.nonzero(self._tagged(self.score).to_numpy().reshape(values.shape))
