@@ -156,6 +156,32 @@ def test_hovering_shades_the_text_before_and_after_and_a_click_keeps(trace, watc
     assert page.locator(".token[aria-selected=true]").all_text_contents() == [trace.pieces[20]]
 
 
+def test_the_text_and_the_lists_say_which_token_they_are_of(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=20, head=2)), tmp_path)
+    note = page.locator(".note")
+    assert f"selected token 20, “{trace.pieces[20]}”: blue" in note.text_content()
+    page.locator(".token").nth(12).hover()
+    page.wait_for_selector("[data-focus='12']")
+    settle(page)
+    assert f"hovered token 12, “{trace.pieces[12]}”: blue" in note.text_content()
+    for caption in page.locator(".two caption").all_text_contents():
+        assert caption.startswith(f"Selected token 20, “{trace.pieces[20]}”, ")
+    assert "heads 0 to 2 share key–value head 0 · token 12" in page.locator(".reading").text_content()  # fmt: skip
+
+
+def test_frames_of_tokens_cover_no_letter(trace, watched, tmp_path):
+    page = watched.open(page_of(AttentionView(trace, token=20)), tmp_path)
+    page.locator(".token").nth(12).hover()
+    page.locator(".token.hover").wait_for()
+    sizes = """(node) => { const style = getComputedStyle(node), size = (name) => parseFloat(style[name]);
+      return [size("outlineWidth"), size("outlineOffset"), size("paddingLeft"), size("paddingRight")]; }"""  # fmt: skip
+    for frame in (".token.hover", ".token[aria-selected=true]"):
+        width, offset, left, right = page.locator(frame).evaluate(sizes)
+        assert width >= 2
+        assert width + offset <= min(left, right)  # what lies over its neighbours
+        assert -offset <= min(left, right)  # over itself
+
+
 def test_the_column_apart_tells_what_all_its_tokens_get(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace, layer=1, head=2, sink=3)), tmp_path)
     strip = {"x": geometry(page)["label"] + 5}
@@ -261,6 +287,23 @@ def test_a_profile_without_anything_in_the_part_shown_says_so(
     for area, foot, empty in ((row, at_the_row, before), (column, at_the_column, after)):
         assert page.evaluate(ink, area) > 0
         assert (page.evaluate(ink, foot) == 0) == empty
+
+
+def test_the_bars_beside_the_map_have_a_name_or_say_that_no_token_follows(trace, watched, tmp_path):
+    watched.page.add_init_script("""window.written = new Set();
+      const { fillText } = CanvasRenderingContext2D.prototype;
+      CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+        written.add(text);
+        fillText.call(this, text, ...place);
+      };""")
+    page = watched.open(page_of(AttentionView(trace)), tmp_path)  # its last token is selected
+    assert page.evaluate("[written.has('no later token'), written.has('attended by')]") == [True, False]  # fmt: skip
+    page.evaluate("written.clear(); model.set('token', 31)")
+    page.wait_for_selector("[data-token='31']")
+    assert page.evaluate("[written.has('no later token'), written.has('attended by')]") == [False, True]  # fmt: skip
+    top = trace.attention(0, 0)[32, 31]
+    highest = [str(text)[4:] for text in page.evaluate("[...written]") if str(text)[:4] == "top "]
+    assert any(share(text) == pytest.approx(top, abs=1e-3) for text in highest)
 
 
 def test_smaller_maps_of_all_heads_make_room_for_the_large_one(watched, tmp_path):
@@ -450,7 +493,7 @@ def test_a_token_without_a_difference_says_so(trace, watched, tmp_path):
     assert said not in page.locator(".pw-attention").text_content()
     page.evaluate("model.set('token', 30)")
     settle(page)
-    assert page.locator(".bar", has_text=said).count() == 1
+    assert page.locator(".note", has_text=said).count() == 1
     assert page.locator(".two").text_content() == f"Token 30, “{trace.pieces[30]}”: {said}."
     assert "±" not in page.locator(".pw-attention").text_content()
     page.locator("canvas.map").hover(position=spot(page, 29, 9))

@@ -3,6 +3,7 @@
 import pytest
 
 import workbench as wb
+from workbench.views._widget import titled
 
 TEXT = "To be, or not to be: <b>床前</b> $x$"
 READY = (
@@ -44,7 +45,7 @@ def test_panels_of_the_explorer_share_one_selection(moe, watched, tmp_path):
     assert selected(page, "token") == [None, 4, 4]
     page.evaluate("parts[2].model.set('token', -1)")
     assert selected(page, "token")[2] == -1
-    assert trace.model_name in page.locator("header").text_content()
+    assert titled(trace.model_name) in page.locator("header").text_content()
 
 
 def test_a_panel_can_be_hidden_and_shown_by_key(moe, watched, tmp_path):

@@ -51,7 +51,11 @@ def test_ranking_card_and_table_hold_the_frame(trace, watched, tmp_path):
         if name in view.patterns:
             assert float(texts[3]) == pytest.approx(head[f"{name}_chance"], abs=6e-4)
     assert "mean over 19 query tokens" in page.locator(".meaning").text_content()
-    assert "50 % of the way" in page.locator(".meaning").text_content()
+    said = page.locator(".meaning").text_content()
+    assert "tagged from 50 % of the way from chance to 1, if" in said
+    assert "at least 10 query tokens" in said
+    page.evaluate("model.set('score', 'induction')")
+    assert "and above every shuffled text" in page.locator(".meaning").text_content()
     page.get_by_role("button", name="table", exact=True).click()
     page.get_by_role("button", name="mean distance").click()
     shown = cells(page, ".numbers")
@@ -80,6 +84,18 @@ def test_the_ranking_from_chance_to_1_is_the_table(watched, tmp_path):
     assert len(shown) == 10
     for texts, row in zip(shown, view.table().itertuples(), strict=False):
         assert [texts[1], len(texts)] == [f"{row.layer}.{row.head}", 5]
+
+
+def test_too_few_query_tokens_are_why_no_head_is_tagged(watched, tmp_path):
+    near = attending_to([lambda query, key: key >= query - 3], list(range(12)))
+    view = HeadScoresView(near, score="local")
+    page = watched.open(page_of(view), tmp_path)
+    assert view.scores["local"].item() == 1
+    assert "too few query tokens to tag (4; 10 are needed)" in page.locator(".ranking h4").text_content()  # fmt: skip
+    page.get_by_label("tagged only").check()
+    assert page.locator(".ranking p").text_content() == "No head is tagged."
+    page.evaluate("model.set('score', 'previous_token')")  # of 11 query tokens
+    assert "0 of 1 tagged" in page.locator(".ranking h4").text_content()
 
 
 def test_a_darker_cell_is_a_higher_score(watched, tmp_path):

@@ -297,6 +297,45 @@ def test_a_redraw_leaves_what_is_being_typed(trace, watched, tmp_path):
     assert field.input_value() == "be"
 
 
+def test_what_waits_in_a_field_fits_into_it(trace, watched, tmp_path):
+    page = watched.open(page_of(RoutingView(trace)), tmp_path)
+    for name in ("find tokens", "go to expert"):
+        field = page.get_by_label(name)
+        field.fill(field.get_attribute("placeholder"))
+        assert field.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+
+
+def test_an_expert_that_no_token_uses_has_no_lists(watched, tmp_path):
+    trace = made_up_trace(tokens=9)
+    used = set(trace.selected_experts[1].ravel().tolist())
+    expert = next(n for n in range(trace.num_experts) if n not in used)
+    view = RoutingView(trace, layer=1, expert=expert)
+    page = watched.open(page_of(view), tmp_path)
+    page.locator(".card", has_text="No token uses it.").wait_for()
+    assert page.locator(".card table").count() == 0
+    assert page.locator(".card p").count() == 2
+    assert view.table("partners").empty
+    page.evaluate("model.set('search', 'o'); null")
+    page.locator(".card", has_text="No token that passes the filters uses it.").wait_for()
+
+
+def test_a_table_is_scrolled_where_it_ends(trace, watched, tmp_path):
+    page = watched.open(page_of(RoutingView(trace)), tmp_path)
+    page.get_by_label("table of load").click()
+    holder = page.locator(".panel-load .numbers")
+    ends = "(node) => [node.getBoundingClientRect().right, node.querySelector('table').getBoundingClientRect().right, node.scrollWidth - node.clientWidth]"
+    right, table, hidden = holder.evaluate(ends)
+    assert right < table + 40
+    assert hidden == 0
+
+
+def test_columns_of_the_router_are_defined_where_they_stand(trace, watched, tmp_path):
+    page = watched.open(page_of(RoutingView(trace, token=4)), tmp_path)
+    page.locator(".winners table").wait_for()
+    for name, meaning in (("margin", "best loser of its group"), ("router_scale", "weight = probability")):  # fmt: skip
+        assert meaning in page.locator(".winners th span", has_text=name).get_attribute("title")
+
+
 def test_a_model_without_groups_has_partners_and_loads_too(watched, tmp_path):
     view = RoutingView(top_k_trace(), layer=1, expert=2)
     page = watched.open(page_of(view), tmp_path)

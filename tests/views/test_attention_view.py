@@ -217,10 +217,18 @@ def test_traces_of_one_model_are_named_by_their_precision():
         assert f"minus the same head of {view.names[1]}" in title
         return view.names
 
+    def names_of(first, second):
+        traces = (attended_trace(model_name=name, receipt={}) for name in (first, second))
+        return AttentionView(*traces).names
+
     four, fp4 = ({"bits": 4, "stored": {"a": "bf16", "b": f"{kind} + bf16"}} for kind in ("nf4", "fp4"))  # fmt: skip
     assert names(four, {"bits": 16}) == ("made-up in 4 bit", "made-up in 16 bit")
     assert names(four, fp4) == ("made-up in bf16 + nf4", "made-up in bf16 + fp4")
     assert names(four, four) == names(four, {}) == ("made-up", "made-up, the other trace")
+    here, there = ("/one/folder/small", "/another/folder/small")
+    assert names_of(here, "~/large") == ("small", "large")
+    assert names_of(here, there) == (here, there)
+    assert names_of("owner/small", "another/small") == ("owner/small", "another/small")
     other = attended_trace(model_name="another", receipt=four)
     assert AttentionView(attended_trace(receipt=four), other).names == ("made-up", "another")
 

@@ -9,6 +9,8 @@ import workbench as wb
 from tests.attention_traces import random_trace
 from tests.made_up import made_up_trace
 from workbench.errors import TraceError
+from workbench.views import routing_heatmap
+from workbench.views._widget import titled
 
 TEXT = "To be, or not to be"
 
@@ -94,7 +96,9 @@ def test_the_explorer_holds_what_the_trace_has(moe, dense):
     assert (whole.token, whole.layer, whole.head, whole.attention.token) == (4, 2, 1, 4)
     without = wb.Explorer(dense.trace(TEXT))
     assert list(without.panels) == ["Heads", "Attention"]
-    assert without.missing == [f"No routing: {dense.name} is a dense model without experts."]
+    assert without.missing == [
+        f"No routing: {titled(dense.name)} is a dense model without experts."
+    ]
     blind = wb.Explorer(moe.trace(TEXT, attention=None), token=1)
     assert list(blind.panels) == ["Routing"]
     assert "attention=None" in blind.missing[0]
@@ -109,14 +113,31 @@ def test_the_explorer_counts_one_token(moe):
     assert ", 1 token ·" in one._said.value
 
 
+def test_pages_and_figures_call_a_folder_by_its_last_part(moe, dense):
+    for model in (moe, dense):
+        trace = model.trace(TEXT)
+        trace.meta["model_name"] = "/a/private/folder/small"
+        explorer = wb.Explorer(trace)
+        page = explorer.to_html(layers=[0], heads=[0])
+        assert "small" in page
+        assert "private" not in page
+        assert explorer._said.value.startswith("small, ")
+        assert "Attention of small, layer" in explorer.attention.figure().get_suptitle()
+        assert "of small\n" in explorer.heads.figure().axes[0].get_title()
+        if trace.is_moe:
+            assert "Experts of small: " in routing_heatmap(trace).axes[0].get_title()
+
+
 def test_the_explorer_hides_panels_and_tells_the_selection(moe):
     explorer = wb.Explorer(moe.trace("a <b> $x$"), layer=1)
     buttons, said = explorer.children[0].children[0].children[:-1], explorer._said
     assert [button.description for button in buttons] == ["Heads", "Attention", "Routing"]
     buttons[1].value = False
     assert explorer.attention.layout.display == "none"
+    assert [button.button_style for button in buttons] == ["primary", "", "primary"]
     buttons[1].value = True
     assert explorer.attention.layout.display is None
+    assert buttons[1].button_style == "primary"
     explorer.token = 0
     assert "token 0 “&lt;s&gt;”, layer 1, head 0" in said.value
 

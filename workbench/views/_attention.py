@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.errors import TraceError
 from workbench.trace import Trace, attention_blocks
+from workbench.views._widget import titled
 
 THUMBNAIL = 48  # blocks along a side of a thumbnail, at most
 BLOCKS = 512  # blocks along a side of a large map, at most
@@ -126,13 +127,14 @@ class Recorded:
 
 def told_apart(first: Recorded, second: Recorded) -> tuple[str, str]:
     """Names for both: of one model with the bits, and if need be the kinds, of its weights."""
+    name, another = titled(first.name), titled(second.name)
     if first.name != second.name:
-        return first.name, second.name
+        return (name, another) if name != another else (first.name, second.name)
     for precision in (_bits, _kinds):
         one, other = precision(first.receipt), precision(second.receipt)
         if one and other and one != other:
-            return f"{first.name} in {one}", f"{second.name} in {other}"
-    return first.name, f"{second.name}, the other trace"
+            return f"{name} in {one}", f"{name} in {other}"
+    return name, f"{name}, the other trace"
 
 
 def _bits(receipt: Mapping[str, Any]) -> str:

@@ -169,7 +169,8 @@ def partners(view: RoutingView) -> pd.DataFrame:
 
     together N(i, j); expected, the count if groups chose independently; lift, their ratio; beyond:
     exact hypergeometric across groups, 95 % for all partners together (False within a group, where
-    choices exclude each other). Experts of a group of which a token uses one are left out.
+    choices exclude each other). Experts of a group of which a token uses one are left out; of an
+    expert that no token uses there is no row.
     """
     routing, keep = view.routing, view.kept
     size = routing.experts // routing.groups
@@ -177,8 +178,8 @@ def partners(view: RoutingView) -> pd.DataFrame:
     together = routing.counts(_users(view))[view.layer]
     other = np.arange(routing.experts)
     factor = pair_factor(routing.experts, routing.obeyed_groups, routing.slots)[view.expert]
-    other = other[(factor > 0) & (count > 0) & (other != view.expert)]
     kept, own = int(keep.sum()), int(count[view.expert])
+    other = other[(factor > 0) & (count > 0) & (other != view.expert) & (own > 0)]
     expected = factor[other] * own * count[other] / max(1, kept)
     together, across = together[other], factor[other] == 1
     beyond = beyond_others(together, count[other], own, kept, max(1, len(other)))
@@ -188,7 +189,7 @@ def partners(view: RoutingView) -> pd.DataFrame:
             "group": other // size,
             "together": together,
             "expected": expected,
-            "lift": together / np.where(expected > 0, expected, np.nan),
+            "lift": together / expected,
             "beyond": beyond & across,
         }
     )

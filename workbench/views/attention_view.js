@@ -47,7 +47,7 @@ const CSS = `
 .pw-attention h4 { margin: 0; font-size: 13px; font-weight: 600; }
 .pw-attention .panes { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 24px; }
 @container (max-width: 760px) { .pw-attention .panes, .pw-attention .two { grid-template-columns: minmax(0, 1fr) !important; } }
-.pw-attention .reading { min-height: 1.45em; margin: 3px 0; overflow-wrap: anywhere; }
+.pw-attention .reading, .pw-attention .note { min-height: 1.45em; margin: 3px 0; overflow-wrap: anywhere; }
 .pw-attention .all { overflow: auto; max-height: 640px; margin-top: 4px; max-width: 100%; }
 .pw-attention .all canvas { cursor: pointer; display: block; }
 .pw-attention .stage { position: relative; margin-top: 4px; }
@@ -61,14 +61,14 @@ const CSS = `
 .pw-attention .pin button.drop { flex: none; color: var(--soft); padding: 0 3px; }
 .pw-attention .pin button:focus-visible, .pw-attention td button:focus-visible { outline: 2px solid var(--mark); outline-offset: -1px; }
 .pw-attention .strip { max-height: 12em; overflow: auto; padding: 4px 6px; border: 1px solid var(--line); border-radius: 4px; line-height: 1.95; margin-top: 4px; position: relative; }
-.pw-attention .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); padding: 2px 0 1px; border-bottom: 2px solid transparent; cursor: pointer; }
+.pw-attention .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); padding: 2px 1px 1px; border-bottom: 2px solid transparent; cursor: pointer; }
 .pw-attention .token.thinking { border-bottom: 2px dotted var(--ink); }
 .pw-attention .token.answer { border-bottom: 2px solid var(--ink); }
 .pw-attention .token.special { font-size: 11px; }
 .pw-attention .token.first { box-shadow: inset 0 0 0 1px var(--soft); margin-right: 3px; }
 .pw-attention .token.pinned::before { content: "●"; font-size: 8px; vertical-align: 3px; color: var(--mark); }
 .pw-attention .token.hover { outline: 2px solid var(--ink); outline-offset: -1px; }
-.pw-attention .token[aria-selected=true] { outline: 3px solid var(--mark); outline-offset: -1px; font-weight: 700; }
+.pw-attention .token[aria-selected=true] { outline: 2px solid var(--mark); outline-offset: -1px; font-weight: 700; }
 .pw-attention .two { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 0 24px; margin-top: 6px; align-items: start; }
 .pw-attention table { border-collapse: collapse; font-size: 12px; width: 100%; max-width: 34em; }
 .pw-attention caption { text-align: left; font-weight: 600; padding-bottom: 2px; overflow-wrap: anywhere; }
@@ -214,7 +214,7 @@ function render({ model, el }) {
   const mapTitle = element("h4"), mapNote = element("span", "soft small"), whole = element("button", "plain", "whole map"), pinButton = element("button", "plain", "pin");
   whole.addEventListener("click", () => page.set({ zoom: [] }));
   pinButton.addEventListener("click", () => pin(selected()));
-  const strip = element("div", "strip"), stripNote = element("span", "soft small"), before = element("div"), after = element("div"), tables = element("div", "two", before, after);
+  const strip = element("div", "strip"), stripNote = element("div", "note soft small"), before = element("div"), after = element("div"), tables = element("div", "two", before, after);
   grid.tabIndex = map.tabIndex = strip.tabIndex = 0;
   grid.setAttribute("role", "img");
   grid.setAttribute("aria-label", "all heads, a row per layer; arrow keys choose a head");
@@ -229,7 +229,7 @@ function render({ model, el }) {
     element("div", "bar", controls.layer.holder, controls.head.holder, controls.scale.holder, controls.blocks.holder, element("label", "", apart, " ", apartWords), controls.compare.holder, controls.other_layer.holder, controls.other_head.holder),
     problem, reading, spoken,
     element("section", "", element("div", "panes", left, right)),
-    element("section", "", element("div", "bar", element("h4", "", "Text"), stripNote), strip, tables),
+    element("section", "", element("h4", "", "Text"), strip, stripNote, tables), // a note of more lines must not move the text under the pointer
   );
 
   // -- what is shown ----------------------------------------------------------------------------------
@@ -454,13 +454,13 @@ function render({ model, el }) {
     const widest = (from, to) => { let most = 0; for (let t = from; t < to; t++) most = Math.max(most, context.measureText(shownPiece(t)).width); return Math.ceil(Math.min(110, most)); };
     const band = 7, profile = 46, strip = sink() ? 15 : 0, gap = sink() ? 5 : 0;
     const guess = limit(width - 150, 180, 560), rowWords = guess / rows >= 11, columnWords = guess / columns >= 11;
-    const below = columnWords ? widest(c0, c1) + 8 : 18, free = width - strip - gap - profile - 14;
+    const below = columnWords ? widest(c0, c1) + 8 : 18, free = width - strip - gap - profile - 22;
     const least = 76 - strip - gap; // for the words on the left of the bars, and for pins
     const labelOf = (from, to, words) => Math.max(least, (words ? widest(from, to) : 30) + 8 + band);
     // A part is as large as the whole: words of its rows get what room is left, and are drawn narrower.
     const side = limit(Math.min(free - labelOf(0, data.count, guess / data.count >= 11), Math.max(300, 26 * data.count)), 160, 600);
     const label = Math.max(least, Math.min(labelOf(r0, r1, rowWords), free - side));
-    place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 12, height: 28 + band + side + below + profile + 4 };
+    place = { x: label + strip + gap, y: 28 + band, side, strip, gap, band, label, below, profile, rows, columns, r0, c0, rowWords, columnWords, width: label + strip + gap + side + profile + 20, height: 28 + band + side + below + profile + 4 };
   }
   const shownPiece = (token) => (data.pieces[token] === "<0x0A>" ? "⏎" : data.pieces[token].replaceAll(" ", "␣").replaceAll("\n", "⏎"));
   const X = (token) => place.x + ((token - place.c0) / place.columns) * place.side;
@@ -718,17 +718,18 @@ function render({ model, el }) {
       context.textAlign = "right";
       context.fillText("attends to", x - 5, base + profile - 20);
       context.fillText(`top ${percent(rowTop)}`, x - 5, base + profile - 6);
-      context.textAlign = "left";
-      context.fillText("is", x + side + 5, y - 26);
-      context.fillText("attended", x + side + 5, y - 15);
-      context.fillText("by", x + side + 5, y - 4);
+      if (token + 1 < data.count) {
+        context.fillText("attended by", place.width, y - 28);
+        context.fillText(`top ${percent(columnTop)}`, place.width, y - 16);
+      }
       context.textAlign = "center";
       if (token >= skip && Math.max(c0, skip) >= Math.min(c1, token + 1)) context.fillText(OUTSIDE, x + side / 2, base + profile - 13);
-      if (token + 1 < data.count && token + 1 >= r1) {
+      const later = token + 1 === data.count ? "no later token" : token + 1 >= r1 ? OUTSIDE : "";
+      if (later) {
         context.save();
         context.translate(x + side + 5 + profile / 2, y + side / 2);
         context.rotate(-Math.PI / 2);
-        context.fillText(OUTSIDE, 0, 0);
+        context.fillText(later, 0, 0);
         context.restore();
       }
     } else if (withoutDifference()) {
@@ -833,7 +834,8 @@ function render({ model, el }) {
     const words = [];
     if (withoutDifference()) words.push(NO_DIFFERENCE);
     if (shownRow) {
-      words.push(difference ? `differences of token ${token}, ${quoted(data.pieces[token])}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `blue, before: what ${quoted(data.pieces[token])} attends to, up to ${percent(rowTop)}`);
+      const name = `${pointed() >= 0 ? "hovered" : "selected"} token ${token}, ${quoted(data.pieces[token])}`;
+      words.push(difference ? `differences of the ${name}: before it, what it attends to, to ±${percent(rowTop)}; after it, what attends to it, to ±${percent(columnTop)}` : `${name}: blue, before: what it attends to, up to ${percent(rowTop)}`);
       if (!difference && token < data.count - 1) words.push(`orange, after: what attends to it, up to ${percent(columnTop)}`);
       if (skip && !difference) { let sum = 0; for (let c = 0; c < Math.min(skip, token + 1); c++) sum += shownRow[c]; words.push(`${skip === 1 ? "first token" : `first ${skip} tokens`}, framed: ${percent(sum)}`); }
     }
@@ -890,12 +892,12 @@ function render({ model, el }) {
       });
       return element("table", "", element("caption", "", caption), element("thead", "", element("tr", "", ...head.map((text, n) => cell("th", text, n)))), element("tbody", "", ...body));
     };
-    refill(before, strip, table(`Token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)));
-    refill(after, strip, table(`Token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)));
+    refill(before, strip, table(`Selected token ${token}, ${quoted(data.pieces[token])}, attends to`, best(row, 0, token + 1), row, () => 1 / (token + 1)));
+    refill(after, strip, table(`Selected token ${token}, ${quoted(data.pieces[token])}, is attended by`, best(column, token, data.count), column, (other) => 1 / (other + 1)));
   }
   function read() {
     const layer = model.get("layer"), head = model.get("head"), group = data.heads / data.key_heads, pair = both();
-    const shares = group > 1 ? `, shares its keys with heads ${Math.floor(head / group) * group} to ${Math.floor(head / group) * group + group - 1}` : "";
+    const shared = Math.floor(head / group), shares = group > 1 ? ` · heads ${shared * group} to ${shared * group + group - 1} share key–value head ${shared}` : "";
     let words = `Layer ${layer}, head ${head}${shares}`;
     if (hover?.grid) words = `Layer ${hover.grid[0]}, head ${hover.grid[1]}${group > 1 ? ` (key–value head ${Math.floor(hover.grid[1] / group)})` : ""}: ${canOpen(...hover.grid) ? "click to see it large" : "this page does not hold its large map"}`;
     else if (hover?.row !== undefined && pair) {

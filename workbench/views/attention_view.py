@@ -33,7 +33,7 @@ from workbench.views._attention import (
     told_apart,
 )
 from workbench.views._generating import GeneratingView, end_earlier_run, layers_told
-from workbench.views._widget import Answer, script
+from workbench.views._widget import Answer, script, titled
 from workbench.views.figures import attention_figure
 
 if TYPE_CHECKING:
@@ -118,7 +118,9 @@ class AttentionView(GeneratingView):
         self.other = None if other is None else _recorded(other)
         self.shared = self.other and same_beginning(self.recorded, self.other)
         self.names = (
-            told_apart(self.recorded, self.other) if self.other else (self.recorded.name, "")
+            told_apart(self.recorded, self.other)
+            if self.other
+            else (titled(self.recorded.name), "")
         )
         # What the page is told comes in the order in which it happened, and nothing is half grown.
         self._turn = threading.RLock()

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import TraceError
 from workbench.trace import Trace
-from workbench.views._widget import counted
+from workbench.views._widget import counted, titled
 from workbench.views.attention_view import AttentionView
 from workbench.views.head_scores_view import HeadScoresView
 from workbench.views.link import Link
@@ -77,7 +77,9 @@ class Explorer(ipywidgets.VBox):
         if trace.is_moe:
             self.routing = RoutingView(trace)
         else:
-            self.missing.append(f"No routing: {trace.model_name} is a dense model without experts.")
+            self.missing.append(
+                f"No routing: {titled(trace.model_name)} is a dense model without experts."
+            )
         if not self.panels:
             raise TraceError("there is nothing to explore. " + " ".join(self.missing))
         for name, value in selection.items():
@@ -136,12 +138,16 @@ class Explorer(ipywidgets.VBox):
         buttons = []
         for title, view in self.panels.items():
             button = ipywidgets.ToggleButton(
-                value=True, description=title, tooltip=f"show or hide: {title}"
+                value=True,
+                description=title,
+                tooltip=f"show or hide: {title}",
+                button_style="primary",  # a pressed one without a style is as grey as a disabled one
             )
             button.layout.width = "auto"
 
             def toggle(change: Any, view: Any = view) -> None:
                 view.layout.display = None if change["new"] else "none"
+                change["owner"].button_style = "primary" if change["new"] else ""
 
             button.observe(toggle, "value")
             buttons.append(button)
@@ -149,7 +155,7 @@ class Explorer(ipywidgets.VBox):
         return ipywidgets.VBox([ipywidgets.HBox([*buttons, self._said]), *missing])
 
     def _title(self) -> str:
-        return f"{self.trace.model_name}, {counted(self.trace.num_tokens)}"
+        return f"{titled(self.trace.model_name)}, {counted(self.trace.num_tokens)}"
 
     def _say(self, _change: Any = None) -> None:
         parts = [] if self.token < 0 else [f"token {self.token} “{self.trace.pieces[self.token]}”"]

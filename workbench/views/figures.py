@@ -14,7 +14,7 @@ from workbench.trace import Trace
 from workbench.views._attention import BLOCKS, block_size
 from workbench.views._print import PrintFigure
 from workbench.views._routing import Routing
-from workbench.views._widget import counted
+from workbench.views._widget import counted, titled
 
 if TYPE_CHECKING:
     from workbench.views.attention_view import AttentionView
@@ -62,7 +62,7 @@ def routing_heatmap(trace: Trace) -> Figure:
     axes.set_yticks(np.arange(layers) + 0.5, [str(layer) for layer in range(layers)])
     axes.set_ylabel("layer")
     axes.set_title(
-        f"Experts of {trace.model_name}: in each cell {slots} groups; "
+        f"Experts of {titled(trace.model_name)}: in each cell {slots} groups; "
         "hue is the group, lightness the expert",
         fontsize=9,
     )
@@ -130,7 +130,9 @@ def attention_figure(view: AttentionView) -> Figure:
     tokens = recorded.num_tokens
     if view.running or not tokens:  # its arrays may grow at any moment
         figure = PrintFigure(figsize=(5, 0.6))
-        figure.text(0.02, 0.5, f"Attention of {recorded.name}: still being filled.", va="center")
+        figure.text(
+            0.02, 0.5, f"Attention of {titled(recorded.name)}: still being filled.", va="center"
+        )
         return figure
     top, bottom, left, right = view.zoom or [0, tokens, 0, tokens]
     rows, size = np.arange(top, bottom), block_size(max(bottom - top, right - left), BLOCKS)

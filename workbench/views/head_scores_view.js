@@ -12,7 +12,7 @@
  *
  * Message to Python, besides those of all views: {kind: "want"}.
  * Message from Python: {kind: "heads", model, tokens, texts, layers, heads, kv_heads, measures:
- * [{name, words, pattern, chance, threshold, queries}]} with values [measure, layer, head] float32,
+ * [{name, words, pattern, chance, threshold, shuffled, queries, needed}]} with values [measure, layer, head] float32,
  * chances [pattern, layer, head] float32 and tags [pattern, layer, head] uint8; patterns come first.
  */
 
@@ -266,7 +266,7 @@ function render({ model, el }) {
       })));
   }
   function showRanking() {
-    const measure = current(), { pattern } = data.measures[measure];
+    const measure = current(), { pattern, queries, needed } = data.measures[measure];
     const key = ({ row, head }) => (Number.isFinite(shown(row, head)) ? shown(row, head) : -Infinity);
     const order = all().filter(({ row, head }) => !left_out(row, head)).sort((a, b) => key(b) - key(a));
     const lines = order.slice(0, RANKED).map((spot, rank) => ({
@@ -275,9 +275,9 @@ function render({ model, el }) {
     }));
     const count = all().filter(({ row, head }) => tagged(measure, row, head)).length;
     const head = ["", "layer.head", "score", ...(pattern ? ["chance"] : []), ...(relative() ? ["above chance"] : []), "tags"];
-    const said = pattern ? ` · ${count} of ${all().length} tagged` : "";
+    const said = !pattern ? "" : queries < needed ? ` · too few query tokens to tag (${queries}; ${needed} are needed)` : ` · ${count} of ${all().length} tagged`;
     refill(ranking, canvas, element("h4", "", `Highest ${plain(data.measures[measure].name)}${said}`),
-      lines.length ? element("div", "list", tableOf(head, lines, [head.length - 1])) : element("p", "soft", "No head passes the threshold."));
+      lines.length ? element("div", "list", tableOf(head, lines, [head.length - 1])) : element("p", "soft", "No head is tagged."));
   }
   function showCard() {
     const spot = selected();
@@ -318,7 +318,7 @@ function render({ model, el }) {
     for (const [name, control] of Object.entries(controls)) control[control.type === "checkbox" ? "checked" : "value"] = model.get(name);
     const m = data.measures[current()];
     controls.relative.disabled = controls.tagged_only.disabled = !m.pattern;
-    meaning.textContent = !m.pattern ? `${m.words}.` : `Share of attention on ${m.words}${m.name === "uniform" ? ": the overlap with even attention" : ""}${m.queries ? `, mean over ${m.queries} query tokens` : ""}. Chance: ${m.chance}.${m.threshold == null ? "" : ` Tagged from ${Math.round(100 * m.threshold)} % of the way from chance to 1.`}`;
+    meaning.textContent = !m.pattern ? `${m.words}.` : `Share of attention on ${m.words}${m.name === "uniform" ? ": the overlap with even attention" : ""}${m.queries ? `, mean over ${counted(m.queries, "query token")}` : ""}. Chance: ${m.chance}.${m.threshold == null ? "" : ` A head is tagged from ${Math.round(100 * m.threshold)} % of the way from chance to 1${m.shuffled ? " and above every shuffled text" : ""}, if the mean is over at least ${counted(m.needed, "query token")}.`}`;
     draw();
     reading.textContent = read(hover || selected());
     showRanking();

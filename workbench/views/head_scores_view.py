@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from workbench.analysis import head_scores
-from workbench.analysis.heads import MEASURES, PATTERNS, texts_of
+from workbench.analysis.attention_sums import IDENTITY
+from workbench.analysis.heads import MEASURES, MINIMUM_QUERIES, PATTERNS, texts_of
 from workbench.errors import TraceError
 from workbench.trace import Trace
 from workbench.views._print import PrintFigure
-from workbench.views._widget import Answer, View, script
+from workbench.views._widget import Answer, View, script, titled
 
 CHANCE = {
     "same_token": "the same attention on shuffled text",
@@ -54,7 +55,8 @@ class HeadScoresView(View):
         Rows by number, or by the layer's highest score first; columns by number, or in each layer
         the highest score first.
     tagged_only : bool
-        Leave heads out that are not tagged with `score`.
+        Leave heads out that are not tagged with `score`; for the rule see `head_scores`. With fewer
+        than 10 query tokens none is.
     trace : Trace
         The first trace.
     scores : pandas.DataFrame
@@ -125,7 +127,7 @@ class HeadScoresView(View):
         }
         content = {
             "kind": "heads",
-            "model": self.trace.model_name,
+            "model": titled(self.trace.model_name),
             "tokens": sum(trace.num_tokens for trace in self.traces),
             "texts": len(self.traces),
             "layers": self.trace.attention_layers,
@@ -138,7 +140,9 @@ class HeadScoresView(View):
                     "pattern": name in self.patterns,
                     "chance": CHANCE.get(name, "even attention"),
                     "threshold": attrs.get("threshold", {}).get(name),
+                    "shuffled": name in IDENTITY,
                     "queries": attrs.get("query_tokens", {}).get(name),
+                    "needed": MINIMUM_QUERIES,
                 }
                 for name in self.measures
             ],
@@ -178,7 +182,7 @@ class HeadScoresView(View):
         for border in range(0, heads, heads // self.trace.num_key_value_heads):
             axes.axvline(border, color="black", linewidth=0.6)
         name = self.score.replace("_", " ")
-        title = f"{name} of {self.trace.model_name}\nframe: layer {self.layer}, head {self.head}"
+        title = f"{name} of {titled(self.trace.model_name)}\nframe: layer {self.layer}, head {self.head}"
         if self.score in self.patterns:
             title += "; dot: tagged"
             row, column = np.nonzero(self._tagged(self.score).to_numpy().reshape(values.shape))

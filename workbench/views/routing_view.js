@@ -33,6 +33,7 @@ const CSS = `
 .pw-routing .row { display: flex; gap: 4px 14px; align-items: center; flex-wrap: wrap; margin: 2px 0; }
 .pw-routing .warning { border-left: 3px solid var(--mark); padding: 2px 8px; margin: 4px 0; }
 .pw-routing select, .pw-routing input, .pw-routing button.plain { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line); border-radius: 4px; padding: 1px 5px; max-width: 15em; }
+.pw-routing input.find { width: 19em; max-width: 100%; }
 .pw-routing button.plain { cursor: pointer; padding: 1px 8px; }
 .pw-routing input.bad { border-color: var(--jp-error-color1, #c62828); }
 .pw-routing section { margin-top: 10px; border-top: 1px solid var(--line); padding-top: 5px; min-width: 0; }
@@ -46,7 +47,7 @@ const CSS = `
 .pw-routing .strip { max-height: 11em; overflow: auto; padding: 4px; border: 1px solid var(--line); border-radius: 4px; line-height: 2.05; margin-top: 4px; position: relative; }
 .pw-routing .strip.many { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 6px 16px; max-height: 16em; }
 .pw-routing .strip h5 { margin: 0; font-size: 12px; line-height: 1.5; }
-.pw-routing .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); position: relative; padding: 2px 0 1px; border-bottom: 2px solid transparent; cursor: pointer; }
+.pw-routing .token { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--jp-code-font-family, monospace); position: relative; padding: 2px 1px 1px; border-bottom: 2px solid transparent; cursor: pointer; }
 .pw-routing .token::after { content: attr(data-number); position: absolute; top: calc(100% + 1px); left: 0; width: 100%; min-width: 12px; text-align: center; white-space: nowrap; font: 9px/1 var(--jp-ui-font-family, sans-serif); color: var(--soft); pointer-events: none; }
 .pw-routing .token.thinking { border-bottom: 2px dotted var(--ink); }
 .pw-routing .token.answer { border-bottom: 2px solid var(--ink); }
@@ -55,7 +56,7 @@ const CSS = `
 .pw-routing .token.out::after { content: none; }
 .pw-routing .token.user { box-shadow: inset 0 -3px var(--ink); }
 .pw-routing .token.hover { outline: 2px solid var(--ink); outline-offset: -1px; }
-.pw-routing .token[aria-selected=true] { outline: 3px solid var(--mark); outline-offset: -1px; font-weight: 700; }
+.pw-routing .token[aria-selected=true] { outline: 2px solid var(--mark); outline-offset: -1px; font-weight: 700; }
 .pw-routing .swatch { display: inline-block; min-width: 1.7em; text-align: center; border-radius: 3px; padding: 0 3px; }
 .pw-routing .stage { position: relative; margin-top: 4px; }
 .pw-routing .stage canvas { display: block; cursor: crosshair; }
@@ -70,11 +71,12 @@ const CSS = `
 .pw-routing td button { all: unset; cursor: pointer; }
 .pw-routing td button:focus-visible { outline: 2px solid var(--mark); }
 .pw-routing td button:hover { text-decoration: underline; }
-.pw-routing .numbers { overflow: auto; max-height: 22em; margin-top: 4px; }
+.pw-routing .numbers { overflow: auto; max-height: 22em; margin-top: 4px; width: fit-content; max-width: 100%; scrollbar-gutter: stable; }
 .pw-routing .track { display: inline-block; position: relative; width: 92px; height: 8px; background: var(--jp-layout-color2, light-dark(#ececec, #2a2e33)); }
 .pw-routing .track i { position: absolute; inset: 0 auto 0 0; background: var(--mark); }
 .pw-routing .track b { position: absolute; top: -2px; bottom: -2px; width: 1px; background: var(--ink); }
 .pw-routing p { margin: 3px 0; max-width: 75em; }
+.pw-routing .explained { text-decoration: underline dotted; cursor: help; }
 .pw-routing .beyond { font-weight: 600; }
 .pw-routing .lists { display: flex; flex-wrap: wrap; gap: 6px 20px; align-items: flex-start; margin-top: 4px; }
 `;
@@ -159,6 +161,12 @@ function matcher(search) {
   };
 }
 
+/** The head of a column, defined where it stands. */
+const explained = (name, meaning) => {
+  const node = element("span", "explained", name);
+  node.title = meaning;
+  return node;
+};
 /** A table of texts; a cell that is a node stays one; `texts` are the columns that are read from the left. */
 function tableOf(head, rows, texts = []) {
   const cell = (tag, value, column) => element(tag, texts.includes(column) ? "text" : "", value instanceof Node ? value : String(value));
@@ -328,7 +336,7 @@ function render({ model, el }) {
   search.type = goTo.type = "search";
   search.placeholder = "text or /pattern/, then Enter";
   search.title = "Enter searches what tokens say. Names of special tokens and bytes, such as [unused9] and <0x0A>, are found only if [unused stands in the search, or < before a letter, a digit, / or |.";
-  search.size = 22;
+  search.className = "find";
   // JupyterLab keeps Enter from ending an input.
   const entered = (input, call) => {
     input.addEventListener("change", call);
@@ -347,7 +355,7 @@ function render({ model, el }) {
   };
   goTo.placeholder = "17 or 3.17";
   goTo.title = "Enter goes to the expert of this number, of the layer before the point or the one shown.";
-  goTo.size = 7;
+  goTo.size = 11;
   entered(goTo, () => {
     const found = /^\s*(?:(\d+)\s*\.\s*)?(\d+)\s*$/.exec(goTo.value);
     const layer = found?.[1] === undefined ? model.get("layer") : Number(found[1]), expert = found ? Number(found[2]) : -1;
@@ -829,13 +837,14 @@ function render({ model, el }) {
       button.dataset.token = token;
       return button;
     };
-    lists.append(tableOf([weighted ? "weight" : "token", `its tokens, ${weighted ? "most weighted first" : `in order${data.missing.includes("routing_weights") ? "; no routing_weights" : ""}`}`], byWeight(users).slice(0, LIST).map((user) => [weighted ? user.weight.toFixed(3) : data.within(user.token), context(user)]), [1]));
+    if (!users.length) lists.append(element("p", "soft", `No token${kept < data.count ? " that passes the filters" : ""} uses it.`));
+    else lists.append(tableOf([weighted ? "weight" : "token", `its tokens, ${weighted ? "most weighted first" : `in order${data.missing.includes("routing_weights") ? "; no routing_weights" : ""}`}`], byWeight(users).slice(0, LIST).map((user) => [weighted ? user.weight.toFixed(3) : data.within(user.token), context(user)]), [1]));
     const words = new Map(), all = new Map();
     for (const { token } of users) words.set(data.pieces[token], (words.get(data.pieces[token]) || 0) + 1);
     for (let token = 0; token < data.count; token++) if (keep[token] && words.has(data.pieces[token])) all.set(data.pieces[token], (all.get(data.pieces[token]) || 0) + 1);
-    lists.append(tableOf(["piece", "uses it"], [...words].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([piece, n]) => [quoted(piece), `${n} of ${all.get(piece)}`]), [0]));
+    if (users.length) lists.append(tableOf(["piece", "uses it"], [...words].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([piece, n]) => [quoted(piece), `${n} of ${all.get(piece)}`]), [0]));
     if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "beside chance"], byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), verdict(count[expert] < low || count[expert] > high, count[expert] > high)])));
-    lists.append(partnersOf(users, layer, expert));
+    if (users.length) lists.append(partnersOf(users, layer, expert));
     parts.push(lists);
     refill(card, map.canvas, ...parts);
   }
@@ -855,7 +864,7 @@ function render({ model, el }) {
       if (!count || other === expert || (same && !within)) continue;
       list.push({ other, same, count, together: together[other], lift: (together[other] * kept) / (users.length * count * (same ? within : 1)) });
     }
-    const rows = list.map((row) => ({ ...row, marked: !row.same && users.length > 0 && beyondOthers(row.together, row.count, users.length, kept, list.length) }));
+    const rows = list.map((row) => ({ ...row, marked: !row.same && beyondOthers(row.together, row.count, users.length, kept, list.length) }));
     rows.sort((a, b) => b.marked * (b.lift > 1) - a.marked * (a.lift > 1) || b.lift - a.lift || a.other - b.other);
     return tableOf(["partner", "lift", "together", "beside chance"], rows.slice(0, 6).map((row) => [expertButton(row.other, layer), fixed(row.lift, 2), row.together, verdict(row.marked, row.lift > 1)]));
   }
@@ -877,7 +886,7 @@ function render({ model, el }) {
     const probability = probabilities(layer, token), top = probability ? globalTop(probability) : null;
     bars.hidden = barsNote.hidden = !probability;
     if (probability) drawBars(probability, token, layer, top, expert);
-    const table = tableOf(["group", "expert", "probability", "margin", "router_scale", "weight", `top-${data.slots}`], Array.from({ length: data.slots }, (_, slot) => {
+    const table = tableOf(["group", "expert", "probability", explained("margin", `The winner's probability less that of the best loser${data.grouped ? " of its group" : ""}.`), explained("router_scale", "A factor that the model learned for this expert: weight = probability × router_scale."), "weight", explained(`top-${data.slots}`, `Whether a top-${data.slots} of all experts, without groups, would take it.`)], Array.from({ length: data.slots }, (_, slot) => {
       const winner = data.at(token, layer, slot), scale = data.scale(token, layer, winner);
       return [slot, expertButton(winner, layer), probability ? percent(probability[winner], 2) : "–", fixed(marginOf(layer, token, slot), 4), fixed(scale, 3), fixed(weightOf(layer, token, slot), 4), probability ? (top.has(winner) ? "yes" : "no") : "–"];
     }));

@@ -21,7 +21,7 @@ from workbench.turn import ask_turn
 from workbench.views import _routing_tables as tables
 from workbench.views._generating import GeneratingView, end_earlier_run, layers_told
 from workbench.views._routing import Document, Routing, matcher
-from workbench.views._widget import Answer, script
+from workbench.views._widget import Answer, script, titled
 from workbench.views.figures import expert_colours, routing_figure
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class RoutingView(GeneratingView):
             "documents": [
                 {
                     "label": document.label,
-                    "model": document.model_name,
+                    "model": titled(document.model_name),
                     "pieces": list(document.pieces),
                     "spans": [dict(span) for span in document.spans],
                     "prompt": document.prompt_length,
@@ -384,7 +384,7 @@ class RoutingView(GeneratingView):
             with layers_told(pangu, partial(setattr, self, "doing")):
                 trace = pangu.trace(ids, max_new_tokens, None, sampling=sampling, stop=self._stop, on_step=on_step)  # fmt: skip
             with self._turn:
-                self.routing, self.trace = Routing.of([trace], [pangu.name]), trace
+                self.routing, self.trace = Routing.of([trace], [titled(pangu.name)]), trace
         finally:
             if self.trace is None:
                 send()  # what an error left
@@ -402,11 +402,11 @@ class _Empty:
 
 def _join(traces: Any, labels: Sequence[str] | None) -> tuple[Trace | None, Routing]:
     if isinstance(traces, _Empty):
-        return None, Routing([Document(traces.name, traces.name)], *traces.shape)
+        return None, Routing([Document(titled(traces.name), traces.name)], *traces.shape)
     if isinstance(traces, Mapping):
         labels, traces = list(traces), list(traces.values())
     elif isinstance(traces, Trace):
-        traces, labels = [traces], labels or [traces.model_name]
+        traces, labels = [traces], labels or [titled(traces.model_name)]
     traces = list(traces)
     if labels is None:
         labels = [f"trace {number}" for number in range(len(traces))]
