@@ -65,6 +65,7 @@ def step(
         "logprob": -0.5,
         "entropy": 1.25,
         "span": span,
+        "cut": "",
         "given": False,
         "others": others,
     } | more
@@ -349,6 +350,22 @@ def test_thinking_folds_and_special_tokens_are_small(play):
     assert play.locator(".token").evaluate_all(visible) == ["four"]
     play.get_by_role("button", name="thinking, 3 tokens").click()
     assert len(play.locator(".token").evaluate_all(visible)) == 4
+
+
+def test_text_that_came_late_is_its_own_token_s_in_the_end_and_what_was_cut_off_looks_so(play):
+    play.evaluate("model.set('running', true)")
+    stream(play, [step("12"), step(",", 1, text=""), step(" wr", 2, text=", wr"), step(",", 3, text=""), step(" car", 4, text="")])  # fmt: skip
+    assert play.locator(".token").all_text_contents() == ["12", ",", ", wr", ",", " car"]
+    mended = [step(",", 1), step(" wr", 2), step(",", 3, text="", cut=","), step(" car", 4, text="", cut=" car")]  # fmt: skip
+    stream(play, mended, 1)
+    end(play)
+    assert play.locator(".token").all_text_contents() == ["12", ",", " wr", ",", " car"]
+    assert play.locator(".token.quiet").count() == 0
+    assert play.locator(".said s").all_text_contents() == [",", " car"]
+    assert play.locator(".legend s").text_content() == "cut off by the stop string"
+    assert "line-through" in play.locator(".said s").first.evaluate("s => getComputedStyle(s).textDecorationLine")  # fmt: skip
+    stream(play, [step("12"), step(";", 1)])
+    assert play.locator(".token").all_text_contents() == ["12", ";", " wr", ",", " car"]
 
 
 def test_branches_are_gone_to_named_removed_and_undone(play):
@@ -657,6 +674,22 @@ def test_columns_stream_and_what_differs_is_marked(compared):
     assert compared.locator(".column").nth(0).locator(".token.parts").text_content() == "b"
     compared.get_by_role("button", name="add a column").click()
     assert "0 of 1 the same as two" in compared.get_by_role("status").text_content()  # it is empty
+
+
+def test_text_that_came_late_is_its_own_token_s_in_a_column_too(compared):
+    label = compared.evaluate("model.get('columns')[0].label")
+    first = [step("12"), step(",", 1, text=""), step(" car", 2, text="")]
+    message = {"kind": "steps", "label": label, "from": 0, "steps": first, "status": {}}
+    tell(compared, message)
+    mended = [step(",", 1, text="", cut=","), step(" car", 2, text="", cut=" car")]
+    tell(compared, message | {"from": 1, "steps": mended})
+    column = compared.locator(".column").first
+    assert column.locator(".token").all_text_contents() == ["12", ",", " car"]
+    assert column.locator("s").all_text_contents() == [",", " car"]
+    assert column.locator(".token.quiet").count() == 0
+    assert (
+        column.locator(".token").last.get_attribute("title").endswith("cut off by the stop string")
+    )
 
 
 def test_a_column_that_ends_earlier_says_so_when_all_have_ended(compared):

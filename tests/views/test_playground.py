@@ -46,8 +46,8 @@ def steps_told(view) -> list[dict]:
         if message["kind"] == "state":
             held = list(message["steps"])
         elif message["kind"] == "steps":
-            assert message["from"] == len(held)
-            held += message["steps"]
+            assert message["from"] <= len(held)
+            held[message["from"] :] = message["steps"]
     return held
 
 
@@ -732,6 +732,32 @@ def test_the_history_brings_prompt_settings_and_text_back_in_a_new_playground(pl
     assert [other.token_id for other in again.generation.steps[2].alternatives] == best
     again.branch(2, kept.steps[2].alternatives[-1].token_id)
     assert again.wait(60).steps[:2] == again.branches[0].generation.steps[:2]
+
+
+def test_in_the_end_every_token_shows_its_own_text_and_what_a_stop_string_cut_off(play, moe):
+    whole = generate(play, max_new_tokens=30)
+    texts = [step.text for step in whole.steps]
+    place = next(
+        n for n in range(3, 29) if texts[n] and texts[n + 1]
+        and texts[n][-1] + texts[n + 1][0] not in "".join(texts[: n + 1])
+    )  # fmt: skip
+    stop_string = texts[place][-1] + texts[place + 1][0]
+    cut = generate(play, stop_strings=["not there", stop_string])
+    assert cut.finish_reason == "stop_string"
+    expected = [(step.text, step.cut) for step in cut.steps]
+    assert expected[place:] == [(texts[place][:-1], texts[place][-1]), ("", texts[place + 1])]
+    assert [(step["text"], step["cut"]) for step in steps_told(play)] == expected
+    assert play._status["reason"] == f"the stop string {stop_string!r} came"
+    again = Playground(moe)
+    again.restore(again.history[-1].id)
+    shown = again.answer({"kind": "want"})[0]
+    assert [(step["text"], step["cut"]) for step in shown["steps"]] == expected
+    assert shown["status"]["reason"] == play._status["reason"]
+    play.stop_strings = []
+    play.branch(place + 1)
+    freed = play.wait(60)
+    assert "".join(step.cut for step in freed.steps) == ""
+    assert [step["text"] for step in steps_told(play)] == [step.text for step in freed.steps]
 
 
 def test_the_history_brings_the_tree_back_with_its_names(play, moe):

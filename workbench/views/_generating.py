@@ -6,7 +6,7 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -361,6 +361,7 @@ def step_message(step: Step, given: bool = False) -> dict[str, Any]:
         "id": step.token_id,
         "piece": step.piece,
         "text": step.text,
+        "cut": step.cut,
         "logprob": _finite(step.logprob),
         "entropy": _finite(step.entropy_bits),
         "span": step.span,
@@ -370,6 +371,19 @@ def step_message(step: Step, given: bool = False) -> dict[str, Any]:
             for o in step.alternatives
         ],
     }
+
+
+def settle(shown: list[dict[str, Any]], steps: Sequence[Step]) -> int:
+    """Give messages their steps' texts as they are in the end; the place of the first that changed.
+
+    The number of messages where none did.
+    """
+    first = len(shown)
+    for place, (message, step) in enumerate(zip(shown, steps, strict=False)):
+        texts = {"text": step.text, "cut": step.cut}
+        if message | texts != message:
+            shown[place], first = message | texts, min(first, place)
+    return first
 
 
 def memory_gb(device: Any) -> float:

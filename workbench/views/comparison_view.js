@@ -42,6 +42,7 @@ const CSS = `
 .pw-compare .wide { grid-column: 1 / -1; }
 .pw-compare .said { font-size: 14px; line-height: 1.8; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; border-top: 1px solid var(--line); padding-top: 6px; min-height: 4em; max-height: 50vh; overflow: auto; flex: 1; }
 .pw-compare.raw .chat-only { display: none; }
+.pw-compare .said s { opacity: .55; user-select: none; }
 .pw-compare .token.turning { unicode-bidi: isolate; }
 .pw-compare .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 8px; margin-bottom: 6px; }
 .pw-compare .token.quiet { font-size: 10px; color: var(--soft); font-family: var(--jp-code-font-family, monospace); }
@@ -175,7 +176,25 @@ function render({ model, el }) {
       Object.assign(column, { steps: [], tokens: [], stretch: null });
       column.said.replaceChildren();
     }
-    append(column, steps.slice(column.steps.length));
+    take(column, 0, steps);
+  }
+  /** Steps from a place on: those that are there may have another text in the end, or are cut off. */
+  function take(column, from, steps) {
+    const there = column.steps.length - from;
+    steps.slice(0, there).forEach((step, n) => {
+      const old = column.steps[from + n];
+      if (old.text === step.text && old.cut === step.cut) return;
+      column.steps[from + n] = step;
+      say(column.tokens[from + n], step);
+    });
+    append(column, steps.slice(there));
+  }
+  /** A token's text, and struck through what a stop string cut off from it. */
+  function say(node, step) {
+    node.replaceChildren(step.text || (step.cut ? "" : step.piece), ...(step.cut ? [element("s", "", step.cut)] : []));
+    node.classList.toggle("quiet", !step.text && !step.cut);
+    node.classList.toggle("turning", /[\u202a-\u202e\u2066-\u2069]/.test(node.textContent)); // keep the direction of what follows
+    node.title = `${step.logprob === null ? step.piece : `“${step.piece}” ${(100 * Math.exp(step.logprob)).toFixed(1)} %`}${step.cut ? ", cut off by the stop string" : ""}`;
   }
   /** Write steps that are new; everything goes through textContent. */
   function append(column, fresh) {
@@ -186,9 +205,8 @@ function render({ model, el }) {
         column.stretch.dataset.span = step.span;
         said.append(column.stretch);
       }
-      const node = element("span", step.text ? "token" : "token quiet", step.text || step.piece);
-      if (/[\u202a-\u202e\u2066-\u2069]/.test(node.textContent)) node.classList.add("turning"); // keep the direction of what follows
-      node.title = step.logprob === null ? step.piece : `“${step.piece}” ${(100 * Math.exp(step.logprob)).toFixed(1)} %`;
+      const node = element("span", "token");
+      say(node, step);
       column.stretch.append(node);
       column.steps.push(step);
       column.tokens.push(node);
@@ -256,7 +274,7 @@ function render({ model, el }) {
       const column = columns.find(({ label }) => label === message.label);
       if (!column) return; // removed meanwhile
       if (message.from > column.steps.length) return send({ kind: "want" }); // something was missed
-      append(column, message.steps.slice(column.steps.length - message.from));
+      take(column, message.from, message.steps);
       state.statuses[message.label] = message.status;
       drawState();
     } else if (message.kind === "marks") {

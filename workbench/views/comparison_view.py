@@ -23,6 +23,7 @@ from workbench.views._generating import (
     News,
     layers_told,
     reason,
+    settle,
     step_message,
 )
 from workbench.views._print import PrintFigure, for_print
@@ -293,6 +294,10 @@ class ComparisonView(GeneratingView):
             "tail": generation.tail,
         }
         news.flush(self._statuses[label])
+        shown = self._shown[label]
+        first = settle(shown, generation.steps)
+        if first < len(shown):
+            self._sender(label)(first, shown[first:], self._statuses[label])
 
     def _sender(self, label: str) -> Any:
         def send(start: int, steps: list[Any], status: dict[str, Any]) -> None:

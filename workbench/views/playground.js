@@ -33,7 +33,8 @@
  * {kind: "restore", entry}; {kind: "export", format}; {kind: "loaded", inside} for the id of a widget.
  * Messages from Python: {kind: "state", title, missing, presets, count, special, context, bias, steps} and
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
- * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
+ * cut, logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]}, where those
+ * that are there already may get another text and what a stop string cut off;
  * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, note}; {kind: "file", name, content};
  * {kind: "status", status}; {kind: "note", text, bad};
@@ -92,6 +93,7 @@ const CSS = `
 .pw-play :where(.output) .token.breaks::before { content: "⏎"; font-size: 11px; color: var(--soft); opacity: .6; }
 .pw-play :where(.output) .token.turning { unicode-bidi: isolate; }
 .pw-play :where(.output) .token.given, .pw-play .legend .given { text-decoration: underline dotted; text-underline-offset: 5px; }
+.pw-play :where(.output) .said s { opacity: .55; user-select: none; }
 .pw-play .c1 { background: color-mix(in srgb, var(--warm) 12%, transparent); border-bottom: 1px dotted var(--warm); }
 .pw-play .c2 { background: color-mix(in srgb, var(--warm) 26%, transparent); border-bottom: 1px solid var(--warm); }
 .pw-play .c3 { background: color-mix(in srgb, var(--warm) 42%, transparent); border-bottom: 2px solid var(--warm); }
@@ -451,7 +453,7 @@ function render({ model, el, host, signal }) {
     const name = model.get("colour");
     colour.value = name;
     for (const option of colour.options) [option.disabled, option.title] = [Boolean(state.missing[option.value]), state.missing[option.value] || ""];
-    legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))), ...(steps.some((step) => step.given) ? [element("span", "given", "chosen by you")] : []));
+    legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))), ...(steps.some((step) => step.given) ? [element("span", "given", "chosen by you")] : []), ...(steps.some((step) => step.cut) ? [element("span", "", element("s", "", "cut off by the stop string"))] : []));
   }
   function recolour() {
     drawLegend();
@@ -468,6 +470,23 @@ function render({ model, el, host, signal }) {
       part.firstChild.setAttribute("aria-expanded", String(!folded));
     }
   }
+  /** A token's text, and struck through what a stop string cut off from it. */
+  function write(node, step) {
+    node.replaceChildren(step.text || (step.cut ? "" : step.piece), ...(step.cut ? [element("s", "", step.cut)] : []));
+    node.classList.toggle("quiet", !step.text && !step.cut);
+    node.classList.toggle("breaks", step.text.includes("\n"));
+    node.classList.toggle("turning", TURNS.test(node.textContent));
+  }
+  /** Text that was held back is its own token's in the end, or was cut off. */
+  function correct(from, known) {
+    known.forEach((step, n) => {
+      const old = steps[from + n];
+      if (old.text === step.text && old.cut === step.cut) return;
+      steps[from + n] = step;
+      write(tokens[from + n], step);
+    });
+    drawLegend();
+  }
   /** Write steps that are new; everything goes through textContent. */
   function append(fresh) {
     const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 30;
@@ -478,11 +497,9 @@ function render({ model, el, host, signal }) {
         if (step.span === "thinking") stretch.append(button("thinking", "", () => set({ folded: !model.get("folded") })));
         said.append(stretch);
       }
-      const node = element("span", "token", step.text || step.piece);
-      if (!step.text) node.classList.add("quiet");
-      if (step.text.includes("\n")) node.classList.add("breaks");
+      const node = element("span", "token");
+      write(node, step);
       if (step.given) node.classList.add("given");
-      if (TURNS.test(node.textContent)) node.classList.add("turning");
       const n = classOf(step);
       if (n) node.classList.add(`c${n}`);
       node.tabIndex = -1;
@@ -493,7 +510,7 @@ function render({ model, el, host, signal }) {
       stretch.append(node);
     }
     drawFold();
-    if (fresh.some((step) => step.given)) drawLegend();
+    if (fresh.some((step) => step.given || step.cut)) drawLegend();
     if (atEnd) output.scrollTop = output.scrollHeight;
   }
   /** Text at the end that belongs to no token: a stop string might have begun there. */
@@ -769,7 +786,9 @@ function render({ model, el, host, signal }) {
       root.dataset.ready = "true";
     } else if (kind === "steps") {
       if (message.from > steps.length) return send("want"); // something was missed
-      append(message.steps.slice(steps.length - message.from));
+      const there = steps.length - message.from;
+      if (there) correct(message.from, message.steps.slice(0, there));
+      append(message.steps.slice(there));
       state.status = message.status;
       drawStatus();
     } else if (kind === "count") { Object.assign(state, message); drawAsk(); }

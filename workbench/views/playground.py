@@ -26,6 +26,7 @@ from workbench.views._generating import (
     layers_told,
     memory_gb,
     reason,
+    settle,
     step_message,
 )
 from workbench.views._print import PrintFigure, for_print
@@ -574,6 +575,7 @@ class Playground(GeneratingView):
             self.panel = ""  # unless it is clicked again meanwhile
         read_anew = any(isinstance(step, int) for step in begun[:at])  # numbers of another model
         self._shown = [] if parent is None or read_anew else self._shown[:at]
+        settle(self._shown, stream.generation.steps)  # a stop string that cut them may be gone
         self._status = {"doing": "reading the prompt"}
         self.send(self._state())
         news = News(self._send_steps, len(self._shown))
@@ -598,6 +600,9 @@ class Playground(GeneratingView):
                 "tail": generation.tail,
             }
             news.flush(self._status)
+            first = settle(self._shown, generation.steps)
+            if first < len(self._shown):
+                self._send_steps(first, self._shown[first:], self._status)
             kept = bool(generation.steps) and len(generation.steps) >= at
             if kept:
                 self._keep(generation, parent, at, news.seconds)
