@@ -188,8 +188,40 @@ def test_thinking_without_an_answer_is_no_turn_to_go_on_from(play, moe, thought)
     assert play.wait(60).answer == ""
     asked = play.conversation
     play._on_message(play, {"kind": "follow_up"}, [])
-    assert "all thinking, without an answer" in play.told[-1]["text"]
+    said = play.told[-1]["text"]
+    assert "all thinking, without an answer" in said
+    assert "the model ended its turn there" in said
     assert play.conversation == asked
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("length", "with more of them"),
+        ("context", "context is full"),
+        ("stop_string", "the stop string 'zz' came. Take it out"),
+        ("stopped", "let it end"),
+        ("abort", "it ended with 'abort'"),
+    ],
+)
+def test_why_there_is_only_thinking_is_said_with_what_to_do(reason, said, play):
+    thought = (Step(1, "hm", "hm", -0.5, (), "thinking"),)
+    stop_string = "zz" if reason == "stop_string" else None
+    recipe = generate(play, mode="chat", prompt="Hello").recipe
+    play.branches.add(Generation((1,), 0, thought, reason, stop_string, recipe=recipe))
+    with pytest.raises(GenerationError, match=said) as caught:
+        play.follow_up()
+    assert reason == "length" or "max tokens" not in str(caught.value)
+
+
+def test_a_branch_has_as_many_new_tokens_after_a_restart_as_before(play, moe):
+    generate(play)
+    play.branch(2)
+    play.wait(60)
+    again = Playground(moe)
+    again.restore(again.history[-1].id)
+    assert again._status["tokens"] == play._status["tokens"] == 6
+    assert len(again.generation.steps) == 8
 
 
 def test_going_on_in_raw_text_keeps_special_tokens(play, moe):

@@ -317,7 +317,7 @@ class Playground(GeneratingView):
             said = [{"role": "user", "content": question}] if question.strip() else []
             whole = generation.answer.removesuffix("\ufffd" if generation.tail else "")
             if not whole and any(step.span == "thinking" for step in generation.steps):
-                raise GenerationError(messages.ONLY_THINKING)
+                raise GenerationError(messages.only_thinking(generation))
             answer = {"role": "assistant", "content": whole}
             asked["turns"] = [*asked["turns"], *said, answer]
             asked["prompt"] = "" if self.prompt == question else self.prompt
@@ -793,7 +793,7 @@ class Playground(GeneratingView):
             self._status = self._statuses.get(
                 current.id,
                 {
-                    "tokens": len(steps),
+                    "tokens": messages.new_tokens(current.generation),
                     "used": len(current.generation.token_ids),
                     "reason": reason(current.generation),
                     "finish": current.generation.finish_reason,
