@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from workbench.generation import Generation, Step, Stream
 from workbench.turn import cell_ended
 from workbench.views import Playground
 from workbench.views import playground as module
-from workbench.views._generating import News, is_out_of_memory
+from workbench.views._generating import News, is_out_of_memory, reason
 
 
 @pytest.fixture
@@ -356,9 +357,9 @@ def test_renaming_and_removing_others_leaves_open_what_is_open(play):
     ("settings", "message"),
     [
         ({"text": ""}, "empty"),
-        ({"top_p": 3.0}, "top_p is 3.0"),
+        ({"top_p": 3.0}, "top-p (top_p) is 3.0"),
         ({"seed": 2**70}, "seed is"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"max_new_tokens": 0}, "max tokens (max_new_tokens) is 0"),
         ({"text": "be " * 600}, "context is 512; shorten it"),
     ],
 )
@@ -634,6 +635,34 @@ def test_comparing_begins_with_what_is_on_screen(play):
     assert (view.prompt, view.mode, view.max_new_tokens) == ("To be", "raw", 6)
     assert [column["temperature"] for column in view.columns] == [1.0, 0.0]
     assert view.columns[0]["logit_bias"] == [[play.pangu.tokenizer.eos_token_id, -100.0]]
+
+
+def test_greedy_settings_are_compared_with_recommended_ones(play):
+    play.temperature = 0.0
+    first, second = play.compare().columns
+    assert (first["label"], first["temperature"]) == ("these settings", 0.0)
+    assert (second["label"], second["temperature"]) == ("Pangu Pro MoE", 0.6)
+    assert second["logit_bias"] == first["logit_bias"] != []
+
+
+def test_a_conversation_that_ends_with_the_assistant_s_turn_is_not_asked(play):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    assert generate(play, mode="chat", prompt="", turns=turns) is None
+    assert "the last turn is the assistant's" in play.told[-1]["error"]
+    view = play.compare()
+    view.start()
+    view.wait(60)
+    assert "the last turn is the assistant's" in view._error
+    assert view.generations == {}
+    assert generate(play, turns=turns[:1]).recipe.prompt == tuple(turns[:1])
+    assert generate(play, turns=turns, prompt="And?") is not None
+
+
+def test_a_full_context_is_said_in_the_words_of_what_was_asked(play):
+    kept = generate(play)
+    assert reason(replace(kept, finish_reason="context")).endswith("shorten the text")
+    kept = generate(play, mode="chat", prompt="Hi")
+    assert "shorten the conversation" in reason(replace(kept, finish_reason="context"))
 
 
 def test_a_preset_sets_how_tokens_are_drawn_and_own_ones_are_kept(play, moe):

@@ -17,14 +17,11 @@ from workbench.history import Entry, History, as_text
 from workbench.recipe import Recipe
 from workbench.server_tokens import SPECIAL
 from workbench.steps import Generation, Step
+from workbench.views._generating import LABELS
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
 
-LABELS = {
-    "top_p": "top-p", "top_k": "top-k", "min_p": "min-p", "max_new_tokens": "max tokens",
-    "repetition_penalty": "repetition penalty",
-}  # fmt: skip
 SHOWN = 200  # entries of the history, the newest
 OWN_TEXT = (
     "The tokens of a text of your own are not known here: the server does not send its tokenizer."

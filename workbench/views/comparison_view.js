@@ -50,6 +50,7 @@ const CSS = `
 .pw-compare .token.parts::before { content: "≠"; font-weight: 700; color: var(--warm); padding: 0 2px; }
 `;
 
+const WARMER = 0.2; // a column that is added is not the same once more
 const FIELDS = [["temperature", 0.1], ["top_p", 0.05], ["top_k", 1], ["min_p", 0.01], ["repetition_penalty", 0.05]];
 
 function render({ model, el }) {
@@ -71,9 +72,9 @@ function render({ model, el }) {
     input.style.width = "7em";
     input.setAttribute("aria-label", label);
     input.addEventListener("change", () => {
-      const refused = whyTooLarge(label, input.value);
+      const refused = whyRefused(label, input.value);
       [note.textContent, note.hidden] = [refused, !refused];
-      if (!refused && input.value !== "") set({ [name]: Math.round(Number(input.value)) });
+      if (!refused && input.value !== "") set({ [name]: Number(input.value) });
       show();
     });
     const show = () => { input.value = model.get(name); };
@@ -82,11 +83,12 @@ function render({ model, el }) {
     return element("label", "soft", `${label} `, input);
   };
   const go = button("Generate all", "", generate, "go"), halt = button("Stop all", "", () => send({ kind: "stop" }));
-  const add = button("+ column", "add a column, a copy of the last", () => {
+  const add = button("+ column", `add a column: the last one's settings with a temperature ${WARMER} higher`, () => {
     const all = model.get("columns"), labels = all.map((column) => column.label);
     let count = all.length + 1;
     while (labels.includes(`column ${count}`)) count += 1;
-    set({ columns: [...all, { ...all.at(-1), label: `column ${count}` }] });
+    const last = all.at(-1), temperature = Number((last.temperature + WARMER).toFixed(6));
+    set({ columns: [...all, { ...last, temperature, label: `column ${count}` }] });
   });
   const summary = element("span", "soft"), grid = element("div", "columns");
   const key = element("div", "soft small key", "The framed column is what the others are compared with. ≠ stands where a column first differs from it; underlined tokens are not in it.");
@@ -146,14 +148,16 @@ function render({ model, el }) {
     if (state.models.length > 1) choose("model", state.models, "wide");
     choose("thinking", ["slow", "fast", "auto"], "chat-only");
     for (const [trait, step] of FIELDS) {
-      const input = element("input");
+      const input = element("input"), words = trait.replace("_", trait === "repetition_penalty" ? " " : "-");
       Object.assign(input, { type: "number", step, min: 0 });
       input.addEventListener("change", () => {
         filled.delete(input);
-        if (input.value === "") fill(input, now()[trait]);
-        else change({ [trait]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) });
+        const refused = step === 1 ? whyRefused(words, input.value) : "";
+        [note.textContent, note.hidden] = [refused, !refused];
+        if (refused || input.value === "") fill(input, now()[trait]);
+        else change({ [trait]: Number(input.value) });
       });
-      setting(trait === "temperature" ? fields : rest, trait, trait.replace("_", trait === "repetition_penalty" ? " " : "-"), input, "");
+      setting(trait === "temperature" ? fields : rest, trait, words, input, "");
     }
     const more = element("details", "", element("summary", "soft small", "more settings"), rest);
     const base = button("compare with", "", () => set({ reference: column.place }), "small");

@@ -23,6 +23,7 @@ from workbench.views._generating import (
     News,
     layers_told,
     reason,
+    require_question,
     settle,
     step_message,
 )
@@ -228,6 +229,8 @@ class ComparisonView(GeneratingView):
         """In the thread: one token of every column in turn, so that all are seen to grow."""
         if not self.prompt.strip() and not self._before:
             raise GenerationError("the prompt is empty; type something first.")
+        if self.mode == "chat" and not self.prompt.strip():
+            require_question(self._before)
         with ExitStack() as turns:
             for model in self._used_models():
                 turns.enter_context(held(model))

@@ -31,7 +31,7 @@
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
  * {kind: "restore", entry}; {kind: "export", format}; {kind: "loaded", inside} for the id of a widget.
- * Messages from Python: {kind: "state", title, missing, presets, count, special, context, bias, steps} and
+ * Messages from Python: {kind: "state", title, missing, usual, presets, count, special, context, bias, steps} and
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
  * cut, logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]}, where those
  * that are there already may get another text and what a stop string cut off;
@@ -76,6 +76,9 @@ const CSS = `
 .pw-play .chip .piece, .pw-play .popover .piece { font-family: var(--code); font-size: 12px; white-space: pre-wrap; unicode-bidi: isolate; overflow-wrap: anywhere; }
 
 .pw-play .run { margin-top: 10px; }
+.pw-play .told { min-height: 2.9em; margin-top: 4px; } /* room for two lines: what is below stays in its place */
+.pw-play .told .soft + .soft { white-space: nowrap; margin-left: 8px; }
+.pw-play .more-toggle { white-space: normal; text-align: left; }
 .pw-play .meter { display: inline-block; width: 64px; height: 6px; border-radius: 3px; background: var(--shade); box-shadow: inset 0 0 0 1px var(--line); overflow: hidden; vertical-align: 1px; }
 .pw-play .meter i { display: block; height: 100%; background: var(--mark); }
 
@@ -154,6 +157,7 @@ const TURNS = /[\u202a-\u202e\u2066-\u2069]/; // characters that turn the direct
 const SILENCE = 5000; // milliseconds without a word from the kernel until the page says so
 const BRIEF = 5; // alternatives shown while hovering; a click shows all
 const PREVIEW = 24; // characters of a branch's text in the tree
+const HIDDEN = { top_p: "top-p", top_k: "top-k", min_p: "min-p", repetition_penalty: "repetition penalty" }; // numbers under "more settings"
 const PANELS = ["routing", "attention", "compare", "python", "history"];
 const LABELS = { routing: "Routing", attention: "Attention", compare: "Compare", python: "Copy as Python", history: "History" };
 
@@ -308,10 +312,10 @@ function render({ model, el, host, signal }) {
       input.title = state.missing[name] || help;
     };
     input.addEventListener("change", () => {
-      const value = Number(input.value), refused = step >= 1 ? whyTooLarge(label, input.value) : "";
+      const value = Number(input.value), refused = step >= 1 ? whyRefused(label, input.value) : "";
       filled.delete(input);
       if (refused) say(refused, true);
-      else if (input.value !== "" && Number.isFinite(value)) set({ [name]: step >= 1 ? Math.round(value) : value });
+      else if (input.value !== "" && Number.isFinite(value)) set({ [name]: value });
       show();
     });
     refreshers[name] = show;
@@ -324,7 +328,7 @@ function render({ model, el, host, signal }) {
     preset.replaceChildren(new Option("own settings", ""), ...[...names].map((name) => new Option(name, name)));
     preset.value = now;
   };
-  const moreToggle = button("more settings ▸", "", () => openMore(more.hidden), "bare small");
+  const moreToggle = button("", "", () => openMore(more.hidden), "bare small more-toggle");
   const fields = element("div", "fields", labelled("preset", preset),
     numberField("temperature", "temperature", 0.1, 0, undefined, "0 takes the most probable token every time"),
     numberField("max_new_tokens", "max tokens", 1, 1, undefined, "at most so many new tokens"),
@@ -372,9 +376,20 @@ function render({ model, el, host, signal }) {
   more.hidden = true;
   function openMore(open) {
     more.hidden = !open;
-    moreToggle.textContent = open ? "fewer settings ▾" : "more settings ▸";
     moreToggle.setAttribute("aria-expanded", String(open));
+    drawToggle();
   }
+  /** While they are folded: what stands there besides the default, but for a preset's numbers. */
+  function drawToggle() {
+    const { usual } = state, words = [];
+    if (usual && !model.get("preset")) for (const [name, label] of Object.entries(HIDDEN)) if (model.get(name) !== usual[name]) words.push(`${label} ${model.get(name)}`);
+    for (const [name, one, several] of [["stop_strings", "stop string", "stop strings"], ["logit_bias", "logit bias", "logit biases"]]) {
+      const count = model.get(name).length;
+      if (count) words.push(`${count} ${count === 1 ? one : several}`);
+    }
+    moreToggle.textContent = more.hidden ? `more settings ▸ ${words.join(", ")}`.trim() : "fewer settings ▾";
+  }
+  for (const name of [...Object.keys(HIDDEN), "preset", "stop_strings", "logit_bias"]) on(`change:${name}`, drawToggle);
   openMore(false);
   root.append(element("div", "settings", fields, more));
 
@@ -388,7 +403,7 @@ function render({ model, el, host, signal }) {
   note.hidden = true;
   note.setAttribute("role", "alert");
   spoken.setAttribute("aria-live", "polite");
-  root.append(element("div", "row run", go, halt, follow, status, used), note, spoken);
+  root.append(element("div", "row run", go, halt, follow), element("div", "told", status, " ", used), note, spoken);
   function generate() {
     if (model.get("running")) return;
     const active = document.activeElement; // what is being typed has told no change yet
@@ -823,6 +838,7 @@ function render({ model, el, host, signal }) {
     say(state.error || state.made, state.error);
     for (const refresh of Object.values(refreshers)) refresh();
     drawBias();
+    drawToggle();
     drawStatus();
     recolour();
     drawFold();
