@@ -77,7 +77,8 @@ const CSS = `
 
 .pw-play .run { margin-top: 10px; }
 .pw-play .told { min-height: 2.9em; margin-top: 4px; } /* room for two lines: what is below stays in its place */
-.pw-play .told .soft + .soft { white-space: nowrap; margin-left: 8px; }
+.pw-play .told .status { margin-right: 8px; }
+.pw-play .told .status + .soft { white-space: nowrap; }
 .pw-play .more-toggle { white-space: normal; text-align: left; }
 .pw-play .meter { display: inline-block; width: 64px; height: 6px; border-radius: 3px; background: var(--shade); box-shadow: inset 0 0 0 1px var(--line); overflow: hidden; vertical-align: 1px; }
 .pw-play .meter i { display: block; height: 100%; background: var(--mark); }
