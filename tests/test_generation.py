@@ -304,8 +304,32 @@ def test_what_a_stop_string_might_have_begun_is_shown_in_the_end(moe, monkeypatc
         next(stream)
     stop.set()
     assert list(stream) == []
-    assert stream.generation.tail == text[-1]
+    assert stream.generation.tail == ""
     assert stream.generation.text == text
+
+
+def test_in_the_end_every_token_has_its_own_text_whatever_was_held_back(moe, monkeypatch):
+    endless(monkeypatch)
+    whole = moe.generate(IDS, 40, Sampling(1.0))
+    texts = [step.text for step in whole.steps]
+    early = next(n for n in range(20) if texts[n] and texts[n + 1])
+    place = next(
+        n for n in range(early + 2, 38) if texts[n] and texts[n + 1]
+        and texts[n][-1] + texts[n + 1][0] not in "".join(texts[: n + 1])
+    )  # fmt: skip
+    stop_string = texts[place][-1] + texts[place + 1][0]
+    held = texts[early][-1] + "…"  # held back until the next token, and no stop string then
+    stream = moe.stream(IDS, 40, Sampling(1.0), stop_strings=[held, stop_string])
+    told = list(stream)
+    steps, given = stream.generation.steps, "".join(step.text for step in told)
+    assert [step.text for step in steps[:place]] == texts[:place]
+    assert [step.text + step.cut for step in steps] == texts[: place + 2]
+    assert (steps[place].text, steps[place].cut) == (texts[place][:-1], texts[place][-1])
+    assert (steps[-1].text, steps[-1].cut) == ("", texts[place + 1])
+    assert stream.generation.text == given == "".join(step.text for step in steps)
+    assert [step.text for step in told[:place]] != texts[:place]  # some came late
+    again = moe.generate(IDS, 1, begun=steps).steps[: place + 2]
+    assert [(step.text, step.cut) for step in again] == [(text, "") for text in texts[: place + 2]]
 
 
 def test_a_begun_answer_may_end_with_a_stop_string_and_not_go_on(moe, monkeypatch):

@@ -87,6 +87,22 @@ def test_a_real_generation_is_kept_with_its_recipe(moe, tmp_path):
     assert repeated.text == again.text
 
 
+def test_what_a_stop_string_cut_off_and_which_it_was_is_kept(history):
+    made = make("ab, carr")
+    last = [replace(step, text="", cut=step.text) for step in made.steps[1:]]
+    recipe = replace(made.recipe, stop_strings=("zz", ", car"))
+    steps = (made.steps[0], *last)
+    cut = replace(made, steps=steps, finish_reason="stop_string", recipe=recipe)
+    history.add(cut)
+    again = wb.History(history.path)[0].generation()
+    assert [(step.text, step.cut) for step in again.steps] == [
+        ("ab", ""), ("", ", "), ("", "ca"), ("", "rr"),
+    ]  # fmt: skip
+    assert (again.text, again.stop_string) == ("ab", ", car")
+    history.add(make("ab"))
+    assert "cuts" not in history[1].tokens
+
+
 def test_text_that_a_stop_string_held_back_is_kept(history):
     generation = Generation((1, 9), 1, (Step(9, "a", "", -0.5, (), "answer"),), "length", tail="a")
     history.add(generation)

@@ -438,6 +438,21 @@ def test_plan_and_receipt_tell_what_is_on_disk_and_what_is_held(bits, stored):
     assert "memory_bytes" not in whole.receipt.summary
 
 
+def test_the_copied_cell_loads_the_model_with_the_same_memory(stored):
+    folder = stored("moe", 8)
+    least = least_bytes(folder, 8)
+    pangu = load(str(folder), device="cpu", memory=least + 1000)
+    cell = {}
+    exec(pangu.generate(IDS, 2).to_python(), cell)
+    assert cell["pangu"].streaming is not None
+    assert cell["pangu"].plan.allowed_bytes == least + 1000
+    recipe = load(str(folder), device="cpu", memory="1GB").generate(IDS, 2).recipe
+    assert "memory='1GB')" in recipe.to_python()
+    older = recipe.as_dict()
+    del older["memory"]
+    assert "memory" not in type(recipe).from_dict(older).to_python()
+
+
 def test_a_model_that_the_memory_holds_is_loaded_whole(stored):
     folder = stored("moe", 4)
     pangu = load(folder, device="cpu", memory="1GB")

@@ -160,6 +160,7 @@ class Stream(Iterator[Step]):
         self.token_ids, self.prompt_length = prompt_ids, len(prompt_ids)
         self.finish_reason: str | None = None
         self._stop, self._num_alternatives = stop, alternatives
+        self._readable = ""  # what became readable with the last token
         self._prefixes, self._begun = prefixes, begun
         room = pangu.config.max_position_embeddings - len(prompt_ids) - len(begun)
         self._count = min(max_new_tokens, room)
@@ -206,7 +207,7 @@ class Stream(Iterator[Step]):
             raise StopIteration
         step = replace(step, seconds=time.perf_counter() - started)
         self._steps[-1] = step
-        return step
+        return replace(step, text=self._readable, cut="")
 
     @property
     def generation(self) -> Generation:
@@ -328,8 +329,10 @@ class Stream(Iterator[Step]):
 
     def _append(self, step: Step, last: bool) -> None:
         token = step.token_id
-        text, span = self._words.push(token, last or token in self._ending)
-        self._steps.append(replace(step, text=text, span=span))
+        self._readable, own, span = self._words.push(token, last or token in self._ending)
+        self._steps.append(replace(step, text=own, span=span, cut=""))
+        if self._words.stops.found is not None:
+            self._steps = _cut(self._steps, self._words.shown)
         self.token_ids.append(token)
         self._logits = None
 
@@ -464,23 +467,25 @@ class _Words:
         self._decoder = tokenizer.decoder(skip_special=True, starts_text=False)
         self._opening, self._closing = tokenizer.thinking_start_id, tokenizer.thinking_end_id
         self._thinking = False
+        self.shown = 0  # characters that could be shown until now
         for token in prompt_ids:
             self._span(token)
 
-    def push(self, token: int, last: bool) -> tuple[str, str]:
-        """What can be shown, and the span."""
-        text = self.stops.push(self._decoder.push(token))
+    def push(self, token: int, last: bool) -> tuple[str, str, str]:
+        """What can be shown now, the token's own text, and the span."""
+        own = self._decoder.push(token)
+        text = self.stops.push(own)
         if last:
-            text += self.stops.push("".join(part for part, _ in self._decoder.rest()))
-            text += self.stops.rest()
-        return text, self._span(token)
+            rest = "".join(part for part, _ in self._decoder.rest())
+            own += rest
+            text += self.stops.push(rest) + self.stops.rest()
+        self.shown += len(text)
+        return text, own, self._span(token)
 
     @property
     def tail(self) -> str:
-        """What stays if nothing more comes: held back, and a character that is not complete."""
-        if self.stops.found is not None:
-            return ""
-        return self.stops.held + ("\ufffd" if self._decoder.waiting else "")
+        """What stays if nothing more comes: a sign for a character that is not complete."""
+        return "\ufffd" if self.stops.found is None and self._decoder.waiting else ""
 
     def _span(self, token: int) -> str:
         """As `PanguTokenizer.spans`: both ends of a thinking span belong to it."""
@@ -489,6 +494,16 @@ class _Words:
         if token == self._closing:
             self._thinking = False
         return span
+
+
+def _cut(steps: Iterable[Step], shown: int) -> list[Step]:
+    """The steps, whose texts end after so many characters; what stood there is in `cut`."""
+    found = []
+    for step in steps:
+        text = step.text[:shown]
+        found.append(replace(step, text=text, cut=step.text[shown:]))
+        shown -= len(text)
+    return found
 
 
 def completed(steps: Stream) -> Generation:

@@ -42,7 +42,7 @@ class Entry:
     tokens : dict of lists
         By generated token: "ids", "texts", "pieces", "logprobs" (natural, of the model itself),
         "entropy_bits", "spans"; with `History(alternatives=…)` also "alternatives", each
-        [id, piece, logprob].
+        [id, piece, logprob]; where a stop string came also "cuts", see `Step.cut`.
     seconds : float or None
         How long it took.
     rating : int or None
@@ -94,7 +94,9 @@ class Entry:
             raise HistoryError(
                 f"this entry of the history has no {missing[0]}, so its text cannot be shown again."
             )
-        names = ("ids", "pieces", "texts", "logprobs", "spans", "entropy_bits", "alternatives")
+        names = (
+            "ids", "pieces", "texts", "logprobs", "spans", "entropy_bits", "alternatives", "cuts",
+        )  # fmt: skip
         columns = [kept.get(name) or [None] * self.num_tokens for name in names]
         if uneven := [
             n for n, column in zip(names, columns, strict=True) if len(column) != self.num_tokens
@@ -112,15 +114,23 @@ class Entry:
                 tuple(Alternative(i, p, _known(v), True, nan) for i, p, v in others or ()),
                 span,
                 entropy_bits=_known(entropy),
+                cut=cut or "",
             )
-            for token, piece, text, logprob, span, entropy, others in zip(*columns, strict=True)
+            for token, piece, text, logprob, span, entropy, others, cut in zip(
+                *columns, strict=True
+            )
         )
         shown = "".join(step.text for step in steps)
         recipe = Recipe.from_dict(self.recipe) if self.recipe else None
         prompt = recipe.prompt_ids if recipe else ()
         ids = (*prompt, *(step.token_id for step in steps))
         tail = self.text[len(shown) :] if self.text.startswith(shown) else ""
-        return Generation(ids, len(prompt), steps, self.finish_reason, None, tail, recipe)
+        stop_string = None
+        if self.finish_reason == "stop_string" and recipe:
+            cut, stops = "".join(step.cut for step in steps), recipe.stop_strings
+            fits = (stop for stop in stops if cut.startswith(stop) or len(stops) == 1)
+            stop_string = next(fits, None)
+        return Generation(ids, len(prompt), steps, self.finish_reason, stop_string, tail, recipe)
 
     @property
     def num_tokens(self) -> int:
@@ -414,6 +424,8 @@ def token_columns(steps: Sequence[Step], alternatives: int = 0) -> dict[str, lis
         "entropy_bits": [_rounded(step.entropy_bits) for step in steps],
         "spans": [step.span for step in steps],
     }
+    if any(step.cut for step in steps):
+        columns["cuts"] = [step.cut for step in steps]
     if alternatives:
         columns["alternatives"] = [
             [
@@ -463,6 +475,7 @@ def columns_of(record: Mapping[str, Any]) -> dict[str, list[Any]]:
     if not isinstance(tokens, dict) or not all(isinstance(c, list) for c in tokens.values()):
         return {}
     words = [*tokens.get("texts", []), *tokens.get("pieces", []), *tokens.get("spans", [])]
+    words += tokens.get("cuts", [])
     return tokens if all(isinstance(word, str) for word in words) else {}
 
 

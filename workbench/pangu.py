@@ -215,7 +215,7 @@ class Pangu:
         steps.recipe = Recipe(
             self.name, self.fingerprint, self.bits, self.quant_type, self.plan.device,
             _as_given(prompt, ids), tuple(ids), thinking, steps.sampling, steps.max_new_tokens,
-            steps.stop_strings, steps.begun_ids, self.versions(),
+            steps.stop_strings, steps.begun_ids, self.versions(), memory=self.plan.memory,
         )  # fmt: skip
         return steps
 

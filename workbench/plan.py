@@ -48,6 +48,8 @@ class Plan:
     least_bytes : int or None
         The least memory that it can be run with from disk; None where that was not asked for, see
         `workbench.streaming.with_least_bytes`.
+    memory : str, int or None
+        What `memory=` was: a size, "auto", or a number of bytes.
     """
 
     frame: pd.DataFrame
@@ -59,6 +61,7 @@ class Plan:
     allowed_bytes: int | None = None
     must_convert: bool = False
     least_bytes: int | None = None
+    memory: str | int | None = None
 
     @property
     def nbytes(self) -> int:
@@ -264,6 +267,7 @@ def with_memory(plan: Plan, memory: str | float | None) -> Plan:
     if memory is None:
         return plan
     allowed = int(WORKING_SHARE * plan.free_bytes) if memory == "auto" else size_in_bytes(memory)
+    plan = replace(plan, memory=memory if isinstance(memory, str) else allowed)
     if plan.nbytes <= allowed:
         return replace(plan, allowed_bytes=allowed)
     first = devices_of(plan.device)[0]

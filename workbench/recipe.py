@@ -21,8 +21,8 @@ class Recipe:
     fingerprint : str
         Of its files; see `workbench.fingerprint.fingerprint`.
     bits, quant_type, device
-        How it was loaded. With `memory=` the results are the same, so it stands nowhere here. Of a
-        model on a server `device` is the server's address and `bits` 0: it does not tell them.
+        How it was loaded. Of a model on a server `device` is the server's address and `bits` 0: it
+        does not tell them.
     prompt : str, tuple of int, or tuple of dict
         As it was given: a text, token ids, or messages.
     prompt_ids : tuple of int
@@ -40,6 +40,8 @@ class Recipe:
     connection : dict
         Of a model on a server what `workbench.connect` was given besides, where it is not the
         default: "api_key_env" (the variable's name, never the key), "timeout", "extensions".
+    memory : str, int or None
+        What `memory=` was when it was loaded; the results do not depend on it.
     """
 
     checkpoint: str
@@ -56,6 +58,7 @@ class Recipe:
     begun: tuple[int | str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     connection: Mapping[str, Any] = field(default_factory=dict)
+    memory: str | int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -152,6 +155,8 @@ class Recipe:
         options = [repr(self.checkpoint), f"bits={self.bits}", f"device={self.device!r}"]
         if self.bits == 4 and self.quant_type != "nf4":
             options.append(f"quant_type={self.quant_type!r}")
+        if self.memory is not None:
+            options.append(f"memory={self.memory!r}")
         return [
             f"pangu = wb.load({', '.join(options)})",
             f"assert pangu.fingerprint == {self.fingerprint!r}, 'these are other weights'",

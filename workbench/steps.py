@@ -44,8 +44,8 @@ class Step:
     token_id, piece
         The token; `piece` is printable.
     text : str
-        What became readable with this token: empty in the middle of a character and where a stop
-        string may have begun.
+        The token's own text, empty in the middle of a character. While a stream goes on, it gives
+        what became readable with the token: what may begin a stop string comes with a later one.
     logprob : float
         The model's own, natural logarithm, before sampling settings.
     alternatives : tuple of Alternative
@@ -59,6 +59,8 @@ class Step:
         Of the model's own distribution at this place, before sampling settings, base 2.
     seconds : float
         What the token took; counts for no comparison of two steps.
+    cut : str
+        What a stop string cut off after `text`.
     """
 
     token_id: int
@@ -70,6 +72,7 @@ class Step:
     drawn_logprob: float = math.nan
     entropy_bits: float = math.nan
     seconds: float = field(default=0.0, compare=False)
+    cut: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,7 @@ class Generation:
         The one that ended it; the text before it is kept, and the token that completed it is the
         last step.
     tail : str
-        Text of the last steps that was held back because a stop string might have begun, or U+FFFD
-        for a character that stays incomplete.
+        U+FFFD for a character that stays incomplete.
     recipe : Recipe or None
         Everything that it takes to generate the same again; counts for no comparison.
     """

@@ -158,6 +158,28 @@ def test_arrows_move_and_digits_rate(watched, tmp_path, gate):
     assert "c1" in tokens.nth(1).get_attribute("class").split()
 
 
+def test_what_a_stop_string_cut_off_is_struck_through(moe, watched, tmp_path):
+    sampling = wb.Sampling(1.0, 1.0, 0, logit_bias={moe.tokenizer.eos_token_id: -100})
+    texts = [step.text for step in moe.generate("To be", 30, sampling).steps]
+    place = next(
+        n for n in range(29) if len(texts[n]) > 1 and texts[n + 1]
+        and texts[n][-1] + texts[n + 1][0] not in "".join(texts[: n + 1])
+    )  # fmt: skip
+    stop_string = texts[place][-1] + texts[place + 1][0]
+    matrix = wb.PromptMatrix(
+        "{{x}}", {"x": ["To be"]}, sampling, moe, mode="raw", max_new_tokens=30,
+        stop_strings=stop_string,
+    )  # fmt: skip
+    matrix.run(progress=False)
+    page = watched.open(wb.PromptMatrixView(matrix, cell=0).to_html(), tmp_path)
+    page.wait_for_selector(".detail[data-cell='0']")
+    cut = page.locator(".detail .token s")
+    assert cut.count() == 2
+    tokens = page.locator(".detail .token")
+    assert tokens.count() == place + 2
+    assert tokens.last.get_attribute("title").endswith(", cut off by the stop string")
+
+
 def test_a_note_that_is_being_typed_outlives_another_page_and_a_run(watched, tmp_path, gate):
     gate.release(4)
     matrix = make(gate)

@@ -235,7 +235,7 @@ def test_it_stops_and_an_error_is_shown(view):
     view.columns = [{"label": "wrong", "top_p": 2.0}]
     view.start()
     assert view.wait(60) is None
-    assert "top_p is 2.0" in view.told[-1]["error"]
+    assert "top-p (top_p) is 2.0" in view.told[-1]["error"]
 
 
 @pytest.mark.parametrize("change", [{"seed": 6}, {"reference": 1}, {"columns": [{"label": "one"}]}])

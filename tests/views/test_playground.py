@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from workbench.generation import Generation, Step, Stream
 from workbench.turn import cell_ended
 from workbench.views import Playground
 from workbench.views import playground as module
-from workbench.views._generating import News, is_out_of_memory
+from workbench.views._generating import News, is_out_of_memory, reason
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def steps_told(view) -> list[dict]:
         if message["kind"] == "state":
             held = list(message["steps"])
         elif message["kind"] == "steps":
-            assert message["from"] == len(held)
-            held += message["steps"]
+            assert message["from"] <= len(held)
+            held[message["from"] :] = message["steps"]
     return held
 
 
@@ -188,8 +189,40 @@ def test_thinking_without_an_answer_is_no_turn_to_go_on_from(play, moe, thought)
     assert play.wait(60).answer == ""
     asked = play.conversation
     play._on_message(play, {"kind": "follow_up"}, [])
-    assert "all thinking, without an answer" in play.told[-1]["text"]
+    said = play.told[-1]["text"]
+    assert "all thinking, without an answer" in said
+    assert "the model ended its turn there" in said
     assert play.conversation == asked
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("length", "with more of them"),
+        ("context", "context is full"),
+        ("stop_string", "the stop string 'zz' came. Take it out"),
+        ("stopped", "let it end"),
+        ("abort", "it ended with 'abort'"),
+    ],
+)
+def test_why_there_is_only_thinking_is_said_with_what_to_do(reason, said, play):
+    thought = (Step(1, "hm", "hm", -0.5, (), "thinking"),)
+    stop_string = "zz" if reason == "stop_string" else None
+    recipe = generate(play, mode="chat", prompt="Hello").recipe
+    play.branches.add(Generation((1,), 0, thought, reason, stop_string, recipe=recipe))
+    with pytest.raises(GenerationError, match=said) as caught:
+        play.follow_up()
+    assert reason == "length" or "max tokens" not in str(caught.value)
+
+
+def test_a_branch_has_as_many_new_tokens_after_a_restart_as_before(play, moe):
+    generate(play)
+    play.branch(2)
+    play.wait(60)
+    again = Playground(moe)
+    again.restore(again.history[-1].id)
+    assert again._status["tokens"] == play._status["tokens"] == 6
+    assert len(again.generation.steps) == 8
 
 
 def test_going_on_in_raw_text_keeps_special_tokens(play, moe):
@@ -324,9 +357,9 @@ def test_renaming_and_removing_others_leaves_open_what_is_open(play):
     ("settings", "message"),
     [
         ({"text": ""}, "empty"),
-        ({"top_p": 3.0}, "top_p is 3.0"),
+        ({"top_p": 3.0}, "top-p (top_p) is 3.0"),
         ({"seed": 2**70}, "seed is"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"max_new_tokens": 0}, "max tokens (max_new_tokens) is 0"),
         ({"text": "be " * 600}, "context is 512; shorten it"),
     ],
 )
@@ -604,6 +637,34 @@ def test_comparing_begins_with_what_is_on_screen(play):
     assert view.columns[0]["logit_bias"] == [[play.pangu.tokenizer.eos_token_id, -100.0]]
 
 
+def test_greedy_settings_are_compared_with_recommended_ones(play):
+    play.temperature = 0.0
+    first, second = play.compare().columns
+    assert (first["label"], first["temperature"]) == ("these settings", 0.0)
+    assert (second["label"], second["temperature"]) == ("Pangu Pro MoE", 0.6)
+    assert second["logit_bias"] == first["logit_bias"] != []
+
+
+def test_a_conversation_that_ends_with_the_assistant_s_turn_is_not_asked(play):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    assert generate(play, mode="chat", prompt="", turns=turns) is None
+    assert "the last turn is the assistant's" in play.told[-1]["error"]
+    view = play.compare()
+    view.start()
+    view.wait(60)
+    assert "the last turn is the assistant's" in view._error
+    assert view.generations == {}
+    assert generate(play, turns=turns[:1]).recipe.prompt == tuple(turns[:1])
+    assert generate(play, turns=turns, prompt="And?") is not None
+
+
+def test_a_full_context_is_said_in_the_words_of_what_was_asked(play):
+    kept = generate(play)
+    assert reason(replace(kept, finish_reason="context")).endswith("shorten the text")
+    kept = generate(play, mode="chat", prompt="Hi")
+    assert "shorten the conversation" in reason(replace(kept, finish_reason="context"))
+
+
 def test_a_preset_sets_how_tokens_are_drawn_and_own_ones_are_kept(play, moe):
     play.preset = "greedy"
     assert play.temperature == 0
@@ -732,6 +793,32 @@ def test_the_history_brings_prompt_settings_and_text_back_in_a_new_playground(pl
     assert [other.token_id for other in again.generation.steps[2].alternatives] == best
     again.branch(2, kept.steps[2].alternatives[-1].token_id)
     assert again.wait(60).steps[:2] == again.branches[0].generation.steps[:2]
+
+
+def test_in_the_end_every_token_shows_its_own_text_and_what_a_stop_string_cut_off(play, moe):
+    whole = generate(play, max_new_tokens=30)
+    texts = [step.text for step in whole.steps]
+    place = next(
+        n for n in range(3, 29) if texts[n] and texts[n + 1]
+        and texts[n][-1] + texts[n + 1][0] not in "".join(texts[: n + 1])
+    )  # fmt: skip
+    stop_string = texts[place][-1] + texts[place + 1][0]
+    cut = generate(play, stop_strings=["not there", stop_string])
+    assert cut.finish_reason == "stop_string"
+    expected = [(step.text, step.cut) for step in cut.steps]
+    assert expected[place:] == [(texts[place][:-1], texts[place][-1]), ("", texts[place + 1])]
+    assert [(step["text"], step["cut"]) for step in steps_told(play)] == expected
+    assert play._status["reason"] == f"the stop string {stop_string!r} came"
+    again = Playground(moe)
+    again.restore(again.history[-1].id)
+    shown = again.answer({"kind": "want"})[0]
+    assert [(step["text"], step["cut"]) for step in shown["steps"]] == expected
+    assert shown["status"]["reason"] == play._status["reason"]
+    play.stop_strings = []
+    play.branch(place + 1)
+    freed = play.wait(60)
+    assert "".join(step.cut for step in freed.steps) == ""
+    assert [step["text"] for step in steps_told(play)] == [step.text for step in freed.steps]
 
 
 def test_the_history_brings_the_tree_back_with_its_names(play, moe):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,13 @@ REASONS = {
     "stop_string": "a stop string came",
     "stopped": "stopped",
 }
+
+
+# Settings as the page calls them.
+LABELS = {
+    "top_p": "top-p", "top_k": "top-k", "min_p": "min-p", "max_new_tokens": "max tokens",
+    "repetition_penalty": "repetition penalty",
+}  # fmt: skip
 
 
 # Threads, what stops them, and in which run of which notebook cell they began.
@@ -204,7 +212,7 @@ class GeneratingView(View):
         except WorkbenchError as error:
             if error.__cause__ is not None and is_out_of_memory(error.__cause__):
                 self._release()
-            self._fail(str(error))
+            self._fail(with_labels(str(error)))
         except Exception as error:
             if not is_out_of_memory(error):
                 self._fail(f"{type(error).__name__}: {error}")
@@ -361,6 +369,7 @@ def step_message(step: Step, given: bool = False) -> dict[str, Any]:
         "id": step.token_id,
         "piece": step.piece,
         "text": step.text,
+        "cut": step.cut,
         "logprob": _finite(step.logprob),
         "entropy": _finite(step.entropy_bits),
         "span": step.span,
@@ -370,6 +379,39 @@ def step_message(step: Step, given: bool = False) -> dict[str, Any]:
             for o in step.alternatives
         ],
     }
+
+
+def with_labels(text: str) -> str:
+    """An error that names settings as Python does, with the words that the page has for them."""
+    names = "|".join(LABELS)
+    return re.sub(rf"\b({names})\b", lambda found: f"{LABELS[found[0]]} ({found[0]})", text)
+
+
+def require_question(asked: Any) -> None:
+    """Refuse a conversation whose last turn is the assistant's: there is nothing to answer.
+
+    Raises
+    ------
+    GenerationError
+    """
+    if not isinstance(asked, str) and asked[-1].get("role") == "assistant":
+        raise GenerationError(
+            "the last turn is the assistant's, and there is nothing to answer: write the next user "
+            "turn, or remove the last turn to have the one before it answered anew."
+        )
+
+
+def settle(shown: list[dict[str, Any]], steps: Sequence[Step]) -> int:
+    """Give messages their steps' texts as they are in the end; the place of the first that changed.
+
+    The number of messages where none did.
+    """
+    first = len(shown)
+    for place, (message, step) in enumerate(zip(shown, steps, strict=False)):
+        texts = {"text": step.text, "cut": step.cut}
+        if message | texts != message:
+            shown[place], first = message | texts, min(first, place)
+    return first
 
 
 def memory_gb(device: Any) -> float:
@@ -394,9 +436,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 def reason(generation: Generation) -> str:
     """Why a generation ended, in words."""
     said = REASONS.get(generation.finish_reason, generation.finish_reason)
+    if generation.finish_reason == "context" and _asked_as_text(generation):
+        return "the model's context is full: shorten the text"
     if generation.finish_reason == "stop_string" and generation.stop_string:
         return f"the stop string {generation.stop_string!r} came"
     return said
+
+
+def _asked_as_text(generation: Generation) -> bool:
+    return generation.recipe is not None and isinstance(generation.recipe.prompt, str)
 
 
 def _finite(value: float | None) -> float | None:

@@ -17,23 +17,23 @@ from workbench.history import Entry, History, as_text
 from workbench.recipe import Recipe
 from workbench.server_tokens import SPECIAL
 from workbench.steps import Generation, Step
+from workbench.views._generating import LABELS
 
 if TYPE_CHECKING:
     from workbench.pangu import Pangu
 
-LABELS = {
-    "top_p": "top-p", "top_k": "top-k", "min_p": "min-p", "max_new_tokens": "max tokens",
-    "repetition_penalty": "repetition penalty",
-}  # fmt: skip
 SHOWN = 200  # entries of the history, the newest
 OWN_TEXT = (
     "The tokens of a text of your own are not known here: the server does not send its tokenizer."
 )
 ASKED_WITH_IDS = "this was asked with token ids, which the playground's text cannot hold; pangu.generate takes them."
-ONLY_THINKING = (
-    "this text is all thinking, without an answer that the conversation could go on from: generate it "
-    "again with more max tokens, or go on with a branch from its last token."
-)
+ONLY_THINKING = {  # by what ended it
+    "length": "max tokens were reached: generate it again with more of them, or go on with a branch from its last token.",
+    "context": "the model's context is full: ask for less, or begin a new conversation.",
+    "stop_string": "a stop string came. Take it out of the stop strings (more settings) and generate it again.",
+    "stopped": "it was stopped. Generate it again and let it end.",
+    "eos": "the model ended its turn there: generate it again with another seed.",
+}  # fmt: skip
 QUOTES = {'"': '"', "“": "”"}  # as they are typed, and as the page shows a piece
 NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
 
@@ -202,6 +202,12 @@ def asked(generation: Generation) -> tuple[Any, str]:
     ), recipe.thinking
 
 
+def new_tokens(generation: Generation) -> int:
+    """How many tokens were drawn; those of a branch that were given are not among them."""
+    given = 0 if generation.recipe is None else len(generation.recipe.begun)
+    return max(0, len(generation.steps) - given)
+
+
 def written(generation: Generation, pangu: Pangu) -> str:
     """The answer as raw text, in which special tokens stand by name.
 
@@ -269,6 +275,18 @@ def asked_settings(recipe: Recipe | None) -> dict[str, Any]:
     prompt = turns.pop()["content"] if turns and turns[-1]["role"] == "user" else ""
     spoken = {"system": system, "turns": turns, "prompt": prompt}
     return {"mode": "chat", "thinking": recipe.thinking, **spoken}
+
+
+def only_thinking(generation: Generation) -> str:
+    """Why a conversation cannot go on from a text without an answer, and what to do."""
+    reason = generation.finish_reason
+    if reason == "stop_string" and generation.stop_string:
+        why = ONLY_THINKING[reason].replace(
+            "a stop string", f"the stop string {generation.stop_string!r}"
+        )
+    else:
+        why = ONLY_THINKING.get(reason, f"it ended with {reason!r}: generate it again.")
+    return f"this text is all thinking, without an answer that the conversation could go on from: {why}"
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:

@@ -42,6 +42,7 @@ const CSS = `
 .pw-compare .wide { grid-column: 1 / -1; }
 .pw-compare .said { font-size: 14px; line-height: 1.8; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; border-top: 1px solid var(--line); padding-top: 6px; min-height: 4em; max-height: 50vh; overflow: auto; flex: 1; }
 .pw-compare.raw .chat-only { display: none; }
+.pw-compare .said s { opacity: .55; user-select: none; }
 .pw-compare .token.turning { unicode-bidi: isolate; }
 .pw-compare .stretch.thinking { display: block; color: var(--soft); border-left: 2px dotted var(--soft); padding-left: 8px; margin-bottom: 6px; }
 .pw-compare .token.quiet { font-size: 10px; color: var(--soft); font-family: var(--jp-code-font-family, monospace); }
@@ -49,6 +50,7 @@ const CSS = `
 .pw-compare .token.parts::before { content: "≠"; font-weight: 700; color: var(--warm); padding: 0 2px; }
 `;
 
+const WARMER = 0.2; // a column that is added is not the same once more
 const FIELDS = [["temperature", 0.1], ["top_p", 0.05], ["top_k", 1], ["min_p", 0.01], ["repetition_penalty", 0.05]];
 
 function render({ model, el }) {
@@ -70,9 +72,9 @@ function render({ model, el }) {
     input.style.width = "7em";
     input.setAttribute("aria-label", label);
     input.addEventListener("change", () => {
-      const refused = whyTooLarge(label, input.value);
+      const refused = whyRefused(label, input.value);
       [note.textContent, note.hidden] = [refused, !refused];
-      if (!refused && input.value !== "") set({ [name]: Math.round(Number(input.value)) });
+      if (!refused && input.value !== "") set({ [name]: Number(input.value) });
       show();
     });
     const show = () => { input.value = model.get(name); };
@@ -81,11 +83,12 @@ function render({ model, el }) {
     return element("label", "soft", `${label} `, input);
   };
   const go = button("Generate all", "", generate, "go"), halt = button("Stop all", "", () => send({ kind: "stop" }));
-  const add = button("+ column", "add a column, a copy of the last", () => {
+  const add = button("+ column", `add a column: the last one's settings with a temperature ${WARMER} higher`, () => {
     const all = model.get("columns"), labels = all.map((column) => column.label);
     let count = all.length + 1;
     while (labels.includes(`column ${count}`)) count += 1;
-    set({ columns: [...all, { ...all.at(-1), label: `column ${count}` }] });
+    const last = all.at(-1), temperature = Number((last.temperature + WARMER).toFixed(6));
+    set({ columns: [...all, { ...last, temperature, label: `column ${count}` }] });
   });
   const summary = element("span", "soft"), grid = element("div", "columns");
   const key = element("div", "soft small key", "The framed column is what the others are compared with. ≠ stands where a column first differs from it; underlined tokens are not in it.");
@@ -145,14 +148,16 @@ function render({ model, el }) {
     if (state.models.length > 1) choose("model", state.models, "wide");
     choose("thinking", ["slow", "fast", "auto"], "chat-only");
     for (const [trait, step] of FIELDS) {
-      const input = element("input");
+      const input = element("input"), words = trait.replace("_", trait === "repetition_penalty" ? " " : "-");
       Object.assign(input, { type: "number", step, min: 0 });
       input.addEventListener("change", () => {
         filled.delete(input);
-        if (input.value === "") fill(input, now()[trait]);
-        else change({ [trait]: step === 1 ? Math.round(Number(input.value)) : Number(input.value) });
+        const refused = step === 1 ? whyRefused(words, input.value) : "";
+        [note.textContent, note.hidden] = [refused, !refused];
+        if (refused || input.value === "") fill(input, now()[trait]);
+        else change({ [trait]: Number(input.value) });
       });
-      setting(trait === "temperature" ? fields : rest, trait, trait.replace("_", trait === "repetition_penalty" ? " " : "-"), input, "");
+      setting(trait === "temperature" ? fields : rest, trait, words, input, "");
     }
     const more = element("details", "", element("summary", "soft small", "more settings"), rest);
     const base = button("compare with", "", () => set({ reference: column.place }), "small");
@@ -175,7 +180,25 @@ function render({ model, el }) {
       Object.assign(column, { steps: [], tokens: [], stretch: null });
       column.said.replaceChildren();
     }
-    append(column, steps.slice(column.steps.length));
+    take(column, 0, steps);
+  }
+  /** Steps from a place on: those that are there may have another text in the end, or are cut off. */
+  function take(column, from, steps) {
+    const there = column.steps.length - from;
+    steps.slice(0, there).forEach((step, n) => {
+      const old = column.steps[from + n];
+      if (old.text === step.text && old.cut === step.cut) return;
+      column.steps[from + n] = step;
+      say(column.tokens[from + n], step);
+    });
+    append(column, steps.slice(there));
+  }
+  /** A token's text, and struck through what a stop string cut off from it. */
+  function say(node, step) {
+    node.replaceChildren(step.text || (step.cut ? "" : step.piece), ...(step.cut ? [element("s", "", step.cut)] : []));
+    node.classList.toggle("quiet", !step.text && !step.cut);
+    node.classList.toggle("turning", /[\u202a-\u202e\u2066-\u2069]/.test(node.textContent)); // keep the direction of what follows
+    node.title = `${step.logprob === null ? step.piece : `“${step.piece}” ${(100 * Math.exp(step.logprob)).toFixed(1)} %`}${step.cut ? ", cut off by the stop string" : ""}`;
   }
   /** Write steps that are new; everything goes through textContent. */
   function append(column, fresh) {
@@ -186,9 +209,8 @@ function render({ model, el }) {
         column.stretch.dataset.span = step.span;
         said.append(column.stretch);
       }
-      const node = element("span", step.text ? "token" : "token quiet", step.text || step.piece);
-      if (/[\u202a-\u202e\u2066-\u2069]/.test(node.textContent)) node.classList.add("turning"); // keep the direction of what follows
-      node.title = step.logprob === null ? step.piece : `“${step.piece}” ${(100 * Math.exp(step.logprob)).toFixed(1)} %`;
+      const node = element("span", "token");
+      say(node, step);
       column.stretch.append(node);
       column.steps.push(step);
       column.tokens.push(node);
@@ -256,7 +278,7 @@ function render({ model, el }) {
       const column = columns.find(({ label }) => label === message.label);
       if (!column) return; // removed meanwhile
       if (message.from > column.steps.length) return send({ kind: "want" }); // something was missed
-      append(column, message.steps.slice(column.steps.length - message.from));
+      take(column, message.from, message.steps);
       state.statuses[message.label] = message.status;
       drawState();
     } else if (message.kind === "marks") {

@@ -23,6 +23,8 @@ from workbench.views._generating import (
     News,
     layers_told,
     reason,
+    require_question,
+    settle,
     step_message,
 )
 from workbench.views._print import PrintFigure, for_print
@@ -227,6 +229,8 @@ class ComparisonView(GeneratingView):
         """In the thread: one token of every column in turn, so that all are seen to grow."""
         if not self.prompt.strip() and not self._before:
             raise GenerationError("the prompt is empty; type something first.")
+        if self.mode == "chat" and not self.prompt.strip():
+            require_question(self._before)
         with ExitStack() as turns:
             for model in self._used_models():
                 turns.enter_context(held(model))
@@ -293,6 +297,10 @@ class ComparisonView(GeneratingView):
             "tail": generation.tail,
         }
         news.flush(self._statuses[label])
+        shown = self._shown[label]
+        first = settle(shown, generation.steps)
+        if first < len(shown):
+            self._sender(label)(first, shown[first:], self._statuses[label])
 
     def _sender(self, label: str) -> Any:
         def send(start: int, steps: list[Any], status: dict[str, Any]) -> None:

@@ -31,9 +31,10 @@
  * {kind: "branch", place, token} or {kind: "branch", place, text}; {kind: "show" | "remove", node};
  * {kind: "rename", node, name}; {kind: "bias", text, value}; {kind: "save_preset", name};
  * {kind: "restore", entry}; {kind: "export", format}; {kind: "loaded", inside} for the id of a widget.
- * Messages from Python: {kind: "state", title, missing, presets, count, special, context, bias, steps} and
+ * Messages from Python: {kind: "state", title, missing, usual, presets, count, special, context, bias, steps} and
  * with what {kind: "tree", nodes, current, undo, redo, status, error, made} holds; {kind: "steps", from, steps, status} with a step as {id, piece, text,
- * logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]};
+ * cut, logprob, entropy, span, others: [[id, piece, logprob, drawn_logprob | null, kept]]}, where those
+ * that are there already may get another text and what a stop string cut off;
  * {kind: "count", count, special} with the special tokens' names that stand in the conversation; {kind: "bias", bias: [[id, piece | null, value]]}; {kind: "presets", presets};
  * {kind: "python", code, note}; {kind: "history", entries, note}; {kind: "file", name, content};
  * {kind: "status", status}; {kind: "note", text, bad};
@@ -75,6 +76,10 @@ const CSS = `
 .pw-play .chip .piece, .pw-play .popover .piece { font-family: var(--code); font-size: 12px; white-space: pre-wrap; unicode-bidi: isolate; overflow-wrap: anywhere; }
 
 .pw-play .run { margin-top: 10px; }
+.pw-play .told { min-height: 2.9em; margin-top: 4px; } /* room for two lines: what is below stays in its place */
+.pw-play .told .status { margin-right: 8px; }
+.pw-play .told .status + .soft { white-space: nowrap; }
+.pw-play .more-toggle { white-space: normal; text-align: left; }
 .pw-play .meter { display: inline-block; width: 64px; height: 6px; border-radius: 3px; background: var(--shade); box-shadow: inset 0 0 0 1px var(--line); overflow: hidden; vertical-align: 1px; }
 .pw-play .meter i { display: block; height: 100%; background: var(--mark); }
 
@@ -92,6 +97,7 @@ const CSS = `
 .pw-play :where(.output) .token.breaks::before { content: "⏎"; font-size: 11px; color: var(--soft); opacity: .6; }
 .pw-play :where(.output) .token.turning { unicode-bidi: isolate; }
 .pw-play :where(.output) .token.given, .pw-play .legend .given { text-decoration: underline dotted; text-underline-offset: 5px; }
+.pw-play :where(.output) .said s { opacity: .55; user-select: none; }
 .pw-play .c1 { background: color-mix(in srgb, var(--warm) 12%, transparent); border-bottom: 1px dotted var(--warm); }
 .pw-play .c2 { background: color-mix(in srgb, var(--warm) 26%, transparent); border-bottom: 1px solid var(--warm); }
 .pw-play .c3 { background: color-mix(in srgb, var(--warm) 42%, transparent); border-bottom: 2px solid var(--warm); }
@@ -152,6 +158,7 @@ const TURNS = /[\u202a-\u202e\u2066-\u2069]/; // characters that turn the direct
 const SILENCE = 5000; // milliseconds without a word from the kernel until the page says so
 const BRIEF = 5; // alternatives shown while hovering; a click shows all
 const PREVIEW = 24; // characters of a branch's text in the tree
+const HIDDEN = { top_p: "top-p", top_k: "top-k", min_p: "min-p", repetition_penalty: "repetition penalty" }; // numbers under "more settings"
 const PANELS = ["routing", "attention", "compare", "python", "history"];
 const LABELS = { routing: "Routing", attention: "Attention", compare: "Compare", python: "Copy as Python", history: "History" };
 
@@ -306,10 +313,10 @@ function render({ model, el, host, signal }) {
       input.title = state.missing[name] || help;
     };
     input.addEventListener("change", () => {
-      const value = Number(input.value), refused = step >= 1 ? whyTooLarge(label, input.value) : "";
+      const value = Number(input.value), refused = step >= 1 ? whyRefused(label, input.value) : "";
       filled.delete(input);
       if (refused) say(refused, true);
-      else if (input.value !== "" && Number.isFinite(value)) set({ [name]: step >= 1 ? Math.round(value) : value });
+      else if (input.value !== "" && Number.isFinite(value)) set({ [name]: value });
       show();
     });
     refreshers[name] = show;
@@ -322,7 +329,7 @@ function render({ model, el, host, signal }) {
     preset.replaceChildren(new Option("own settings", ""), ...[...names].map((name) => new Option(name, name)));
     preset.value = now;
   };
-  const moreToggle = button("more settings ▸", "", () => openMore(more.hidden), "bare small");
+  const moreToggle = button("", "", () => openMore(more.hidden), "bare small more-toggle");
   const fields = element("div", "fields", labelled("preset", preset),
     numberField("temperature", "temperature", 0.1, 0, undefined, "0 takes the most probable token every time"),
     numberField("max_new_tokens", "max tokens", 1, 1, undefined, "at most so many new tokens"),
@@ -370,9 +377,20 @@ function render({ model, el, host, signal }) {
   more.hidden = true;
   function openMore(open) {
     more.hidden = !open;
-    moreToggle.textContent = open ? "fewer settings ▾" : "more settings ▸";
     moreToggle.setAttribute("aria-expanded", String(open));
+    drawToggle();
   }
+  /** While they are folded: what stands there besides the default, but for a preset's numbers. */
+  function drawToggle() {
+    const { usual } = state, words = [];
+    if (usual && !model.get("preset")) for (const [name, label] of Object.entries(HIDDEN)) if (model.get(name) !== usual[name]) words.push(`${label} ${model.get(name)}`);
+    for (const [name, one, several] of [["stop_strings", "stop string", "stop strings"], ["logit_bias", "logit bias", "logit biases"]]) {
+      const count = model.get(name).length;
+      if (count) words.push(`${count} ${count === 1 ? one : several}`);
+    }
+    moreToggle.textContent = more.hidden ? `more settings ▸ ${words.join(", ")}`.trim() : "fewer settings ▾";
+  }
+  for (const name of [...Object.keys(HIDDEN), "preset", "stop_strings", "logit_bias"]) on(`change:${name}`, drawToggle);
   openMore(false);
   root.append(element("div", "settings", fields, more));
 
@@ -386,7 +404,7 @@ function render({ model, el, host, signal }) {
   note.hidden = true;
   note.setAttribute("role", "alert");
   spoken.setAttribute("aria-live", "polite");
-  root.append(element("div", "row run", go, halt, follow, status, used), note, spoken);
+  root.append(element("div", "row run", go, halt, follow), element("div", "told", status, " ", used), note, spoken);
   function generate() {
     if (model.get("running")) return;
     const active = document.activeElement; // what is being typed has told no change yet
@@ -451,7 +469,7 @@ function render({ model, el, host, signal }) {
     const name = model.get("colour");
     colour.value = name;
     for (const option of colour.options) [option.disabled, option.title] = [Boolean(state.missing[option.value]), state.missing[option.value] || ""];
-    legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))), ...(steps.some((step) => step.given) ? [element("span", "given", "chosen by you")] : []));
+    legend.replaceChildren(...(name === "none" ? [] : CLASSES[name].map(([, text], n) => element("span", n ? `c${n}` : "", text))), ...(steps.some((step) => step.given) ? [element("span", "given", "chosen by you")] : []), ...(steps.some((step) => step.cut) ? [element("span", "", element("s", "", "cut off by the stop string"))] : []));
   }
   function recolour() {
     drawLegend();
@@ -468,6 +486,23 @@ function render({ model, el, host, signal }) {
       part.firstChild.setAttribute("aria-expanded", String(!folded));
     }
   }
+  /** A token's text, and struck through what a stop string cut off from it. */
+  function write(node, step) {
+    node.replaceChildren(step.text || (step.cut ? "" : step.piece), ...(step.cut ? [element("s", "", step.cut)] : []));
+    node.classList.toggle("quiet", !step.text && !step.cut);
+    node.classList.toggle("breaks", step.text.includes("\n"));
+    node.classList.toggle("turning", TURNS.test(node.textContent));
+  }
+  /** Text that was held back is its own token's in the end, or was cut off. */
+  function correct(from, known) {
+    known.forEach((step, n) => {
+      const old = steps[from + n];
+      if (old.text === step.text && old.cut === step.cut) return;
+      steps[from + n] = step;
+      write(tokens[from + n], step);
+    });
+    drawLegend();
+  }
   /** Write steps that are new; everything goes through textContent. */
   function append(fresh) {
     const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 30;
@@ -478,11 +513,9 @@ function render({ model, el, host, signal }) {
         if (step.span === "thinking") stretch.append(button("thinking", "", () => set({ folded: !model.get("folded") })));
         said.append(stretch);
       }
-      const node = element("span", "token", step.text || step.piece);
-      if (!step.text) node.classList.add("quiet");
-      if (step.text.includes("\n")) node.classList.add("breaks");
+      const node = element("span", "token");
+      write(node, step);
       if (step.given) node.classList.add("given");
-      if (TURNS.test(node.textContent)) node.classList.add("turning");
       const n = classOf(step);
       if (n) node.classList.add(`c${n}`);
       node.tabIndex = -1;
@@ -493,7 +526,7 @@ function render({ model, el, host, signal }) {
       stretch.append(node);
     }
     drawFold();
-    if (fresh.some((step) => step.given)) drawLegend();
+    if (fresh.some((step) => step.given || step.cut)) drawLegend();
     if (atEnd) output.scrollTop = output.scrollHeight;
   }
   /** Text at the end that belongs to no token: a stop string might have begun there. */
@@ -769,7 +802,9 @@ function render({ model, el, host, signal }) {
       root.dataset.ready = "true";
     } else if (kind === "steps") {
       if (message.from > steps.length) return send("want"); // something was missed
-      append(message.steps.slice(steps.length - message.from));
+      const there = steps.length - message.from;
+      if (there) correct(message.from, message.steps.slice(0, there));
+      append(message.steps.slice(there));
       state.status = message.status;
       drawStatus();
     } else if (kind === "count") { Object.assign(state, message); drawAsk(); }
@@ -804,6 +839,7 @@ function render({ model, el, host, signal }) {
     say(state.error || state.made, state.error);
     for (const refresh of Object.values(refreshers)) refresh();
     drawBias();
+    drawToggle();
     drawStatus();
     recolour();
     drawFold();

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from workbench.branches import Branch, Branches
 from workbench.errors import GenerationError, HistoryError, WorkbenchError
 from workbench.history import History
-from workbench.presets import Presets
+from workbench.presets import CHECKPOINT, Presets
 from workbench.sampling import Sampling
 from workbench.server import OFF, as_taken
 from workbench.turn import ask_turn
@@ -26,6 +26,8 @@ from workbench.views._generating import (
     layers_told,
     memory_gb,
     reason,
+    require_question,
+    settle,
     step_message,
 )
 from workbench.views._print import PrintFigure, for_print
@@ -221,7 +223,7 @@ class Playground(GeneratingView):
         """
         self._error = ""
         self._take_turn()
-        self._begin(lambda: self._generate(self._asked(), self.thinking))
+        self._begin(self._answer)
 
     def branch(self, place: int, instead: int | str | None = None) -> None:
         """Go on from a token of the answer on screen with another one; returns at once.
@@ -316,7 +318,7 @@ class Playground(GeneratingView):
             said = [{"role": "user", "content": question}] if question.strip() else []
             whole = generation.answer.removesuffix("\ufffd" if generation.tail else "")
             if not whole and any(step.span == "thinking" for step in generation.steps):
-                raise GenerationError(messages.ONLY_THINKING)
+                raise GenerationError(messages.only_thinking(generation))
             answer = {"role": "assistant", "content": whole}
             asked["turns"] = [*asked["turns"], *said, answer]
             asked["prompt"] = "" if self.prompt == question else self.prompt
@@ -378,7 +380,8 @@ class Playground(GeneratingView):
         return there[entry_id]
 
     def compare(self, columns: Any = None) -> ComparisonView:
-        """What is asked under several settings, side by side; by default these and greedy.
+        """What is asked under several settings, side by side; by default these and greedy, or
+        what is recommended where these are greedy.
 
         Parameters
         ----------
@@ -390,7 +393,7 @@ class Playground(GeneratingView):
         if columns is None:
             now = {name: getattr(self, name) for name in SAMPLING if name != "seed"}
             now["thinking"] = self.thinking
-            columns = {"these settings": now, "greedy": {**now, "temperature": 0.0}}
+            columns = {"these settings": now, **self._other_settings(now)}
         return ComparisonView(
             self.pangu,
             self.text if self.mode == "raw" else self.conversation,
@@ -401,6 +404,19 @@ class Playground(GeneratingView):
             max_new_tokens=self.max_new_tokens,
             stop_strings=self.stop_strings,
         )
+
+    def _other_settings(self, now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """To compare these settings with: greedy, or what is recommended where they are greedy."""
+        if now["temperature"] > 0:
+            return {"greedy": {**now, "temperature": 0.0}}
+        recommended = (CHECKPOINT, "Pangu Pro MoE")
+        name = next(
+            name for name in recommended
+            if name in self.presets.built_in() and self.presets[name].sampling.temperature > 0
+        )  # fmt: skip
+        settings = self._preset_settings(name)
+        del settings["logit_bias"]
+        return {name: {**now, **settings}}
 
     def wait(self, timeout: float | None = None) -> Generation | None:
         """Wait for the generation that is running and return it; an interrupt stops it.
@@ -510,6 +526,7 @@ class Playground(GeneratingView):
             "title": f"Playground: {pangu.name}",
             "about": messages.about(pangu),
             "missing": messages.missing(pangu, self.history),
+            "usual": as_taken(pangu, Sampling()).as_dict(),
             **self._read(),
             "context": messages.context(pangu),
             "bias": self._bias(),
@@ -574,6 +591,7 @@ class Playground(GeneratingView):
             self.panel = ""  # unless it is clicked again meanwhile
         read_anew = any(isinstance(step, int) for step in begun[:at])  # numbers of another model
         self._shown = [] if parent is None or read_anew else self._shown[:at]
+        settle(self._shown, stream.generation.steps)  # a stop string that cut them may be gone
         self._status = {"doing": "reading the prompt"}
         self.send(self._state())
         news = News(self._send_steps, len(self._shown))
@@ -598,6 +616,9 @@ class Playground(GeneratingView):
                 "tail": generation.tail,
             }
             news.flush(self._status)
+            first = settle(self._shown, generation.steps)
+            if first < len(self._shown):
+                self._send_steps(first, self._shown[first:], self._status)
             kept = bool(generation.steps) and len(generation.steps) >= at
             if kept:
                 self._keep(generation, parent, at, news.seconds)
@@ -609,6 +630,11 @@ class Playground(GeneratingView):
         recorded = self._stream is not None or self.trace is not None
         if self.panel in INSIDE and (recorded or not self._stop.is_set()):
             self._look_inside()  # it was clicked meanwhile, or is still open
+
+    def _answer(self) -> None:
+        asked = self._asked()
+        require_question(asked)
+        self._generate(asked, self.thinking)
 
     def _tell_layer(self, doing: str) -> None:
         if doing:
@@ -788,7 +814,7 @@ class Playground(GeneratingView):
             self._status = self._statuses.get(
                 current.id,
                 {
-                    "tokens": len(steps),
+                    "tokens": messages.new_tokens(current.generation),
                     "used": len(current.generation.token_ids),
                     "reason": reason(current.generation),
                     "finish": current.generation.finish_reason,

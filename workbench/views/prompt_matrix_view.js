@@ -11,7 +11,7 @@
  * Messages from Python: {kind: "state", template, variables, rows, columns, cells: [row, column, shown],
  * path, stale, done, failed, error}; {kind: "cell", cell, shown}; {kind: "more", cell, from, written:
  * [text, span]}; {kind: "progress", done, failed, error}; {kind: "detail", cell, system, prompt, python,
- * texts, pieces, logprobs, spans}.
+ * texts, cuts, pieces, logprobs, spans}, cuts: what a stop string cut off from each text, or [].
  */
 
 const CSS = `
@@ -254,10 +254,12 @@ function render({ model, el }) {
     const box = boxes[message.cell], tokens = element("div", "tokens"), asked = element("div", "asked", ...visible(message.prompt));
     tokens.dir = asked.dir = "auto";
     message.texts.forEach((text, place) => {
-      const logprob = message.logprobs[place], node = element("span", `token c${shade(logprob)}`, ...visible(text || message.pieces[place]));
-      node.classList.toggle("quiet", !text);
+      const logprob = message.logprobs[place], cut = message.cuts[place] || "", node = element("span", `token c${shade(logprob)}`, ...visible(text || (cut ? "" : message.pieces[place])));
+      if (cut) node.append(element("s", "", ...visible(cut)));
+      node.classList.toggle("quiet", !text && !cut);
       node.classList.toggle("thought", message.spans[place] === "thinking");
       node.title = logprob === null ? message.pieces[place] : `“${message.pieces[place]}” ${(100 * Math.exp(logprob)).toFixed(1)} %`;
+      if (cut) node.title += ", cut off by the stop string";
       tokens.append(node);
     });
     const legend = element("div", "legend soft small", "A token's probability: ");

@@ -217,7 +217,10 @@ class PromptMatrixView(GeneratingView):
             "system": cell.system,
             "prompt": cell.prompt,
             "python": python,
-            **{name: tokens.get(name, []) for name in ("texts", "pieces", "logprobs", "spans")},
+            **{
+                name: tokens.get(name, [])
+                for name in ("texts", "cuts", "pieces", "logprobs", "spans")
+            },
         }
 
     # -- news -----------------------------------------------------------------------------------

@@ -26,7 +26,11 @@ const BLUES = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark:
 
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 /** Why a whole number that was typed cannot be taken: it would be another one; "" if it can. */
-const whyTooLarge = (label, typed) => (Number.isSafeInteger(Math.round(Number(typed))) ? "" : `${label} ${typed}: a page knows whole numbers up to 9,007,199,254,740,991. Set a larger one in Python.`);
+const whyRefused = (label, typed) => {
+  const number = Number(typed);
+  if (!Number.isInteger(number)) return `${label} ${typed}: expected a whole number.`;
+  return Number.isSafeInteger(number) ? "" : `${label} ${typed}: a page knows whole numbers up to 9,007,199,254,740,991. Set a larger one in Python.`;
+};
 const counted = (number, word = "token") => `${number} ${word}${number === 1 ? "" : "s"}`;
 const quoted = (piece) => `“${piece}”`;
 const css = (rgb) => `rgb(${rgb[0]} ${rgb[1]} ${rgb[2]})`;
