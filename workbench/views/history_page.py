@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.views._generating import REASONS
-from workbench.views._widget import counted
+from workbench.views._widget import counted, titled
 
 if TYPE_CHECKING:
     from workbench.history import Entry
@@ -100,7 +100,7 @@ def _article(numbers: Mapping[str, int], entry: Entry) -> str:
     lines = [f"{name}: {_compact(value)}" for name, value in entry.recipe.items()]
     return (
         f'<article id="{shown(entry.id, marks=False)}">'
-        f"<h2>{numbers[entry.id]}. {shown(entry.model)}{rating}</h2>"
+        f"<h2>{numbers[entry.id]}. {shown(titled(entry.model))}{rating}</h2>"
         f'<div class="facts">{shown(entry.time)}: {shown(", ".join(facts))}</div>'
         f'<h3>Prompt</h3><div class="text" dir="auto">{shown(entry.prompt)}</div>'
         f"{_said(entry)}{note}"

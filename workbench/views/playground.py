@@ -31,7 +31,7 @@ from workbench.views._generating import (
     step_message,
 )
 from workbench.views._print import PrintFigure, for_print
-from workbench.views._widget import Answer, script
+from workbench.views._widget import Answer, script, titled
 
 if TYPE_CHECKING:
     from workbench.generation import Stream
@@ -453,7 +453,7 @@ class Playground(GeneratingView):
         figure = PrintFigure(figsize=(8, 2.5))
         text = self.generation.text if self.generation else ""
         asked = self.text if self.mode == "raw" else self.prompt
-        shown = for_print(f"{self.pangu.name}\n\n{asked}\n\n{text}", 110)
+        shown = for_print(f"{titled(self.pangu.name)}\n\n{asked}\n\n{text}", 110)
         figure.text(0.01, 0.98, shown, va="top", fontsize=9)
         return figure
 
@@ -523,7 +523,7 @@ class Playground(GeneratingView):
         pangu = self.pangu
         return {
             "kind": "state",
-            "title": f"Playground: {pangu.name}",
+            "title": f"Playground: {titled(pangu.name)}",
             "about": messages.about(pangu),
             "missing": messages.missing(pangu, self.history),
             "usual": as_taken(pangu, Sampling()).as_dict(),
