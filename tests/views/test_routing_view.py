@@ -378,7 +378,7 @@ def test_a_live_view_says_what_is_wrong(moe, dense):
     view = RoutingView.live(moe, "To be", max_new_tokens=-1)
     view.wait(60)
     content, _ = view.answer({"kind": "want"})
-    assert content["error"] == "max_new_tokens is -1; expected 0 or more."
+    assert content["error"] == "max tokens (max_new_tokens) is -1; expected 0 or more."
     view._stop.set()
     with pytest.raises(GenerationError, match="stopped before the prompt was read"):
         moe.trace("To be", max_new_tokens=3, stop=view._stop)
