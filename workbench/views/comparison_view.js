@@ -193,11 +193,8 @@ function render({ model, el }) {
     });
     append(column, steps.slice(there));
   }
-  /** A token's text, and struck through what a stop string cut off from it. */
   function say(node, step) {
-    node.replaceChildren(step.text || (step.cut ? "" : step.piece), ...(step.cut ? [element("s", "", step.cut)] : []));
-    node.classList.toggle("quiet", !step.text && !step.cut);
-    node.classList.toggle("turning", /[\u202a-\u202e\u2066-\u2069]/.test(node.textContent)); // keep the direction of what follows
+    spell(node, step);
     node.title = `${step.logprob === null ? step.piece : `“${step.piece}” ${(100 * Math.exp(step.logprob)).toFixed(1)} %`}${step.cut ? ", cut off by the stop string" : ""}`;
   }
   /** Write steps that are new; everything goes through textContent. */

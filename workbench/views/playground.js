@@ -154,7 +154,6 @@ const CLASSES = {
   entropy: [[-Infinity, "under 0.5 bits"], [0.5, "0.5–1"], [1, "1–2"], [2, "2–4"], [4, "4 or more"]],
 };
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g; // controls, also of direction
-const TURNS = /[\u202a-\u202e\u2066-\u2069]/; // characters that turn the direction of what follows
 const SILENCE = 5000; // milliseconds without a word from the kernel until the page says so
 const BRIEF = 5; // alternatives shown while hovering; a click shows all
 const PREVIEW = 24; // characters of a branch's text in the tree
@@ -486,12 +485,9 @@ function render({ model, el, host, signal }) {
       part.firstChild.setAttribute("aria-expanded", String(!folded));
     }
   }
-  /** A token's text, and struck through what a stop string cut off from it. */
   function write(node, step) {
-    node.replaceChildren(step.text || (step.cut ? "" : step.piece), ...(step.cut ? [element("s", "", step.cut)] : []));
-    node.classList.toggle("quiet", !step.text && !step.cut);
+    spell(node, step);
     node.classList.toggle("breaks", step.text.includes("\n"));
-    node.classList.toggle("turning", TURNS.test(node.textContent));
   }
   /** Text that was held back is its own token's in the end, or was cut off. */
   function correct(from, known) {

@@ -25,7 +25,7 @@ const GONE = "The kernel that this view belongs to has gone: run its cell again.
 const BLUES = { light: ["f1f6fb", "bcd6ec", "6aaed6", "2b7bba", "08306b"], dark: ["20262e", "1e4066", "2b6ca3", "5ea9dd", "d3ecff"] };
 
 const limit = (value, low, high) => Math.max(low, Math.min(high, value));
-/** Why a whole number that was typed cannot be taken: it would be another one; "" if it can. */
+/** Why what was typed cannot be taken as a whole number; "" if it can. */
 const whyRefused = (label, typed) => {
   const number = Number(typed);
   if (!Number.isInteger(number)) return `${label} ${typed}: expected a whole number.`;
@@ -67,6 +67,13 @@ function refill(node, otherwise, ...content) {
   const buttons = [...node.querySelectorAll("button")], data = told(before[at]);
   const same = data !== "{}" && buttons.find((button) => told(button) === data);
   (same || buttons[Math.min(at, buttons.length - 1)] || otherwise).focus({ preventScroll: true });
+}
+
+/** Write a generated token into its element: its text, and struck through what a stop string cut off. */
+function spell(node, { text, cut, piece }) {
+  node.replaceChildren(text || (cut ? "" : piece), ...(cut ? [element("s", "", cut)] : []));
+  node.classList.toggle("quiet", !text && !cut);
+  node.classList.toggle("turning", /[\u202a-\u202e\u2066-\u2069]/.test(node.textContent)); // keep the direction of what follows
 }
 
 /** The element that a view is drawn into. */
