@@ -26,6 +26,13 @@ bench: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+ifneq ($(shell command -v npm),)
+	npm ci --prefix tests/scripts --silent
+	npm run --prefix tests/scripts --silent lint
+	npm test --prefix tests/scripts --silent
+else
+	@echo "npm is not here: the scripts of the views are not checked"
+endif
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

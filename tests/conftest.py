@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import make_tiny_checkpoint
+from tests.helpers.tiny import make_tiny_checkpoint
 
 
 @pytest.fixture(scope="session")

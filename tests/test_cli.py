@@ -10,7 +10,7 @@ import pytest
 from tests.reference.pangu_numpy import run
 from workbench.cli import main
 from workbench.models import PanguTokenizer
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 
 def test_inspect_prints_what_it_is_the_plan_and_the_receipt(tiny_moe, capsys):
@@ -24,7 +24,7 @@ def test_inspect_prints_what_it_is_the_plan_and_the_receipt(tiny_moe, capsys):
 
 
 def test_plan_only_reads_no_weight(tiny_moe, capsys, monkeypatch):
-    monkeypatch.setattr("workbench.loading.read_tensor", None)
+    monkeypatch.setattr("workbench.loading.filling.read_tensor", None)
     assert main(["inspect", str(tiny_moe), "--plan-only"]) == 0
     assert "Plan for" in capsys.readouterr().out
 

@@ -64,7 +64,7 @@ def test_the_reading_wing_imports_no_torch(file):
 
 def test_a_trace_is_read_without_torch():
     code = (
-        "import sys, workbench, workbench.trace, workbench.corpus, workbench.analysis, workbench.views\n"
+        "import sys, workbench, workbench.traces.trace, workbench.traces.corpus, workbench.analysis, workbench.views\n"
         "print(sorted(name for name in ('torch', 'transformers') if name in sys.modules))"
     )
     result = subprocess.run(

@@ -133,13 +133,13 @@ def _place(text: str) -> str:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from workbench.checkpoint import open_checkpoint
+    from workbench.checkpoints.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(options.checkpoint)
     print(f"{checkpoint}\n", flush=True)
-    from workbench.loading import check_tensors  # slow
-    from workbench.plan import choose_bits, choose_quant_type, make_plan, with_memory
-    from workbench.streaming import with_least_bytes
+    from workbench.loading.filling import check_tensors  # slow
+    from workbench.loading.plan import choose_bits, choose_quant_type, make_plan, with_memory
+    from workbench.loading.streaming import with_least_bytes
 
     check_tensors(checkpoint)
     bits = choose_bits(checkpoint, options.bits)
@@ -165,7 +165,7 @@ def _loaded(options: argparse.Namespace) -> Pangu:
 
 
 def _trace(options: argparse.Namespace) -> int:
-    from workbench.trace_file import require_writable
+    from workbench.traces.trace_file import require_writable
 
     require_writable(options.out)
     pangu = _loaded(options)
@@ -178,8 +178,8 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _quantize(options: argparse.Namespace) -> int:
-    from workbench.conversion import quantize_checkpoint
-    from workbench.plan import size_in_bytes
+    from workbench.loading.conversion import quantize_checkpoint
+    from workbench.loading.plan import size_in_bytes
 
     folder = quantize_checkpoint(
         options.source,

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from workbench import capture, conversion, generation
 from workbench.arguments import whole_number
-from workbench.checkpoint import Checkpoint, open_checkpoint
+from workbench.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from workbench.checkpoints.fingerprint import fingerprint, versions
 from workbench.conversation import require_thinking
 from workbench.errors import QuantizationError, TokenizerError
-from workbench.fingerprint import fingerprint, versions
-from workbench.generation import Generation, Sampling, Step, Stream
-from workbench.loading import Filler, check_tensors, load_model
-from workbench.models import PanguTokenizer
-from workbench.models.tokenization_pangu import require_vocabulary
-from workbench.plan import (
+from workbench.generation import stream as generation
+from workbench.generation.prefixes import Prefixes
+from workbench.generation.recipe import Recipe
+from workbench.generation.stream import Generation, Sampling, Step, Stream
+from workbench.generation.threads import alone, let_go
+from workbench.generation.turn import Turn
+from workbench.loading import conversion
+from workbench.loading.filling import Filler, check_tensors, load_model
+from workbench.loading.plan import (
     Plan,
     choose_bits,
     choose_quant_type,
@@ -32,15 +35,14 @@ from workbench.plan import (
     require_fit,
     with_memory,
 )
-from workbench.prefixes import Prefixes
-from workbench.receipt import Receipt, make_receipt, make_streamed_receipt
-from workbench.recipe import Recipe
-from workbench.streaming import Streaming, require_least, with_least_bytes
-from workbench.threads import alone, let_go
-from workbench.turn import Turn
+from workbench.loading.receipt import Receipt, make_receipt, make_streamed_receipt
+from workbench.loading.streaming import Streaming, require_least, with_least_bytes
+from workbench.models import PanguTokenizer
+from workbench.models.tokenization_pangu import require_vocabulary
+from workbench.tracing import capture
 
 if TYPE_CHECKING:
-    from workbench.trace import Trace
+    from workbench.traces.trace import Trace
 
 SMALL = 50_000_000  # parameters
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]
@@ -65,7 +67,7 @@ class Pangu:
     streaming : Streaming or None
         Which weights are in memory, where they stay on disk: `held_bytes`, `hit_rate`.
     fingerprint : str
-        Of the checkpoint's files; see `workbench.fingerprint.fingerprint`.
+        Of the checkpoint's files; see `workbench.checkpoints.fingerprint.fingerprint`.
     turn : Turn
         One thread at a time generates.
     """
@@ -113,7 +115,7 @@ class Pangu:
             yield
 
     def versions(self) -> dict[str, str]:
-        """What results depend on beside the weights; see `workbench.fingerprint.versions`."""
+        """What results depend on beside the weights; see `workbench.checkpoints.fingerprint.versions`."""
         with self._on_its_threads():
             return versions()
 
@@ -180,7 +182,7 @@ class Pangu:
         on_step: Callable[[Step, dict[str, np.ndarray]], None] | None = None,
         **settings: Any,
     ) -> Trace:
-        """Run a text once and keep what the model did; see `workbench.capture.trace`."""
+        """Run a text once and keep what the model did; see `workbench.tracing.capture.trace`."""
         return capture.trace(
             self, prompt, max_new_tokens, attention, top_k, sampling, thinking, stop, on_step,
             **settings,
@@ -200,7 +202,7 @@ class Pangu:
         prefixes: Prefixes | None = None,
         record: bool | Sequence[int] = False,
     ) -> Stream:
-        """Generate token by token; see `workbench.generation.stream`.
+        """Generate token by token; see `workbench.generation.stream.stream`.
 
         >>> stream = pangu.stream("To be", sampling=wb.Sampling(seed=3))
         >>> for step in stream:
@@ -289,7 +291,7 @@ def load(
     memory
         The most that the weights may take at one time, for example "8GB", or "auto" for what is
         free. A larger model stays on disk and is read as it runs: the same results, only slower.
-        See `workbench.streaming.Streaming`.
+        See `workbench.loading.streaming.Streaming`.
 
     Raises
     ------

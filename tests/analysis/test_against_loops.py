@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests.helpers.traces import random_traces
 from tests.reference import routing_loops as loops
-from tests.traces import random_traces
 
 LENGTHS = [23, 9, 14, 31, 17, 11, 19]
 LABELS = list("aabbbac")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.traces import random_traces, routed, uniform_chosen
+from tests.helpers.traces import random_traces, routed, uniform_chosen
 from workbench.analysis import statistics
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.attention_traces import attending_to, random_trace
+from tests.helpers.attention_traces import attending_to, random_trace
 from workbench.analysis import attention_sums, head_scores
 from workbench.analysis.heads import texts_of
 from workbench.errors import TraceError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.traces import handmade, random_traces, routed
+from tests.helpers.traces import handmade, random_traces, routed
 from workbench.errors import TraceError
 
 SPANS = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.traces import handmade, routed, uniform_chosen
+from tests.helpers.traces import handmade, routed, uniform_chosen
 from workbench.errors import TraceError
 
 

@@ -26,7 +26,7 @@ import psutil
 from bench_routing_view import FLAGS, harnessed, line, spread
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 from workbench.views import AttentionView
 
 LAYERS, HEADS, KEY_HEADS, HEAD_DIM, TOKENS = 34, 32, 8, 128, 512

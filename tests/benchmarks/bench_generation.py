@@ -17,8 +17,8 @@ import torch
 from bench_tracing import best_of, long_text
 
 import workbench as wb
-from workbench import generation
-from workbench.generation import Stream
+from workbench.generation import stream as generation
+from workbench.generation.stream import Stream
 from workbench.pangu import Pangu
 
 

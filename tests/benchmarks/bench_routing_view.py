@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 from workbench.views import RoutingView
 
 LAYERS, TOKENS, EXPERTS, GROUPS = 48, 4096, 64, 8

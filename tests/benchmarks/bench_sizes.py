@@ -75,7 +75,7 @@ def report(title: str, figures: dict[str, Any]) -> None:
 
 def write(work: Path, _bits: int, _rounds: int) -> dict[str, Any]:
     """A random checkpoint in 16 bit, and the same sizes in 4 and 8 bit."""
-    from tests.synthetic import SHAPES, write_checkpoint
+    from tests.helpers.synthetic import SHAPES, write_checkpoint
 
     for stored in ("bf16", *STORED.values()):
         write_checkpoint(work / stored, {**SHAPES["72b"], **SMALLER}, stored)
@@ -84,7 +84,7 @@ def write(work: Path, _bits: int, _rounds: int) -> dict[str, Any]:
 
 def convert(work: Path, bits: int, rounds: int) -> dict[str, Any]:
     """Conversion beside reading the file and bitsandbytes' own quantization, and its memory."""
-    from workbench.conversion import quantize_checkpoint
+    from workbench.loading.conversion import quantize_checkpoint
 
     source, target = work / "bf16", work / "converted"
     quantize_plainly(source, bits, only=1)  # threads and libraries are there
@@ -172,8 +172,8 @@ def quantize_plainly(folder: Path, bits: int, only: int | None = None) -> None:
     import bitsandbytes as bnb
 
     from workbench import open_checkpoint
-    from workbench.plan import is_quantizable
-    from workbench.reading import read_tensor
+    from workbench.checkpoints.reading import read_tensor
+    from workbench.loading.plan import is_quantizable
 
     for name, info in list(open_checkpoint(folder).tensors.items())[:only]:
         tensor = read_tensor(name, info)

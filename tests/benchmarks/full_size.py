@@ -69,8 +69,8 @@ def main() -> None:
 
 def run(step: str, options: argparse.Namespace) -> dict[str, Any]:
     """One step; returns its figures."""
-    from tests.synthetic import SHAPES, write_checkpoint
-    from workbench.conversion import quantize_checkpoint
+    from tests.helpers.synthetic import SHAPES, write_checkpoint
+    from workbench.loading.conversion import quantize_checkpoint
 
     config = dict(SHAPES[options.shape])
     config["num_hidden_layers"] = options.layers or config["num_hidden_layers"]
@@ -235,7 +235,7 @@ def expected_bytes(config: dict[str, Any], stored: str) -> int:
     """Size of a checkpoint, about."""
     import math
 
-    from tests.tiny import tensor_shapes
+    from tests.helpers.tiny import tensor_shapes
 
     per_weight = {"bf16": 2.0, "nf4": 0.52, "int8": 1.001}[stored]
     return int(

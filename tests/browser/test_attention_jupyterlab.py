@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.browser.lab import FINISHED, READY, command, jupyterlab, open_and_run, run_in_new_cell
-from tests.made_up import attended_trace
+from tests.helpers.made_up import attended_trace
 
 CODE = [
     "import workbench as wb\n"

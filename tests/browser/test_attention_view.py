@@ -7,8 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests.made_up import attended_trace
-from workbench.views import AttentionView, attention_view
+from tests.helpers.made_up import attended_trace
+from workbench.views import AttentionView
+from workbench.views.attention import view as attention_view
 
 
 @pytest.fixture(scope="module")
@@ -566,7 +567,7 @@ def test_the_picture_that_came_is_the_one_that_the_page_works_out(
 ):
     view = AttentionView(attended_trace(layers=1, tokens=200, heads=2, key_heads=1), scale=scale)
     came = [watched.open(page_of(view), tmp_path)]
-    monkeypatch.setattr("workbench.views.attention_view.EXACT", 200)
+    monkeypatch.setattr("workbench.views.attention.view.EXACT", 200)
     came.append(watched.open(page_of(view), tmp_path))
     script = """(canvas) => { const { x, y, side } = JSON.parse(canvas.dataset.geometry);
       return [...canvas.getContext("2d").getImageData(x, y, side, side).data]; }"""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.attention_traces import attending_to, random_trace
+from tests.helpers.attention_traces import attending_to, random_trace
 from workbench.views import HeadScoresView
 
 EXPOSE = "window.model = model; widget.render("

@@ -55,7 +55,7 @@ def test_run_all_of_the_first_notebook_gives_three_working_widgets(server, brows
     assert text in ("eos", "length")
 
     # A model that never ends its turn: on another processor it might at the first token.
-    code = "import workbench.generation\nworkbench.generation.end_ids = lambda pangu: set()\nprint('endless')"
+    code = "import workbench.generation.stream\nworkbench.generation.stream.end_ids = lambda pangu: set()\nprint('endless')"
     assert run_in_new_cell(page, code) == "endless"
     play.scroll_into_view_if_needed()
     play.get_by_label("mode", exact=True).select_option("raw")
@@ -96,7 +96,7 @@ def test_the_routing_notebook_finds_the_expert_that_prefers_digits(server, brows
     code = "print(live.running, live.routing.num_tokens == live.trace.num_tokens)"
     assert run_in_new_cell(page, code) == "False True"
 
-    code = "import workbench.generation\nworkbench.generation.end_ids = lambda pangu: set()\nprint('endless')"
+    code = "import workbench.generation.stream\nworkbench.generation.stream.end_ids = lambda pangu: set()\nprint('endless')"
     assert run_in_new_cell(page, code) == "endless"  # whatever the processor's rounding
     code = "long = wb.RoutingView.live(pangu, 'KING.', max_new_tokens=1900)\nprint('begun')\ndisplay(long)"
     assert run_in_new_cell(page, code) == "begun"

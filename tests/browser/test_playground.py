@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from tests.fake_server import fake_server
+from tests.helpers.fake_server import fake_server
 from workbench import connect
 from workbench.views import ComparisonView, Playground
-from workbench.views._widget import SCRIPTS
+from workbench.views.shared.widget import VIEWS
 
 HOSTILE = [
     "<script>window.hurt = 1</script>",
@@ -550,17 +550,12 @@ def test_what_cannot_be_had_is_disabled_and_says_why(dense, watched, tmp_path, m
 def test_the_styles_of_what_is_drawn_here_are_not_for_the_widgets_inside():
     """Their scripts use some of the same names of classes: those are styled alike on purpose."""
 
-    def parts(name):
-        script = (SCRIPTS / name).read_text(encoding="utf-8")
-        start = script.index("const CSS = `")
-        end = script.index("`;\n", start)
-        return script[start:end], script[:start] + script[end:]
-
     alike = {"row", "push", "title", "soft", "small", "spoken", "note", "field", "legend"}
-    styles, _ = parts("playground.js")
+    styles = (VIEWS / "playground" / "view.css").read_text(encoding="utf-8")
     anywhere = set(re.findall(r"\.pw-play \.([a-z]+)", styles)) - alike
-    for name in ("attention_view.js", "routing_view.js", "comparison_view.js"):
-        _, code = parts(name)
+    for name in ("attention", "routing", "comparison"):
+        files = (VIEWS / name).glob("*.js")
+        code = "".join(file.read_text(encoding="utf-8") for file in files)
         classes = {word for text in re.findall(r'element\("\w+", [`"]([^`"]+)', code) for word in text.split()}  # fmt: skip
         assert len(classes) > 5
         assert not anywhere & classes, name

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from tests.scripted import Scripted
+from tests.helpers.scripted import Scripted
 
 HOSTILE = [
     "</td><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.made_up import NAMED, SEARCHES, attended_trace, made_up_trace, only_choices
-from tests.traces import top_k_trace
+from tests.helpers.made_up import NAMED, SEARCHES, attended_trace, made_up_trace, only_choices
+from tests.helpers.traces import top_k_trace
 from workbench.views import AttentionView, RoutingView
 from workbench.views.figures import expert_colours
 
@@ -579,7 +579,7 @@ def test_what_may_still_come_is_not_said_to_be_missing(watched, tmp_path):
 
 
 def test_a_static_page_says_what_it_does_not_hold(trace, watched, tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.views.routing_view.PAGE_BYTES", 10)
+    monkeypatch.setattr("workbench.views.routing.view.PAGE_BYTES", 10)
     file = tmp_path / "routing.html"
     assert RoutingView(trace, token=2, layer=1).to_html(file) is None
     html = file.read_text(encoding="utf-8")

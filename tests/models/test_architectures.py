@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from tests.helpers.tiny import make_tiny_checkpoint
 from tests.reference.pangu_numpy import run
-from tests.tiny import make_tiny_checkpoint
 from workbench import load
 from workbench.errors import CheckpointError
 from workbench.models import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import tokenizer_folder
+from tests.helpers.tiny import tokenizer_folder
 from workbench.errors import TokenizerError
 from workbench.models import PanguTokenizer
 

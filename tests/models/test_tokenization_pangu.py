@@ -5,7 +5,7 @@ import json
 import pytest
 import sentencepiece
 
-from tests.tiny import SPECIAL, make_tiny_checkpoint, tokenizer_folder
+from tests.helpers.tiny import SPECIAL, make_tiny_checkpoint, tokenizer_folder
 from workbench.errors import TokenizerError
 from workbench.models import PanguTokenizer
 

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from tests.made_up import attended_trace
+from tests.helpers.made_up import attended_trace
 from workbench.errors import TraceError
 from workbench.views import AttentionView, attention_heatmap
-from workbench.views._attention import Recorded, aggregated, thumbnail_block, thumbnails
+from workbench.views.attention.maps import Recorded, aggregated, thumbnail_block, thumbnails
 
 
 @pytest.fixture(scope="module")

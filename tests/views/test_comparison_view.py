@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.fake_server import completion, fake_server
+from tests.helpers.fake_server import completion, fake_server
 from workbench import Sampling, connect
 from workbench.errors import GenerationError
 from workbench.views import ComparisonView

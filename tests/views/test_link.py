@@ -6,11 +6,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import workbench as wb
-from tests.attention_traces import random_trace
-from tests.made_up import made_up_trace
+from tests.helpers.attention_traces import random_trace
+from tests.helpers.made_up import made_up_trace
 from workbench.errors import TraceError
 from workbench.views import routing_heatmap
-from workbench.views._widget import titled
+from workbench.views.shared.widget import titled
 
 TEXT = "To be, or not to be"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.traces import random_traces
+from tests.helpers.traces import random_traces
 from workbench.errors import TraceError
 from workbench.views import (
     coactivation_maps,

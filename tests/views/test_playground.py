@@ -13,13 +13,13 @@ import torch
 from traitlets import TraitError
 
 import workbench as wb
-from tests.fake_server import chat, entry, fake_server
+from tests.helpers.fake_server import chat, entry, fake_server
 from workbench.errors import GenerationError, HistoryError, WorkbenchError
-from workbench.generation import Generation, Step, Stream
-from workbench.turn import cell_ended
+from workbench.generation.stream import Generation, Step, Stream
+from workbench.generation.turn import cell_ended
 from workbench.views import Playground
-from workbench.views import playground as module
-from workbench.views._generating import News, is_out_of_memory, reason
+from workbench.views.playground import view as module
+from workbench.views.shared.generating import News, is_out_of_memory, reason
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_an_interrupt_while_waiting_stops_it(play, monkeypatch):
 
 def test_the_page_is_told_at_most_thirty_times_a_second(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("workbench.views._generating.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("workbench.views.shared.generating.time.perf_counter", lambda: now[0])
     sent = []
     news = News(lambda start, steps, status: sent.append((now[0], start, len(steps))))
     for number in range(1000):  # a thousand tokens a second, for a second
@@ -463,7 +463,7 @@ def test_closing_stops_and_gives_back_what_was_held(play):
 
 def test_the_last_page_that_goes_stops_and_gives_back(play, monkeypatch):
     """`first` was loaded anew as `third`, and never says that it goes; `second` is there."""
-    monkeypatch.setattr("workbench.views._generating.ROLL_SECONDS", 0)
+    monkeypatch.setattr("workbench.views.shared.generating.ROLL_SECONDS", 0)
     for kind, page in [
         ("hello", "first"), ("hello", "second"), ("here", "first"), ("here", "second"),
         ("hello", "third"), ("here", "second"), ("here", "third"), ("bye", "third"),
@@ -1095,7 +1095,7 @@ def test_a_page_that_has_not_answered_the_roll_yet_is_there(play, monkeypatch):
     play._on_message(play, {"kind": "here", "page": "first"}, [])
     play._on_message(play, {"kind": "bye", "page": "first"}, [])
     assert play._left
-    monkeypatch.setattr("workbench.views._generating.ROLL_SECONDS", 0.2)
+    monkeypatch.setattr("workbench.views.shared.generating.ROLL_SECONDS", 0.2)
     begin_and_wait_for_tokens(play)
     for kind, page in [("hello", "first"), ("hello", "first anew"), ("bye", "first anew")]:
         play._on_message(play, {"kind": kind, "page": page}, [])
@@ -1397,7 +1397,7 @@ def test_the_kernels_interrupt_stops_every_widget_that_is_alive(moe, monkeypatch
     class Shell:
         kernel = Kernel()
 
-    monkeypatch.setattr("workbench.views._generating.get_ipython", Shell)
+    monkeypatch.setattr("workbench.views.shared.generating.get_ipython", Shell)
     one, two = Playground(moe, history=None), Playground(moe, history=None)
     handler = Shell.kernel.saved_sigint_handler
     assert set(handler.views) == {one, two}  # one handler, not a chain of them

@@ -7,9 +7,9 @@ from IPython.core.formatters import PNGFormatter
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from tests.made_up import attended_trace, made_up_trace
+from tests.helpers.made_up import attended_trace, made_up_trace
 from workbench.views import AttentionView, Playground, expert_load_bars
-from workbench.views._print import PrintFigure, fonts, for_print
+from workbench.views.shared.printing import PrintFigure, fonts, for_print
 
 
 def test_a_notebook_shows_a_figure_without_being_told_to():
@@ -20,7 +20,9 @@ def test_a_notebook_shows_a_figure_without_being_told_to():
 
 
 def test_every_text_of_a_figure_has_chinese_characters(monkeypatch):
-    monkeypatch.setattr("workbench.views._print.fonts", lambda: ("sans-serif", "a Chinese one"))
+    monkeypatch.setattr(
+        "workbench.views.shared.printing.fonts", lambda: ("sans-serif", "a Chinese one")
+    )
     figure = AttentionView(attended_trace()).figure()
     figure._repr_png_()
     texts = {text.get_text(): text.get_fontfamily() for text in figure.findobj(Text)}

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import workbench as wb
-from tests.scripted import Scripted
+from tests.helpers.scripted import Scripted
 from workbench.errors import GenerationError
 
 

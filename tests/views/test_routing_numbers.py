@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.traces import handmade, top_k_trace
+from tests.helpers.traces import handmade, top_k_trace
 from workbench.views import RoutingView
 
 

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from tests.made_up import NAMED, SEARCHES, made_up_trace, only_choices
+from tests.helpers.made_up import NAMED, SEARCHES, made_up_trace, only_choices
 from workbench.analysis.exact_tests import LEVEL, beyond_others, uniform_band
 from workbench.errors import GenerationError, TraceError
 from workbench.views import RoutingView
-from workbench.views._routing import Routing
-from workbench.views.routing_view import BLOCK
+from workbench.views.routing.numbers import Routing
+from workbench.views.routing.view import BLOCK
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_a_block_holds_the_probabilities_of_its_tokens():
 
 
 def test_a_static_page_takes_along_only_what_fits(monkeypatch, trace):
-    monkeypatch.setattr("workbench.views.routing_view.PAGE_BYTES", 10)
+    monkeypatch.setattr("workbench.views.routing.view.PAGE_BYTES", 10)
     questions = RoutingView(trace, layer=2).questions()
     assert [question.get("layer") for question in questions] == [None, 2, 2]
 
@@ -315,7 +315,7 @@ def test_a_view_that_grows_is_not_read_half_grown(trace, monkeypatch):
 
 
 def test_a_live_view_fills_token_by_token_and_keeps_the_trace(moe, monkeypatch):
-    monkeypatch.setattr("workbench.views.routing_view.PAUSE", 0)
+    monkeypatch.setattr("workbench.views.routing.view.PAUSE", 0)
     counts = []
     plain = RoutingView.append
     monkeypatch.setattr(RoutingView, "append", lambda view, *rest: plain(view, *rest) or counts.append(view.routing.num_tokens))  # fmt: skip
@@ -331,7 +331,7 @@ def test_a_live_view_fills_token_by_token_and_keeps_the_trace(moe, monkeypatch):
 
 @pytest.mark.parametrize("pause", [0, 0.05])
 def test_what_was_shown_live_is_what_the_trace_holds(moe, monkeypatch, pause):
-    monkeypatch.setattr("workbench.views.routing_view.PAUSE", pause)
+    monkeypatch.setattr("workbench.views.routing.view.PAUSE", pause)
     parts, bits = [], []
     plain = RoutingView.append
 
@@ -350,7 +350,7 @@ def test_what_was_shown_live_is_what_the_trace_holds(moe, monkeypatch, pause):
 
 
 def test_a_live_view_sends_a_message_only_now_and_then(moe, monkeypatch):
-    monkeypatch.setattr("workbench.views.routing_view.PAUSE", 1000)
+    monkeypatch.setattr("workbench.views.routing.view.PAUSE", 1000)
     sent = []
     monkeypatch.setattr(RoutingView, "send", lambda view, content, buffers: sent.append(content["kind"]))  # fmt: skip
     trace = RoutingView.live(moe, "To be", max_new_tokens=6).wait(60)

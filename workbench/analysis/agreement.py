@@ -10,7 +10,7 @@ from workbench.analysis.documents import require_traces
 from workbench.analysis.router import among, boundary_margins
 from workbench.analysis.selection import Where, token_mask
 from workbench.errors import TraceError
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 
 def routing_agreement(first: Trace, second: Trace, where: Where = None) -> pd.DataFrame:

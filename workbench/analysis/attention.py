@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 
 def attention_to(trace: Trace, layer: int, head: int, token: int, top: int = 10) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from workbench.errors import TraceError
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 BLOCK_BYTES = 8_000_000  # of attention and masks at one time: what a processor's cache holds
 LEAST_ROWS = 32  # in a block, whatever its size: each reads all keys before it anew

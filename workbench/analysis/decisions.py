@@ -18,7 +18,7 @@ from workbench.analysis.statistics import (
     overlap_by_chance,
 )
 from workbench.errors import TraceError
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 Traces = Trace | Sequence[Trace]
 

@@ -12,7 +12,7 @@ import numpy as np
 from workbench.analysis import tallies
 from workbench.analysis.selection import Where, token_mask
 from workbench.errors import TraceError
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 
 class Documents(ABC):

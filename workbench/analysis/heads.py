@@ -17,7 +17,7 @@ from workbench.analysis.selection import Where, token_mask
 from workbench.analysis.statistics import bootstrap, divided
 from workbench.arguments import whole_number
 from workbench.errors import TraceError
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 PATTERNS = {
     "previous_token": "the token before",

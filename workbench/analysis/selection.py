@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from workbench.errors import TraceError
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 SPANS = ("prompt", "thinking", "answer")
 PHASES = ("prefill", "decode")

@@ -14,7 +14,7 @@ from workbench.analysis.selection import Where, token_mask
 from workbench.analysis.statistics import MINIMUM_EXPECTED, bootstrap, entropy
 from workbench.arguments import whole_number
 from workbench.errors import TraceError
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 
 def domain_specialisation(

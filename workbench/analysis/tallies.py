@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.analysis.router import among, boundary_margins, global_choice, uses
 from workbench.analysis.statistics import entropy
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 LOADS = ("count", "weight", "probability", "global_count")  # [layer, expert]
 DECISIONS = (

@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 from workbench.analysis import domain_divergence, expert_load
 from workbench.demo import corpus
 from workbench.demo.train import BATCH, CHECKPOINTS, CONTEXT, RECIPES
+from workbench.generation.sampling import Sampling
 from workbench.pangu import Pangu, load
-from workbench.sampling import Sampling
-from workbench.trace import Trace
+from workbench.traces.trace import Trace
 
 CARD = """# {name}
 

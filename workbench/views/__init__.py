@@ -1,11 +1,12 @@
 """Widgets and figures: every picture is a function of a trace, the playground of a loaded model."""
 
-from workbench.views.attention_view import AttentionView
-from workbench.views.comparison_view import ComparisonView
+from workbench.views.attention.view import AttentionView
+from workbench.views.comparison.view import ComparisonView
 from workbench.views.explorer import Explorer
 from workbench.views.figures import attention_heatmap, expert_load_bars, routing_heatmap
-from workbench.views.head_scores_view import HeadScoresView
+from workbench.views.heads.view import HeadScoresView
 from workbench.views.link import Link, link
+from workbench.views.matrix.view import PromptMatrixView
 from workbench.views.paper_figures import (
     coactivation_maps,
     first_layer_load,
@@ -13,9 +14,8 @@ from workbench.views.paper_figures import (
     imbalance_histogram,
     specialisation_bars,
 )
-from workbench.views.playground import Playground
-from workbench.views.prompt_matrix_view import PromptMatrixView
-from workbench.views.routing_view import RoutingView
+from workbench.views.playground.view import Playground
+from workbench.views.routing.view import RoutingView
 
 __all__ = [
     "AttentionView",

@@ -15,12 +15,12 @@ import traitlets
 from matplotlib.figure import Figure
 
 from workbench.errors import TraceError
-from workbench.trace import Trace
-from workbench.views._widget import counted, titled
-from workbench.views.attention_view import AttentionView
-from workbench.views.head_scores_view import HeadScoresView
+from workbench.traces.trace import Trace
+from workbench.views.attention.view import AttentionView
+from workbench.views.heads.view import HeadScoresView
 from workbench.views.link import Link
-from workbench.views.routing_view import RoutingView
+from workbench.views.routing.view import RoutingView
+from workbench.views.shared.widget import counted, titled
 
 SELECTION = ("token", "layer", "head")
 

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 
 from workbench.analysis import expert_load
 from workbench.analysis.exact_tests import uniform_band
-from workbench.trace import Trace
-from workbench.views._attention import BLOCKS, block_size
-from workbench.views._print import PrintFigure
-from workbench.views._routing import Routing
-from workbench.views._widget import counted, titled
+from workbench.traces.trace import Trace
+from workbench.views.attention.maps import BLOCKS, block_size
+from workbench.views.routing.numbers import Routing
+from workbench.views.shared.printing import PrintFigure
+from workbench.views.shared.widget import counted, titled
 
 if TYPE_CHECKING:
-    from workbench.views.attention_view import AttentionView
+    from workbench.views.attention.view import AttentionView
 
 LABELLED_TOKENS = 60  # more pieces than this cannot be read along an axis
 
@@ -115,7 +115,7 @@ def attention_heatmap(
     trace: Trace, layer: int, head: int, sink: int = 1, scale: str = "linear"
 ) -> Figure:
     """Attention of one head; rows attend to columns, the first `sink` tokens apart."""
-    from workbench.views.attention_view import AttentionView  # which draws itself with this file
+    from workbench.views.attention.view import AttentionView  # which draws itself with this file
 
     return AttentionView(trace, layer=layer, head=head, sink=sink, scale=scale).figure()
 

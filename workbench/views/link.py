@@ -10,11 +10,11 @@ from typing import Any
 import traitlets
 
 from workbench.errors import TraceError
-from workbench.trace import Trace
-from workbench.views._pages import linked_page
-from workbench.views._widget import counted, written
-from workbench.views.attention_view import AttentionView
-from workbench.views.routing_view import RoutingView
+from workbench.traces.trace import Trace
+from workbench.views.attention.view import AttentionView
+from workbench.views.routing.view import RoutingView
+from workbench.views.shared.pages import linked_page
+from workbench.views.shared.widget import counted, written
 
 LINKED = ("token", "layer", "head")
 

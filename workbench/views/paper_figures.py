@@ -22,8 +22,8 @@ from workbench.analysis import (
 from workbench.analysis.documents import Source, documents
 from workbench.analysis.imbalance import BATCH
 from workbench.errors import TraceError
-from workbench.views._print import PrintFigure
 from workbench.views.figures import expert_colours
+from workbench.views.shared.printing import PrintFigure
 
 GROUPED, GLOBAL, CHANCE = "#b4441c", "#2a6f97", "#8d8d8d"
 

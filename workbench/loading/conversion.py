@@ -1,0 +1,408 @@
+"""From a checkpoint to one in 4 or 8 bit on disk, module by module, in little memory.
+
+The folder gets its `config.json` last, so that it opens as a checkpoint only when it is whole. A
+journal beside the files (`workbench.loading.conversion_journal`) lets the same call go on after any
+interruption.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from workbench.arguments import whole_number
+from workbench.checkpoints.ascend import added_biases
+from workbench.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from workbench.checkpoints.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
+from workbench.checkpoints.shards import INDEX, SINGLE
+from workbench.errors import CheckpointError, QuantizationError
+from workbench.loading.conversion_journal import (
+    JOURNAL,
+    TEMPORARY,
+    ConversionJournal,
+    alone,
+    part_of,
+    require_usable,
+    write_whole,
+)
+from workbench.loading.filling import Filler
+from workbench.loading.plan import choose_quant_type, format_size, model_shapes
+from workbench.models import PanguTokenizer
+
+NOTE_SECONDS = 5  # between two notes of what is in: what a kill costs
+ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
+STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "quant_model_descr*.json",
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file to be written: its name, and the modules whose tensors it holds."""
+
+    file_name: str
+    modules: tuple[str, ...]
+
+
+def quantize_checkpoint(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    bits: int,
+    quant_type: str | None = None,
+    shard_bytes: int = 2_000_000_000,
+) -> Path:
+    """Write a checkpoint again in 4 or 8 bit, in the layout of transformers and bitsandbytes.
+
+    The weights are bit for bit those that `load(source, bits)` would make; of an Ascend file,
+    whose own kinds of modules transformers' layout cannot hold, every linear module becomes
+    bitsandbytes': without loss where it is symmetric 8 bit and `bits` is 8, else by rounding its
+    dequantized weight again. Memory is needed for one module at a time, whatever the checkpoint's
+    size.
+
+    After an interruption the same call goes on where it stopped, behind the last module; after a
+    kill, a few seconds before. The result is byte for byte that of a run that was not interrupted.
+    Of files that are finished it is checked that they are there, with their header and their size;
+    a damage within (there is no checksum) goes unnoticed.
+
+    Parameters
+    ----------
+    source
+        "demo", "demo-dense", a folder, a Hugging Face repository id, or an opened checkpoint.
+    destination
+        A folder that is new or empty, or holds an unfinished conversion of the same source.
+    bits
+        4 or 8; 16 copies the weights as they are computed with.
+    quant_type
+        At 4 bits "nf4" or "fp4". By default "nf4", or what an already quantized source holds.
+    shard_bytes
+        Size of one output file, about; a single module is never split.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    CheckpointError
+        For a source that cannot be read, or changed since the conversion began.
+    QuantizationError
+        For a source that is quantized to other bits or another type, a folder that holds something
+        else or that another run is writing to, or a disk that is full; what was finished is kept.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    folder = Path(destination).expanduser()
+    if type(bits) is not int or bits not in (4, 8, 16):
+        raise QuantizationError(f"bits is {bits!r}; expected 4 or 8.")
+    if checkpoint.is_bitsandbytes and checkpoint.stored_bits != bits:
+        raise QuantizationError(
+            f"{checkpoint.name} is already quantized to {checkpoint.stored}; pass the 16-bit "
+            f"checkpoint it was made from to get {bits} bit."
+        )
+    kind = choose_quant_type(checkpoint, quant_type)
+    expected = "a whole number of bytes, 1 or more"
+    if whole_number("shard_bytes", shard_bytes, QuantizationError, expected) < 1:
+        raise QuantizationError(f"shard_bytes is {shard_bytes}; expected {expected}.")
+    if folder.resolve() == checkpoint.path.resolve():
+        raise QuantizationError(f"{folder} is the source checkpoint; write to another folder.")
+    tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
+    require_usable(folder)
+    if checkpoint.remote:  # what cannot be converted, or has no room, is not downloaded
+        _, sizes = _prepared(checkpoint, bits, quant_type)
+        there = sum(file.stat().st_size for file in folder.glob("*.safetensors*"))
+        _require_room(folder, sum(sizes.values()) - there)
+        checkpoint = checkpoint.fetched()
+    filler, sizes = _prepared(checkpoint, bits, quant_type)
+    checkpoint, shards = filler.checkpoint, _shards(sizes, shard_bytes)
+    job = {
+        "source": _fingerprint(checkpoint),
+        "bits": bits,
+        "quant_type": kind if bits == 4 else None,
+        "shards": {shard.file_name: len(shard.modules) for shard in shards},
+    }
+    with _explained(folder, checkpoint.path), alone(folder):
+        require_usable(folder)  # another run may have finished meanwhile
+        journal = ConversionJournal(folder, job)
+        left = [shard for shard in shards if shard.file_name not in journal.finished]
+        journal.remove_leftovers()
+        modules_left = [module for shard in left for module in _modules_left(shard, journal)]
+        needed = sum(_header_room(filler, shard) for shard in left)
+        _require_room(folder, needed + sum(sizes[module] for module in modules_left))
+        journal.write()
+        bytes_left = sum(info.nbytes for info in filler.infos(modules_left))
+        with tqdm(
+            total=checkpoint.nbytes,
+            initial=checkpoint.nbytes - bytes_left,
+            unit="B",
+            unit_scale=True,
+            desc=f"{checkpoint.name} to {bits} bit",
+        ) as bar:
+            for shard in left:
+                _write_shard(filler, shard, journal, bar)
+        _finish(filler, tokenizer, journal)
+    return folder
+
+
+# -- inside -------------------------------------------------------------------------------------
+
+
+def _prepared(
+    checkpoint: Checkpoint, bits: int, quant_type: str | None
+) -> tuple[Filler, dict[str, int]]:
+    """What reads a checkpoint module by module, and the bytes that each module will take."""
+    checkpoint = _without_added_biases(checkpoint)
+    filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False, own_modules=False)
+    return filler, {module: _output_bytes(filler, module, bits) for module in filler.modules}
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    there = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise QuantizationError(
+            f"{folder} needs {format_size(needed)} more and the disk has {format_size(free)} "
+            "free; free some and run the same again."
+        )
+
+
+def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
+    """Leave the biases out that an Ascend file adds to the model; they must all be 0.
+
+    Of what is still on the hub that is not known yet.
+    """
+    if not checkpoint.linear_types:
+        return checkpoint
+    tensors = dict(checkpoint.tensors)
+    for name in added_biases(tensors, model_shapes(checkpoint)):
+        info = tensors.pop(name)
+        if not checkpoint.remote and read_tensor(name, info).any():
+            raise QuantizationError(
+                f"{name} in {checkpoint.path} is not 0 (smoothing outliers away left it), and the "
+                "model's plain layout has no place for it. Load the checkpoint as it is, or "
+                "convert the 16-bit one it was made from."
+            )
+    return replace(checkpoint, tensors=tensors)
+
+
+def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Size, time and header of every file of weights, and the hash of what else is read."""
+    told: dict[str, Any] = {}
+    for file in sorted({info.file for info in checkpoint.tensors.values()}):
+        status = file.stat()
+        with file.open("rb") as stream:
+            head = hashlib.sha256(stream.read(min(status.st_size, 1 << 16))).hexdigest()
+        told[file.name] = [status.st_size, status.st_mtime_ns, head]
+    for pattern in SMALL_FILES:
+        for file in checkpoint.path.glob(pattern):
+            told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return told
+
+
+def _require_unchanged(checkpoint: Checkpoint, journal: ConversionJournal) -> None:
+    if _fingerprint(checkpoint) != journal.job["source"]:
+        raise CheckpointError(
+            f"{checkpoint.path} changed while it was read (sizes, times or headers of its files "
+            f"are others now); remove {journal.folder} and begin again with a source that stays "
+            "as it is."
+        )
+
+
+def _output_bytes(filler: Filler, module: str, bits: int) -> int:
+    """What a module's tensors will take in the output; at 4 bits at most so much."""
+    in_float = filler.float_parts(module)
+    total = sum(count * kind.itemsize for count, kind in in_float.values())
+    linear = filler.quantized.get(module)
+    if linear is None:
+        return total
+    if filler.checkpoint.is_bitsandbytes:
+        stored = zip(filler.parts(module), filler.infos([module]), strict=True)
+        return total + sum(info.nbytes for part, info in stored if part not in in_float)
+    count = linear.out_features * linear.in_features
+    if bits == 8:
+        return total + count + 4 * linear.out_features + 1
+    return total + count // 2 + count // 64 + count // 4096 + STATE_BYTES
+
+
+def _header_room(filler: Filler, shard: Shard) -> int:
+    """Bytes kept free for a file's header, before its tensors are known."""
+    names = [name for module in shard.modules for name in filler.names(module)]
+    return sum(2 * len(name) + 8 * ENTRY_BYTES for name in names) + 1024  # a weight has 6 parts
+
+
+def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
+    groups: list[list[str]] = [[]]
+    filled = 0
+    for module, size in sizes.items():
+        if groups[-1] and filled + size > shard_bytes:
+            groups.append([])
+            filled = 0
+        groups[-1].append(module)
+        filled += size
+    count = len(groups)
+    names = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    return [
+        Shard(SINGLE if count == 1 else name, tuple(group))
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _modules_left(shard: Shard, journal: ConversionJournal) -> tuple[str, ...]:
+    """Those that are still to be written into a file."""
+    return shard.modules[len(journal.begun.get(shard.file_name, ())) :]
+
+
+def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: tqdm) -> None:
+    """Write one file under another name, or go on with it, and then give it its own.
+
+    The header comes last, into a room that is kept for it. Whatever ends this early, the disk has
+    the modules that are in by then, and the journal says so.
+    """
+    temporary = part_of(journal.folder / shard.file_name)
+    start = 8 + _header_room(filler, shard)
+    left = _modules_left(shard, journal)
+    modules = dict(journal.begun.get(shard.file_name, {}))
+    temporary.touch()
+    with temporary.open("r+b", buffering=0) as file:
+
+        def keep() -> float:
+            os.fsync(file.fileno())
+            _require_unchanged(filler.checkpoint, journal)
+            journal.note(shard.file_name, modules, start + _end(modules))
+            return time.monotonic()
+
+        file.seek(file.truncate(start + _end(modules)))
+        kept = time.monotonic()
+        try:
+            for module, following in zip_longest(left, left[1:]):
+                read_ahead(filler.infos([following]) if following else [])
+                filler.fill(module)
+                modules[module] = _write_module(file, filler.model, module, file.tell() - start)
+                filler.empty(module)
+                bar.update(sum(info.nbytes for info in filler.infos([module])))
+                if time.monotonic() - kept > NOTE_SECONDS:
+                    kept = keep()
+            _write_header(file, start, modules)
+            os.fsync(file.fileno())
+            _require_unchanged(filler.checkpoint, journal)
+        except BaseException as error:
+            with suppress(OSError, CheckpointError):  # what ended this is told
+                keep()
+            if isinstance(error, CheckpointError):  # perhaps because the source changed
+                _require_unchanged(filler.checkpoint, journal)
+            raise
+    journal.finish(shard.file_name, modules)
+
+
+def _end(modules: dict[str, dict[str, Any]]) -> int:
+    """Where the bytes of the last module end, counted from the first tensor's."""
+    entries = (entry for written in modules.values() for entry in written.values())
+    return max((entry["data_offsets"][1] for entry in entries), default=0)
+
+
+def _write_header(file: Any, start: int, modules: dict[str, dict[str, Any]]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    for written in modules.values():
+        header |= written
+    room = start - 8
+    text = json.dumps(header, separators=(",", ":")).encode()
+    assert len(text) <= room, "the header outgrew its room"
+    file.seek(0)
+    _write_all(file, memoryview(room.to_bytes(8, "little") + text.ljust(room)))
+
+
+def _write_module(
+    file: Any, model: nn.Module, module: str, offset: int
+) -> dict[str, dict[str, Any]]:
+    """Write what one module stores; its entries in the header. No tensor is held afterwards."""
+    entries = {}
+    for name, tensor in _own_tensors(model, module).items():
+        _write_all(file, memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+        entries[name] = {
+            "dtype": SAFETENSORS_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
+        offset += tensor.nbytes
+    return entries
+
+
+def _own_tensors(model: nn.Module, module_name: str) -> dict[str, torch.Tensor]:
+    """What a module itself stores, as transformers and bitsandbytes name it, without its children."""
+    tensors: dict[str, torch.Tensor] = {}
+    module = model.get_submodule(module_name)
+    module._save_to_state_dict(tensors, f"{module_name}.", keep_vars=False)
+    return tensors
+
+
+def _write_all(file: Any, data: memoryview) -> None:
+    while data:
+        data = data[file.write(data) :]
+
+
+def _finish(filler: Filler, tokenizer: PanguTokenizer, journal: ConversionJournal) -> None:
+    """Index, tokenizer and generation settings, then `config.json`, which makes it a checkpoint."""
+    folder, config = journal.folder, filler.model.config
+    config.architectures = [type(filler.model).__name__]
+    config.dtype = filler.dtype
+    temporary = folder / TEMPORARY
+    temporary.mkdir()
+    if len(journal.finished) > 1:
+        finished = {name: journal.finished[name] for name in journal.job["shards"]}
+        sizes = [size for entries in finished.values() for size in entries.values()]
+        index = {
+            "metadata": {"total_size": sum(sizes)},
+            "weight_map": {
+                name: file for file, entries in finished.items() for name in sorted(entries)
+            },
+        }
+        write_whole(temporary / INDEX, (json.dumps(index, indent=2) + "\n").encode())
+    tokenizer.save_pretrained(temporary)
+    filler.model.generation_config.save_pretrained(temporary)
+    config.save_pretrained(temporary)
+    _require_unchanged(filler.checkpoint, journal)  # the tokenizer's files were copied just now
+    names = [file.name for file in temporary.iterdir()]
+    journal.claim(sorted(names, key="config.json".__eq__))
+    for name in journal.claimed:  # config.json last
+        os.replace(temporary / name, folder / name)
+    temporary.rmdir()
+    journal.end()
+
+
+@contextmanager
+def _explained(folder: Path, source: Path) -> Iterator[None]:
+    """Say in plain words what the system's errors mean here."""
+    try:
+        yield
+    except OSError as error:
+        named = Path(os.fsdecode(error.filename or ""))
+        written = named.is_relative_to(folder) or folder.is_relative_to(named)
+        if source in named.parents and not written:
+            raise CheckpointError(
+                f"{named} of the source could not be read ({error.strerror}); what is finished is "
+                "kept: bring it back as it was and run the same again."
+            ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = f"{'free some space' if full else 'put that right'} and run the same again"
+        raise QuantizationError(
+            f"{folder} could not be written ({error.strerror or error}); "
+            f"{'what is finished is kept: ' if (folder / JOURNAL).exists() else ''}{advice}."
+        ) from error

@@ -1,0 +1,234 @@
+"""The routing view's numbers as DataFrames: one function per panel, of the view's selection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from workbench.analysis.exact_tests import beyond_others, uniform_band
+from workbench.analysis.router import among, global_choice, pair_factor
+
+if TYPE_CHECKING:
+    from workbench.views.routing.view import RoutingView
+
+CONTEXT = 4  # tokens shown on either side
+
+
+def tokens(view: RoutingView) -> pd.DataFrame:
+    """One row per kept token: the expert of `group` in `layer`, margin, entropy, surprisal."""
+    routing, keep = view.routing, view.kept
+    frame = _about(view, keep)
+    frame["span"] = routing.column("span")[keep]
+    frame["phase"] = routing.column("phase")[keep]
+    frame["surprisal_bits"] = routing.surprisal_bits()[keep]
+    frame["expert"] = routing.chosen[keep, view.layer, view.group]
+    probability = routing.probabilities(view.layer)
+    if probability is not None:
+        frame["margin"] = routing.margins(view.layer, probability)[keep, view.group]
+        frame["entropy"] = routing.entropy(probability)[keep]
+    return frame
+
+
+def choices(view: RoutingView) -> pd.DataFrame:
+    """One row per (kept token, layer, group): the expert."""
+    routing, keep = view.routing, view.kept
+    chosen = routing.chosen[keep]  # [token, layer, slot]
+    place = np.indices(chosen.shape)
+    about = _about(view, keep).iloc[place[0].ravel()].reset_index(drop=True)
+    return about.assign(layer=place[1].ravel(), group=place[2].ravel(), expert=chosen.ravel())
+
+
+def load(view: RoutingView) -> pd.DataFrame:
+    """One row per (layer, expert) over the kept tokens.
+
+    count N and its share N / T of the T tokens (chance: slots / experts, 1/8 in a group of 8);
+    load_ratio = share / chance; low and high, the counts that uniform routing gives (exact
+    binomial, 95 % for all cells together); others_share, among the tokens left out; beyond:
+    outside the band, or with compare="others" beyond a random choice of as many tokens (exact
+    hypergeometric, 95 % for all cells together).
+    """
+    routing, keep = view.routing, view.kept
+    count = routing.counts(keep)  # [layer, expert]
+    kept, cells = int(keep.sum()), count.size
+    layer, expert = np.indices(count.shape)
+    chance = routing.slots / routing.experts
+    low, high = uniform_band(kept, chance, cells)
+    total = routing.counts(np.ones_like(keep))
+    left = routing.num_tokens - kept
+    if view.compare == "others" and left:
+        beyond = beyond_others(count, total, kept, routing.num_tokens, cells)
+    else:
+        beyond = (count < low) | (count > high)
+    share = count / max(1, kept)
+    return pd.DataFrame(
+        {
+            "layer": layer.ravel(),
+            "expert": expert.ravel(),
+            "group": expert.ravel() // (routing.experts // routing.groups),
+            "count": count.ravel(),
+            "tokens": kept,
+            "share": share.ravel(),
+            "load_ratio": share.ravel() / chance,
+            "chance": chance,
+            "low": low,
+            "high": high,
+            "others_share": ((total - count) / left if left else np.full(count.shape, np.nan)).ravel(),
+            "beyond": beyond.ravel(),
+        }
+    )  # fmt: skip
+
+
+def token(view: RoutingView) -> pd.DataFrame:
+    """The winners of the selected token in `layer`, of all tokens if none is selected.
+
+    probability before selection (chance 1 / experts); margin over the best loser of the group;
+    router_scale of the winner; weight = probability * router_scale; in_global_top: whether the
+    winner is among the token's most probable experts regardless of groups.
+    """
+    routing, layer = view.routing, view.layer
+    everyone = np.arange(routing.num_tokens)
+    rows = everyone if view.token < 0 else [routing.starts[view.document] + view.token]
+    chosen = routing.chosen[rows, layer].astype(int)  # [row, slot]
+    about = _about(view, np.isin(everyone, rows))
+    frame = about.iloc[np.repeat(np.arange(len(about)), routing.slots)].reset_index(drop=True)
+    frame["layer"] = layer
+    frame["group"] = np.tile(np.arange(routing.slots), len(about))
+    frame["expert"] = chosen.ravel()
+    probability, weights = routing.probabilities(layer), routing.weights(layer)
+    if probability is not None:
+        frame["probability"] = np.take_along_axis(probability[rows], chosen, -1).ravel()
+        frame["margin"] = routing.margins(layer, probability)[rows].ravel()
+        everywhere = global_choice(probability[rows], routing.slots)
+        frame["in_global_top"] = among(chosen, everywhere).ravel()
+    scales = [document.router_scale for document in routing.documents]
+    if all(scale is not None for scale in scales):
+        document = routing.column("document")[rows]
+        frame["router_scale"] = np.stack(scales)[document[:, None], layer, chosen].ravel()
+    if weights is not None:
+        frame["weight"] = weights[rows].ravel()
+    return frame
+
+
+def router(view: RoutingView) -> pd.DataFrame:
+    """Every expert before the selected token in `layer`.
+
+    probability (chance 1 / experts); router_scale; winner, whether it was chosen; in_global_top,
+    whether it is among the token's most probable experts regardless of groups.
+    """
+    routing, layer = view.routing, view.layer
+    row = routing.starts[view.document] + view.token
+    expert = np.arange(routing.experts)
+    frame = pd.DataFrame({"group": expert // (routing.experts // routing.groups), "expert": expert})
+    probability = routing.probabilities(layer, row, row + 1)
+    if probability is not None:
+        frame["probability"] = probability[0]
+    scale = routing.documents[view.document].router_scale
+    if scale is not None:
+        frame["router_scale"] = scale[layer]
+    frame["winner"] = np.isin(expert, routing.chosen[row, layer])
+    if probability is not None:
+        frame["in_global_top"] = np.isin(expert, global_choice(probability, routing.slots)[0])
+    return frame
+
+
+def expert(view: RoutingView) -> pd.DataFrame:
+    """The kept tokens that use the selected expert, most weighted first, with a few around."""
+    routing, pieces = view.routing, view.routing.pieces
+    used = _users(view)
+    frame = _about(view, used)
+    weights = routing.weights(view.layer)
+    if weights is not None:
+        slot = (routing.chosen[used, view.layer] == view.expert).argmax(-1)
+        frame["weight"] = weights[used, slot]
+    document, context = routing.column("document"), []
+    for place in np.flatnonzero(used):
+        near = range(max(0, place - CONTEXT), min(len(pieces), place + CONTEXT + 1))
+        context.append("".join(pieces[n] for n in near if document[n] == document[place]))
+    frame["context"] = context
+    if weights is not None:
+        frame = frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+    return frame
+
+
+def words(view: RoutingView) -> pd.DataFrame:
+    """Pieces that use the selected expert: count, of how many such pieces, and the share."""
+    pieces, keep = np.array(view.routing.pieces, dtype=object), view.kept
+    used = pd.Series(pieces[_users(view)]).value_counts(sort=False)
+    total = pd.Series(pieces[keep]).value_counts(sort=False)
+    frame = pd.DataFrame({"piece": used.index, "count": used.to_numpy()})
+    frame["of"] = total.reindex(used.index).to_numpy()
+    frame["share"] = frame["count"] / frame["of"]
+    return frame.sort_values("count", ascending=False, kind="stable", ignore_index=True)
+
+
+def partners(view: RoutingView) -> pd.DataFrame:
+    """Experts that are chosen together with the selected one; numbers as in `expert_coactivation`.
+
+    together N(i, j); expected, the count if groups chose independently; lift, their ratio; beyond:
+    exact hypergeometric across groups, 95 % for all partners together (False within a group, where
+    choices exclude each other). Experts of a group of which a token uses one are left out; of an
+    expert that no token uses there is no row.
+    """
+    routing, keep = view.routing, view.kept
+    size = routing.experts // routing.groups
+    count = routing.counts(keep)[view.layer]
+    together = routing.counts(_users(view))[view.layer]
+    other = np.arange(routing.experts)
+    factor = pair_factor(routing.experts, routing.obeyed_groups, routing.slots)[view.expert]
+    kept, own = int(keep.sum()), int(count[view.expert])
+    other = other[(factor > 0) & (count > 0) & (other != view.expert) & (own > 0)]
+    expected = factor[other] * own * count[other] / max(1, kept)
+    together, across = together[other], factor[other] == 1
+    beyond = beyond_others(together, count[other], own, kept, max(1, len(other)))
+    frame = pd.DataFrame(
+        {
+            "expert": other,
+            "group": other // size,
+            "together": together,
+            "expected": expected,
+            "lift": together / expected,
+            "beyond": beyond & across,
+        }
+    )
+    return frame.sort_values("lift", ascending=False, kind="stable", ignore_index=True)
+
+
+def domains(view: RoutingView) -> pd.DataFrame:
+    """The selected expert's share in every domain, beside what uniform routing gives."""
+    routing = view.routing
+    rows = []
+    for label in routing.labels:
+        keep = routing.mask(label, view.span, view.phase, view.search)
+        kept = int(keep.sum())
+        count = int(routing.counts(keep)[view.layer, view.expert])
+        low, high = uniform_band(kept, routing.slots / routing.experts, len(routing.labels))
+        rows.append((label, kept, count, count / max(1, kept), low, high, not low <= count <= high))
+    columns = ["domain", "tokens", "count", "share", "low", "high", "beyond"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _users(view: RoutingView) -> np.ndarray:
+    return view.kept & (view.routing.chosen[:, view.layer] == view.expert).any(-1)
+
+
+def _about(view: RoutingView, rows: np.ndarray) -> pd.DataFrame:
+    routing = view.routing
+    about = {"label": routing.column("label")[rows]} if len(routing.documents) > 1 else {}
+    about["token"] = routing.column("token")[rows].astype(int)
+    return pd.DataFrame(about).assign(piece=np.array(routing.pieces, dtype=object)[rows])
+
+
+PANELS: dict[str, Callable[[RoutingView], pd.DataFrame]] = {
+    "token": token,
+    "router": router,
+    "tokens": tokens,
+    "map": choices,
+    "load": load,
+    "expert": expert,
+    "words": words,
+    "partners": partners,
+    "domains": domains,
+}

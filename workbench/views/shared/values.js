@@ -1,0 +1,13 @@
+/** Numbers and words: what is typed, what is counted, what a message holds. */
+
+export const limit = (value, low, high) => Math.max(low, Math.min(high, value));
+/** Why what was typed cannot be taken as a whole number; "" if it can. */
+export const whyRefused = (label, typed) => {
+  const number = Number(typed);
+  if (!Number.isInteger(number)) return `${label} ${typed}: expected a whole number.`;
+  return Number.isSafeInteger(number) ? "" : `${label} ${typed}: a page knows whole numbers up to 9,007,199,254,740,991. Set a larger one in Python.`;
+};
+export const counted = (number, word = "token") => `${number} ${word}${number === 1 ? "" : "s"}`;
+export const quoted = (piece) => `“${piece}”`;
+/** Numbers of a message, which need not lie where such an array may begin. */
+export const copied = (view, Kind) => new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
