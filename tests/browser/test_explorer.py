@@ -3,7 +3,7 @@
 import pytest
 
 import workbench as wb
-from workbench.views.shared.widget import titled
+from workbench.wording import titled
 
 TEXT = "To be, or not to be: <b>床前</b> $x$"
 READY = (

@@ -10,7 +10,7 @@ from tests.helpers.attention_traces import random_trace
 from tests.helpers.made_up import made_up_trace
 from workbench.errors import TraceError
 from workbench.views import routing_heatmap
-from workbench.views.shared.widget import titled
+from workbench.wording import titled
 
 TEXT = "To be, or not to be"
 

@@ -10,6 +10,14 @@ from workbench.errors import GenerationError
 from workbench.generation.recipe import Recipe
 
 SHOWN = 60  # characters of a text in its repr
+# Why a generation ended, as people read it.
+FINISH_REASONS = {
+    "eos": "the model ended its turn",
+    "length": "max tokens reached",
+    "context": "the model's context is full: shorten the conversation, or begin a new one",
+    "stop_string": "a stop string came",
+    "stopped": "stopped",
+}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from workbench.checkpoints.checkpoint import JOURNAL
 from workbench.checkpoints.shards import read_header
 from workbench.errors import CheckpointError, QuantizationError
-from workbench.prompts.journal import take_lock
+from workbench.locks import take_lock
 
 LOCK = JOURNAL + ".lock"  # held by the one process that writes
 NOTE = "unfinished_shard.json"

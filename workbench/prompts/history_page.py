@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.views.shared.generating import REASONS
-from workbench.views.shared.widget import counted, titled
+from workbench.generation.steps import FINISH_REASONS
+from workbench.wording import counted, titled
 
 if TYPE_CHECKING:
     from workbench.prompts.history import Entry
@@ -81,7 +81,10 @@ def shown(text: str, marks: bool = True) -> str:
 
 
 def _article(numbers: Mapping[str, int], entry: Entry) -> str:
-    facts = [REASONS.get(entry.finish_reason, entry.finish_reason), counted(entry.num_tokens)]
+    facts = [
+        FINISH_REASONS.get(entry.finish_reason, entry.finish_reason),
+        counted(entry.num_tokens),
+    ]
     if entry.parent in numbers:
         facts.append(f"leaves {numbers[entry.parent]} at token {entry.at}, the first being 0")
     if entry.name:

@@ -20,8 +20,6 @@ from workbench.errors import HistoryError
 try:
     import fcntl
 except ImportError:  # Windows has no such locks: there a line is still one write at the file's end
-    import msvcrt
-
     fcntl = None
 
 
@@ -150,23 +148,6 @@ class Journal:
                 "file and in .damaged; all other lines were read.",
                 stacklevel=4,
             )
-
-
-def take_lock(file: int) -> bool:
-    """Lock an open file for its opener alone, until it is closed; False if another has locked it.
-
-    Where the file system knows no locks, nothing is locked and the answer is True.
-    """
-    try:
-        if fcntl is None:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 # -- inside -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from workbench.views.attention.view import AttentionView
 from workbench.views.heads.view import HeadScoresView
 from workbench.views.link import Link
 from workbench.views.routing.view import RoutingView
-from workbench.views.shared.widget import counted, titled
+from workbench.wording import counted, titled
 
 SELECTION = ("token", "layer", "head")
 

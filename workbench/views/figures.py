@@ -14,7 +14,7 @@ from workbench.traces.trace import Trace
 from workbench.views.attention.maps import BLOCKS, block_size
 from workbench.views.routing.numbers import Routing
 from workbench.views.shared.printing import PrintFigure
-from workbench.views.shared.widget import counted, titled
+from workbench.wording import counted, titled
 
 if TYPE_CHECKING:
     from workbench.views.attention.view import AttentionView

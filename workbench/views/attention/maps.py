@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.errors import TraceError
 from workbench.traces.trace import Trace, attention_blocks
-from workbench.views.shared.widget import titled
+from workbench.wording import titled
 
 THUMBNAIL = 48  # blocks along a side of a thumbnail, at most
 BLOCKS = 512  # blocks along a side of a large map, at most

@@ -34,7 +34,8 @@ from workbench.views.attention.maps import (
 )
 from workbench.views.figures import attention_figure
 from workbench.views.shared.generating import GeneratingView, end_earlier_run, layers_told
-from workbench.views.shared.widget import Answer, script, titled
+from workbench.views.shared.widget import Answer, script
+from workbench.wording import titled
 
 if TYPE_CHECKING:
     from workbench.generation.stream import Sampling, Step

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from workbench.errors import GenerationError, HistoryError
 from workbench.generation.recipe import Recipe
+from workbench.generation.steps import FINISH_REASONS
 from workbench.generation.turn import ask_turn
-from workbench.views.shared.generating import PAUSE, REASONS, GeneratingView, layers_told
+from workbench.views.shared.generating import PAUSE, GeneratingView, layers_told
 from workbench.views.shared.printing import PrintFigure, for_print
 from workbench.views.shared.widget import Answer, script
 
@@ -193,7 +194,7 @@ class PromptMatrixView(GeneratingView):
             "answer": result.answer,
             "tokens": len(result.tokens.get("texts", [])),
             "logprob_mean": result.logprob_mean,
-            "reason": REASONS.get(result.finish_reason, result.finish_reason),
+            "reason": FINISH_REASONS.get(result.finish_reason, result.finish_reason),
             "seconds": result.seconds,
             "rating": result.rating,
             "note": result.note,

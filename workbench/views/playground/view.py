@@ -31,7 +31,8 @@ from workbench.views.shared.generating import (
     step_message,
 )
 from workbench.views.shared.printing import PrintFigure, for_print
-from workbench.views.shared.widget import Answer, script, titled
+from workbench.views.shared.widget import Answer, script
+from workbench.wording import titled
 
 if TYPE_CHECKING:
     from workbench.generation.prefixes import Prefixes

@@ -22,7 +22,8 @@ from workbench.views.figures import expert_colours, routing_figure
 from workbench.views.routing import tables
 from workbench.views.routing.numbers import Document, Routing, matcher
 from workbench.views.shared.generating import GeneratingView, end_earlier_run, layers_told
-from workbench.views.shared.widget import Answer, script, titled
+from workbench.views.shared.widget import Answer, script
+from workbench.wording import titled
 
 if TYPE_CHECKING:
     from workbench.generation.stream import Sampling, Step

@@ -16,6 +16,7 @@ import psutil
 from IPython import get_ipython
 
 from workbench.errors import GenerationError, WorkbenchError
+from workbench.generation.steps import FINISH_REASONS
 from workbench.views.shared.widget import View
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ PAUSE = 1 / 30  # seconds between two messages: a page draws no faster, and a mo
 ROLL_SECONDS = 10  # that a page may take to answer the roll
 LAST_WAIT = 5  # seconds that the end of Python waits, at most, for generations to stop
 MEETINGS = ("hello", "here", "bye")  # what pages say of themselves
-REASONS = {
-    "eos": "the model ended its turn",
-    "length": "max tokens reached",
-    "context": "the model's context is full: shorten the conversation, or begin a new one",
-    "stop_string": "a stop string came",
-    "stopped": "stopped",
-}
-
 
 # Settings as the page calls them.
 LABELS = {
@@ -435,7 +428,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def reason(generation: Generation) -> str:
     """Why a generation ended, in words."""
-    said = REASONS.get(generation.finish_reason, generation.finish_reason)
+    said = FINISH_REASONS.get(generation.finish_reason, generation.finish_reason)
     if generation.finish_reason == "context" and _asked_as_text(generation):
         return "the model's context is full: shorten the text"
     if generation.finish_reason == "stop_string" and generation.stop_string:

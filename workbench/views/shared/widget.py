@@ -200,18 +200,6 @@ def written(page: str, path: str | Path | None) -> str | None:
     return None
 
 
-def counted(tokens: int) -> str:
-    """So many tokens, in words."""
-    return f"{tokens} token{'' if tokens == 1 else 's'}"
-
-
-def titled(model_name: str) -> str:
-    """What titles call a model: of a path its last part alone, else its name as it is."""
-    path = Path(model_name)
-    is_path = path.is_absolute() or model_name.startswith((".", "~"))
-    return (is_path and path.name) or model_name
-
-
 def for_script(values: Any) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
