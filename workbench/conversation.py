@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from workbench.errors import TokenizerError
 
+Prompt = str | Sequence[int] | Sequence[dict[str, str]]  # a text, token ids, or messages
 ROLES = {"system": "系统", "user": "用户", "assistant": "助手", "tool": "工具", "function": "方法"}
 THINKING_SUFFIX = {"slow": "", "fast": " /no_think", "auto": " /auto_think"}
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ import torch
 from workbench.arguments import whole_number
 from workbench.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from workbench.checkpoints.fingerprint import fingerprint, versions
-from workbench.conversation import require_thinking
+from workbench.conversation import Prompt, require_thinking
 from workbench.errors import QuantizationError, TokenizerError
-from workbench.generation import stream as generation
+from workbench.generation import stream
 from workbench.generation.prefixes import Prefixes
 from workbench.generation.recipe import Recipe
-from workbench.generation.stream import Generation, Sampling, Step, Stream
+from workbench.generation.sampling import Sampling
+from workbench.generation.steps import Generation, Step
+from workbench.generation.stream import Stream
 from workbench.generation.threads import alone, let_go
 from workbench.generation.turn import Turn
 from workbench.loading import conversion
@@ -39,13 +41,11 @@ from workbench.loading.receipt import Receipt, make_receipt, make_streamed_recei
 from workbench.loading.streaming import Streaming, require_least, with_least_bytes
 from workbench.models import PanguTokenizer
 from workbench.models.tokenization_pangu import require_vocabulary
+from workbench.traces.trace import Trace
 from workbench.tracing import capture
-
-if TYPE_CHECKING:
-    from workbench.traces.trace import Trace
+from workbench.tracing.recording import attention_layers
 
 SMALL = 50_000_000  # parameters
-Prompt = str | Sequence[int] | Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,20 +204,30 @@ class Pangu:
     ) -> Stream:
         """Generate token by token; see `workbench.generation.stream.stream`.
 
+        `record` is what `Stream.trace` will hold: True for routing and all queries and keys, a list
+        of layers for the queries and keys of these, [] for the routing alone.
+
         >>> stream = pangu.stream("To be", sampling=wb.Sampling(seed=3))
         >>> for step in stream:
         ...     print(step.text, end="")
         >>> stream.generation.finish_reason
         """
         ids = self.encode(prompt, thinking)
-        steps = generation.stream(
+        recorder = None
+        if record is not False:
+            wanted = attention_layers(
+                "all" if record is True else record, self.config.num_hidden_layers
+            )
+            recorder = capture.Recorder(self, wanted)
+        steps = stream.stream(
             self, ids, max_new_tokens, sampling, stop, alternatives, stop_strings, begun, prefixes,
-            record,
+            recorder,
         )  # fmt: skip
+        request = steps.request
         steps.recipe = Recipe(
             self.name, self.fingerprint, self.bits, self.quant_type, self.plan.device,
-            _as_given(prompt, ids), tuple(ids), thinking, steps.sampling, steps.max_new_tokens,
-            steps.stop_strings, steps.begun_ids, self.versions(), memory=self.plan.memory,
+            _as_given(prompt, ids), tuple(ids), thinking, request.sampling, request.max_new_tokens,
+            request.stop_strings, request.begun_ids, self.versions(), memory=self.plan.memory,
         )  # fmt: skip
         return steps
 
@@ -236,7 +246,7 @@ class Pangu:
         An interruption, and a GenerationError while it runs, carry what was generated until then:
         `sys.last_value.generation` in a notebook.
         """
-        return generation.completed(
+        return stream.completed(
             self.stream(prompt, max_new_tokens, sampling, thinking, stop, alternatives, **settings)
         )
 

@@ -16,7 +16,8 @@ from transformers import (
 from tests.helpers.fake_server import fake_server
 from workbench import connect
 from workbench.errors import GenerationError, TokenizerError, TraceError
-from workbench.generation.stream import Generation, Sampling, Step
+from workbench.generation.sampling import Sampling
+from workbench.generation.steps import Generation, Step
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 

@@ -9,7 +9,8 @@ from tests.helpers.tiny import make_tiny_checkpoint
 from workbench import load
 from workbench.errors import GenerationError
 from workbench.generation.prefixes import Prefixes
-from workbench.generation.stream import Sampling, end_ids
+from workbench.generation.sampling import Sampling
+from workbench.generation.stream import end_ids
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 WILD = Sampling(1.5, 1.0, 0, seed=2)

@@ -16,8 +16,8 @@ from workbench import load
 from workbench.checkpoints.fingerprint import fingerprint, versions
 from workbench.errors import GenerationError
 from workbench.generation.recipe import Recipe
+from workbench.generation.sampling import Sampling
 from workbench.generation.steps import Generation
-from workbench.generation.stream import Sampling
 
 QUESTION = [
     {"role": "system", "content": "Answer in one word. 'quotes' \"and\" \\n \u202e\u2028</script>"},

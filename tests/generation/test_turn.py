@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from workbench.errors import GenerationError
-from workbench.generation.stream import Sampling
+from workbench.generation.sampling import Sampling
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 

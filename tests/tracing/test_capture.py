@@ -9,7 +9,7 @@ import torch
 from tests.helpers.tiny import make_tiny_checkpoint
 from tests.reference.pangu_numpy import run
 from workbench.errors import TokenizerError, TraceError
-from workbench.generation.stream import Sampling
+from workbench.generation.sampling import Sampling
 from workbench.tracing import capture
 
 IDS = [1, 45, 99, 7, 300, 45, 211]

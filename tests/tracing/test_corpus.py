@@ -109,7 +109,7 @@ def test_its_files_are_plain_safetensors_and_json(corpus):
 KILLED = """
 import os, sys
 import workbench as wb
-from tests.test_corpus import texts
+from tests.tracing.test_corpus import texts
 pangu = wb.load(sys.argv[1], bits=16, device="cpu")
 passes = 0
 def die(*_):

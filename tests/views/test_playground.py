@@ -15,7 +15,8 @@ from traitlets import TraitError
 import workbench as wb
 from tests.helpers.fake_server import chat, entry, fake_server
 from workbench.errors import GenerationError, HistoryError, WorkbenchError
-from workbench.generation.stream import Generation, Step, Stream
+from workbench.generation.steps import Generation, Step
+from workbench.generation.stream import Stream
 from workbench.generation.turn import cell_ended
 from workbench.views import Playground
 from workbench.views.playground import view as module

@@ -5,17 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
 
 from workbench.arguments import whole_number
 from workbench.errors import GenerationError
-from workbench.tracing.recording import Recording
-
-if TYPE_CHECKING:
-    from workbench.pangu import Pangu
+from workbench.generation.engine import Engine, Recorder
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,22 +25,21 @@ class Prefix:
     cache : DynamicCache
     prompt_logits : torch.Tensor
         [1, vocabulary], float32: for the first token of an answer.
-    record : Recording or None
-        What was recorded of these tokens, and for which `layers`.
+    recorder : Recorder or None
+        What was recorded of these tokens.
     """
 
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
     cache: DynamicCache
     prompt_logits: torch.Tensor
-    record: Recording | None = None
-    layers: tuple[int, ...] = ()
+    recorder: Recorder | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory of keys, values, logits and recording."""
         tokens = len(self.prompt_ids) + len(self.answer_ids)
-        recorded = 0 if self.record is None else self.record.nbytes(tokens)
+        recorded = 0 if self.recorder is None else self.recorder.nbytes(tokens)
         return cache_bytes(self.cache) + self.prompt_logits.nbytes + recorded
 
     def shared(self, answer_ids: Sequence[int]) -> int:
@@ -73,7 +68,7 @@ class Prefixes:
         The most that all of it may take; what was used longest ago goes first.
     """
 
-    def __init__(self, pangu: Pangu, max_bytes: int = 2**29) -> None:
+    def __init__(self, pangu: Engine, max_bytes: int = 2**29) -> None:
         max_bytes = whole_number("max_bytes", max_bytes, GenerationError, "a number of bytes")
         if max_bytes < 0:
             raise GenerationError(f"max_bytes is {max_bytes}; expected 0 or more.")
@@ -111,7 +106,9 @@ class Prefixes:
                 prefix
                 for prefix in self._kept
                 if prefix.prompt_ids == tuple(prompt_ids)
-                and (layers is None or (prefix.record and prefix.layers == tuple(layers)))
+                and (
+                    layers is None or (prefix.recorder and prefix.recorder.layers == tuple(layers))
+                )
             ]
             if not found:
                 return None
@@ -157,5 +154,8 @@ def _holds(prefix: Prefix, other: Prefix) -> bool:
     return (
         prefix.prompt_ids == other.prompt_ids
         and prefix.answer_ids[: len(other.answer_ids)] == other.answer_ids
-        and (other.record is None or (prefix.record is not None and prefix.layers == other.layers))
+        and (
+            other.recorder is None
+            or (prefix.recorder is not None and prefix.recorder.layers == other.recorder.layers)
+        )
     )

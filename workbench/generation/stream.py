@@ -7,37 +7,26 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from math import inf, log
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import DynamicCache
 
-from workbench.arguments import whole_number
-from workbench.errors import GenerationError, TraceError
-from workbench.generation.drawing import Drawer, Drawn
+from workbench.errors import GenerationError, TraceError, is_out_of_memory
+from workbench.generation.choosing import Chooser
+from workbench.generation.engine import Engine, Recorder
 from workbench.generation.prefixes import Prefix, Prefixes, cache_bytes, first_of
 from workbench.generation.recipe import Recipe
-from workbench.generation.sampling import Sampling, checked_sampling
-from workbench.generation.steps import Alternative, Generation, Step
-from workbench.generation.stop_strings import StopStrings, checked_stop_strings
-from workbench.tracing.recording import (
-    Recording,
-    StoppedError,
-    attention_layers,
-    recording,
-    stoppable,
-)
-
-if TYPE_CHECKING:
-    from workbench.pangu import Pangu
-    from workbench.traces.trace import Trace
-
-__all__ = ["Alternative", "Generation", "Sampling", "Step", "Stream", "completed", "stream"]
+from workbench.generation.request import Request, checked_request
+from workbench.generation.sampling import Sampling
+from workbench.generation.steps import Generation, Step
+from workbench.generation.stopping import StoppedError, stoppable
+from workbench.generation.words import Words, cut
+from workbench.traces.trace import Trace
 
 
 def stream(
-    pangu: Pangu,
+    pangu: Engine,
     token_ids: Sequence[int],
     max_new_tokens: int = 128,
     sampling: Sampling | None = None,
@@ -46,7 +35,7 @@ def stream(
     stop_strings: str | Iterable[str] = (),
     begun: Iterable[int | Step] = (),
     prefixes: Prefixes | None = None,
-    record: bool | Sequence[int] = False,
+    recorder: Recorder | None = None,
 ) -> Stream:
     """Generate token by token with a key-value cache.
 
@@ -71,9 +60,8 @@ def stream(
         stands, what it tells of its token is believed; of a bare id it is computed.
     prefixes
         Starts that ran before; this one is added to them.
-    record
-        What `Stream.trace` will hold: True for routing and all queries and keys, a list of layers
-        for the queries and keys of these, [] for the routing alone.
+    recorder
+        Records every forward pass, for `Stream.trace`.
 
     Raises
     ------
@@ -81,46 +69,15 @@ def stream(
         For an empty prompt, one that fills the context, a count below 1, a setting of another
         kind, or while another thread generates with this model. While it runs, if memory ends.
     """
-    sampling = checked_sampling(sampling, Sampling())
-    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, GenerationError, "1 or more")
-    alternatives = whole_number("alternatives", alternatives, GenerationError, "0 or more")
-    stop_strings = checked_stop_strings(stop_strings)
-    given = _checked_begun(begun, pangu.config.vocab_size)
-    context = pangu.config.max_position_embeddings
-    if not token_ids:
-        raise GenerationError("the prompt is empty; pass at least one token.")
-    if len(token_ids) >= context:
-        raise GenerationError(
-            f"the prompt has {len(token_ids)} tokens and the model's context is {context}; shorten it."
-        )
-    if len(token_ids) + len(given) > context:
-        raise GenerationError(
-            f"prompt and begun answer have {len(token_ids) + len(given)} tokens and the model's "
-            f"context is {context}; shorten them."
-        )
-    if max_new_tokens < 1:
-        raise GenerationError(f"max_new_tokens is {max_new_tokens}; expected 1 or more.")
-    if alternatives < 0:
-        raise GenerationError(f"alternatives is {alternatives}; expected 0 or more.")
-    size = pangu.config.vocab_size
-    if outside := [token for token, _ in sampling.logit_bias if token >= size]:
-        raise GenerationError(
-            f"logit_bias names token {outside[0]}, which is outside the vocabulary of {size}."
-        )
+    request = checked_request(
+        pangu.config, token_ids, max_new_tokens, sampling, alternatives, stop_strings, begun
+    )
     if prefixes is not None and prefixes.pangu is not pangu:
         raise GenerationError(
             f"these prefixes are of another model, {prefixes.pangu.name!r} (or of this one, loaded "
             "another time); use Prefixes(pangu) of the model that generates."
         )
-    layers = None
-    if record is not False:
-        layers = attention_layers(
-            "all" if record is True else record, pangu.config.num_hidden_layers
-        )
-    return Stream(
-        pangu, list(token_ids), max_new_tokens, sampling, stop, alternatives, stop_strings, given,
-        prefixes, layers,
-    )  # fmt: skip
+    return Stream(pangu, request, stop, prefixes, recorder)
 
 
 class Stream(Iterator[Step]):
@@ -136,6 +93,8 @@ class Stream(Iterator[Step]):
         Prompt and answer so far; their number is what is used of the context.
     cache_bytes : int
         What the key-value cache takes now.
+    request : Request
+        What was asked.
     recipe : Recipe or None
         Goes into the `Generation`.
     """
@@ -144,37 +103,28 @@ class Stream(Iterator[Step]):
 
     def __init__(
         self,
-        pangu: Pangu,
-        prompt_ids: list[int],
-        max_new_tokens: int,
-        sampling: Sampling,
+        pangu: Engine,
+        request: Request,
         stop: threading.Event | None,
-        alternatives: int,
-        stop_strings: tuple[str, ...],
-        begun: tuple[int | Step, ...],
         prefixes: Prefixes | None,
-        layers: list[int] | None,
+        recorder: Recorder | None,
     ) -> None:
-        self.pangu, self.sampling, self.max_new_tokens = pangu, sampling, max_new_tokens
-        self.stop_strings, self.recipe = stop_strings, None
-        self.token_ids, self.prompt_length = prompt_ids, len(prompt_ids)
+        self.pangu, self.request, self.recipe = pangu, request, None
+        self.token_ids, self.prompt_length = list(request.prompt_ids), len(request.prompt_ids)
         self.finish_reason: str | None = None
-        self._stop, self._num_alternatives = stop, alternatives
+        self._stop, self._prefixes, self._recorder = stop, prefixes, recorder
         self._readable = ""  # what became readable with the last token
-        self._prefixes, self._begun = prefixes, begun
-        room = pangu.config.max_position_embeddings - len(prompt_ids) - len(begun)
-        self._count = min(max_new_tokens, room)
-        self._full = "length" if self._count == max_new_tokens else "context"
+        room = pangu.config.max_position_embeddings - self.prompt_length - len(request.begun)
+        self._count = min(request.max_new_tokens, room)
+        self._full = "length" if self._count == request.max_new_tokens else "context"
         self._steps: list[Step] = []
-        self._words = _Words(pangu, prompt_ids, stop_strings)
-        self._drawer = Drawer(sampling)
+        self._words = Words(pangu.tokenizer, request.prompt_ids, request.stop_strings)
+        self._chooser = Chooser(pangu.tokenizer, request.sampling, request.alternatives)
         self._ending = end_ids(pangu)
         self._cache = DynamicCache(config=pangu.config)
         self._ran = 0  # of token_ids: they are in the cache
         self._logits: torch.Tensor | None = None  # [1, vocabulary] after all that ran
         self._prompt_logits: torch.Tensor | None = None
-        self._layers = layers
-        self._record = None if layers is None else Recording()
         self._take_known()
         pangu.turn.ask()
 
@@ -193,7 +143,7 @@ class Stream(Iterator[Step]):
             raise StopIteration from None
         except (MemoryError, RuntimeError) as error:
             self.pangu.turn.leave(self)
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise GenerationError(
                 f"memory is full after {len(self.token_ids)} tokens, whose key-value cache takes "
@@ -219,11 +169,6 @@ class Stream(Iterator[Step]):
         )  # fmt: skip
 
     @property
-    def begun_ids(self) -> tuple[int, ...]:
-        """Tokens of the answer that were given and not drawn."""
-        return tuple(item.token_id if isinstance(item, Step) else item for item in self._begun)
-
-    @property
     def cache_bytes(self) -> int:
         """What the key-value cache takes now."""
         return cache_bytes(self._cache)
@@ -243,9 +188,7 @@ class Stream(Iterator[Step]):
         router_logits, routing_weights … [moe_layer, token, …], unless the model is dense; query and
         key [layer, token, …] of the recorded layers.
         """
-        from workbench.tracing.capture import arrays_of
-
-        return arrays_of(self._recorded(), self._layers, self.pangu.config, first)
+        return self._recorded().arrays(first)
 
     def trace(self, top_k: int = 10) -> Trace:
         """What the model did until now, as a Trace; runs the last token, which has not been run.
@@ -257,9 +200,7 @@ class Stream(Iterator[Step]):
         GenerationError
             If it was stopped before the prompt was read.
         """
-        from workbench.tracing.capture import trace_of
-
-        record = self._recorded()
+        recorder = self._recorded()
         if self._ran == 0 and self.finish_reason in (None, "stopped"):
             raise GenerationError("stopped before the prompt was read; there is no trace.")
         stop, self._stop = self._stop, None  # the last token runs, though it was stopped
@@ -267,53 +208,45 @@ class Stream(Iterator[Step]):
             self._run_all()
         finally:
             self._stop = stop
-        return trace_of(
-            self.pangu,
-            record,
-            self._layers,
-            self.token_ids,
-            self.prompt_length,
-            top_k,
-            self.sampling,
-        )
+        return recorder.trace(self.token_ids, self.prompt_length, top_k, self.request.sampling)
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _recorded(self) -> Recording:
-        if self._record is None:
+    def _recorded(self) -> Recorder:
+        if self._recorder is None:
             raise TraceError(
                 "this generation was not recorded; generate with record=True, or read its tokens "
                 "once more: workbench.tracing.capture.trace_generation(pangu, generation)."
             )
-        return self._record
+        return self._recorder
 
     def _advance(self) -> Step | None:
         """Go on by one new token; None when it is finished."""
-        while len(self._steps) < len(self._begun):
-            item = self._begun[len(self._steps)]
+        while len(self._steps) < len(self.request.begun):
+            item = self.request.begun[len(self._steps)]
             logits = self._run_all()
             with self.pangu.computing():
-                self._give(self._described(logits, len(self._steps), item))
+                self._give(self._chooser.choose(logits, self.token_ids, len(self._steps), item))
             self._take_known()
         place = len(self._steps)
-        if self._begun and place == len(self._begun) and (reason := self._ended()):
+        if self.request.begun and place == len(self.request.begun) and (reason := self._ended()):
             return self._finish(reason)
-        if place - len(self._begun) == self._count:
+        if place - len(self.request.begun) == self._count:
             return self._finish(self._full)
         logits = self._run_all()
         with self.pangu.computing():
-            step = self._described(logits, place, None)
-        self._append(step, last=place + 1 - len(self._begun) == self._count)
+            step = self._chooser.choose(logits, self.token_ids, place)
+        self._append(step, last=place + 1 - len(self.request.begun) == self._count)
         if reason := self._ended():
             self._finish(reason)
-        elif place + 1 - len(self._begun) == self._count:
+        elif place + 1 - len(self.request.begun) == self._count:
             self._finish(self._full)
         return self._steps[-1]
 
     def _take_known(self) -> None:
         """Take the tokens of the begun answer of which everything is told already."""
-        while (place := len(self._steps)) < len(self._begun):
-            if not isinstance(item := self._begun[place], Step):
+        while (place := len(self._steps)) < len(self.request.begun):
+            if not isinstance(item := self.request.begun[place], Step):
                 return
             self._give(item)
 
@@ -321,7 +254,7 @@ class Stream(Iterator[Step]):
         """Take one token of the begun answer."""
         self._append(step, last=False)
         place = len(self._steps)
-        if self._words.stops.found is not None and place < len(self._begun):
+        if self._words.stops.found is not None and place < len(self.request.begun):
             raise GenerationError(
                 f"the begun answer holds the stop string {self._words.stops.found!r} at token "
                 f"{place - 1}, and goes on; let it end there or leave the stop string out."
@@ -332,7 +265,7 @@ class Stream(Iterator[Step]):
         self._readable, own, span = self._words.push(token, last or token in self._ending)
         self._steps.append(replace(step, text=own, span=span, cut=""))
         if self._words.stops.found is not None:
-            self._steps = _cut(self._steps, self._words.shown)
+            self._steps = cut(self._steps, self._words.shown)
         self.token_ids.append(token)
         self._logits = None
 
@@ -353,8 +286,7 @@ class Stream(Iterator[Step]):
                     tuple(self.token_ids[self.prompt_length : self._ran]),
                     first_of(self._cache, self._ran),
                     self._prompt_logits,
-                    None if self._record is None else self._record.first(1 + ran),
-                    tuple(self._layers or ()),
+                    None if self._recorder is None else self._recorder.first(1 + ran),
                 )
             )
 
@@ -374,7 +306,8 @@ class Stream(Iterator[Step]):
         if self._prefixes is None:
             return
         answer = self.token_ids[self.prompt_length :]
-        prefix = self._prefixes.longest(self.token_ids[: self.prompt_length], answer, self._layers)
+        layers = None if self._recorder is None else self._recorder.layers
+        prefix = self._prefixes.longest(self.token_ids[: self.prompt_length], answer, layers)
         if prefix is None:
             return
         shared = prefix.shared(answer)
@@ -383,9 +316,9 @@ class Stream(Iterator[Step]):
         self._cache = first_of(prefix.cache, self.prompt_length + shared)
         self._ran = self.prompt_length + shared
         self._prompt_logits = self._logits = prefix.prompt_logits
-        if self._record is not None:
-            assert prefix.record is not None
-            self._record = prefix.record.first(1 + shared)
+        if self._recorder is not None:
+            assert prefix.recorder is not None
+            self._recorder = prefix.recorder.first(1 + shared)
 
     def _run(self, count: int) -> torch.Tensor:
         """One forward pass over the next tokens; interrupted, it leaves no mark."""
@@ -395,8 +328,8 @@ class Stream(Iterator[Step]):
         )
         with self.pangu.computing(), ExitStack() as hooks:
             hooks.enter_context(stoppable(model, self._stop))
-            if self._record is not None:
-                hooks.enter_context(recording(model, self._layers or (), record=self._record))
+            if self._recorder is not None:
+                hooks.enter_context(self._recorder.recording())
             try:
                 output = model(ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
                 self._logits = output.logits[:, -1].float()
@@ -411,99 +344,8 @@ class Stream(Iterator[Step]):
             self._cache = DynamicCache(config=self.pangu.config)
         else:
             self._cache = first_of(self._cache, self._ran)
-        if self._record is not None:
-            self._record.cut(1 + self._ran - self.prompt_length if self._ran else 0)
-
-    def _described(self, logits: torch.Tensor, place: int, token: int | None) -> Step:
-        """The step that draws a token, or takes the one that is given; text and span come later."""
-        logprobs = logits[0].log_softmax(-1)
-        entropy_bits = -float(logprobs.exp() @ logprobs) / log(2)
-        if entropy_bits != entropy_bits:
-            raise GenerationError(
-                f"the model gives NaN after {len(self.token_ids)} tokens; its weights are damaged, or "
-                "its numbers left the range of their type. Load it with other bits."
-            )
-        scores = self._drawer.adjusted(logits, self.token_ids)
-        drawn = self._drawer.draw(scores, place)
-        token = drawn.token_id if token is None else token
-        others = self._others(logprobs, scores[0], (drawn.token_id, token))
-        pieces = self.pangu.tokenizer.pieces([token, *others])
-        return Step(
-            token_id=token,
-            piece=pieces[0],
-            text="",
-            logprob=float(logprobs[token]),
-            alternatives=tuple(
-                _alternative(other, piece, logprob, drawn)
-                for (other, logprob), piece in zip(others.items(), pieces[1:], strict=True)
-            ),
-            span="",
-            drawn_logprob=drawn.logprob(token),
-            entropy_bits=max(0.0, entropy_bits),  # not -0.0
-        )
-
-    def _others(
-        self, logprobs: torch.Tensor, scores: torch.Tensor, always: Iterable[int]
-    ) -> dict[int, float]:
-        """Token id → the model's own log-probability, of those that are told."""
-        count = min(self._num_alternatives, len(logprobs))
-        if count == 0:
-            return {}
-        top = logprobs.topk(count)
-        found = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
-        lifted = scores.topk(count).indices.tolist() if self.sampling.reorders else ()
-        for token in (*lifted, *always):
-            if token not in found:
-                found[token] = float(logprobs[token])
-        return found
-
-
-class _Words:
-    """Text and span of tokens as they come."""
-
-    def __init__(self, pangu: Pangu, prompt_ids: list[int], stop_strings: tuple[str, ...]) -> None:
-        tokenizer = pangu.tokenizer
-        self.stops = StopStrings(stop_strings)
-        self._decoder = tokenizer.decoder(skip_special=True, starts_text=False)
-        self._opening, self._closing = tokenizer.thinking_start_id, tokenizer.thinking_end_id
-        self._thinking = False
-        self.shown = 0  # characters that could be shown until now
-        for token in prompt_ids:
-            self._span(token)
-
-    def push(self, token: int, last: bool) -> tuple[str, str, str]:
-        """What can be shown now, the token's own text, and the span."""
-        own = self._decoder.push(token)
-        text = self.stops.push(own)
-        if last:
-            rest = "".join(part for part, _ in self._decoder.rest())
-            own += rest
-            text += self.stops.push(rest) + self.stops.rest()
-        self.shown += len(text)
-        return text, own, self._span(token)
-
-    @property
-    def tail(self) -> str:
-        """What stays if nothing more comes: a sign for a character that is not complete."""
-        return "\ufffd" if self.stops.found is None and self._decoder.waiting else ""
-
-    def _span(self, token: int) -> str:
-        """As `PanguTokenizer.spans`: both ends of a thinking span belong to it."""
-        self._thinking = self._thinking or token == self._opening
-        span = "thinking" if self._thinking else "answer"
-        if token == self._closing:
-            self._thinking = False
-        return span
-
-
-def _cut(steps: Iterable[Step], shown: int) -> list[Step]:
-    """The steps, whose texts end after so many characters; what stood there is in `cut`."""
-    found = []
-    for step in steps:
-        text = step.text[:shown]
-        found.append(replace(step, text=text, cut=step.text[shown:]))
-        shown -= len(text)
-    return found
+        if self._recorder is not None:
+            self._recorder.cut(1 + self._ran - self.prompt_length if self._ran else 0)
 
 
 def completed(steps: Stream) -> Generation:
@@ -526,38 +368,8 @@ def completed(steps: Stream) -> Generation:
     return steps.generation
 
 
-def end_ids(pangu: Pangu) -> set[int]:
+def end_ids(pangu: Engine) -> set[int]:
     """Ids that end the model's turn: the tokenizer's and the generation config's."""
     configured = pangu.model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return {pangu.tokenizer.eos_token_id, *(token for token in ids if token is not None)}
-
-
-def _alternative(token: int, piece: str, logprob: float, drawn: Drawn) -> Alternative:
-    drawn_logprob = drawn.logprob(token)
-    return Alternative(token, piece, logprob, drawn_logprob > -inf, drawn_logprob)
-
-
-def _checked_begun(begun: Iterable[int | Step], vocab_size: int) -> tuple[int | Step, ...]:
-    expected = "steps or token ids of an answer"
-    if isinstance(begun, str) or not isinstance(begun, Iterable):
-        raise GenerationError(f"begun is {begun!r}; expected {expected}.")
-    found = tuple(
-        item if isinstance(item, Step) else whole_number("an item of begun", item, GenerationError, expected)
-        for item in begun
-    )  # fmt: skip
-    for item in found:
-        token = item.token_id if isinstance(item, Step) else item
-        if not 0 <= token < vocab_size:
-            raise GenerationError(
-                f"begun holds token {token}, which is outside the vocabulary of {vocab_size}."
-            )
-    return found
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ended: of a GPU, of Python, or of torch's allocator on the CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    said = str(error)
-    return "not enough memory" in said or "can't allocate memory" in said

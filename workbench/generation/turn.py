@@ -6,13 +6,18 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from workbench.errors import GenerationError
 from workbench.generation.threads import let_go
 
-if TYPE_CHECKING:
-    from workbench.generation.stream import Stream
+
+class Going(Protocol):
+    """A generation that takes turns; `workbench.generation.stream.Stream` is one."""
+
+    finish_reason: str | None
+    token_ids: list[int]
+    prompt_length: int
 
 
 _turns: weakref.WeakSet[Turn] = weakref.WeakSet()
@@ -35,7 +40,7 @@ class Turn:
     def __init__(self) -> None:
         self.passes = threading.RLock()
         self._lock = threading.Lock()
-        self._holder: weakref.ref[Stream] | None = None
+        self._holder: weakref.ref[Going] | None = None
         self._thread = threading.current_thread()
         self._holds: set[object] = set()  # of `held`, one inside the other
         _turns.add(self)
@@ -59,7 +64,7 @@ class Turn:
         finally:
             self._holds.discard(hold)  # without the lock: an interrupt while waiting would leave it
 
-    def take(self, stream: Stream) -> None:
+    def take(self, stream: Going) -> None:
         """Let this stream go on in the current thread.
 
         Raises
@@ -93,14 +98,14 @@ class Turn:
             if self._thread is threading.current_thread() and not self._holds:
                 self._holder = None
 
-    def leave(self, stream: Stream) -> None:
+    def leave(self, stream: Going) -> None:
         """This stream does not go on for now."""
         with self._lock:
             if self._holder is not None and self._holder() is stream:
                 self._holder = None
         let_go()
 
-    def _require_free(self, stream: Stream | None) -> None:
+    def _require_free(self, stream: Going | None) -> None:
         if self._thread is threading.current_thread() or not self._thread.is_alive():
             return
         holder = None if self._holder is None else self._holder()

@@ -1,41 +1,34 @@
-"""How what was recorded while a model ran becomes a Trace.
-
-Queries and keys are rotated here with the model's own cosines and sines.
-"""
+"""How what was recorded while a model ran becomes a Trace."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, closing
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm.auto import tqdm
-from transformers.models.llama.modeling_llama import rotate_half
 
 from workbench.arguments import whole_number
+from workbench.conversation import Prompt
 from workbench.errors import TraceError
-from workbench.generation import stream as generation
+from workbench.generation.prefixes import Prefixes
 from workbench.generation.sampling import Sampling, checked_sampling
 from workbench.generation.steps import Generation, Step
+from workbench.generation.stopping import stoppable
+from workbench.generation.stream import stream
 from workbench.generation.threads import let_go
 from workbench.traces.trace import Trace
-from workbench.tracing.recording import Recording, attention_layers, recording, stoppable
-
-if TYPE_CHECKING:
-    from workbench.generation.prefixes import Prefixes
-    from workbench.pangu import Pangu
-
-CHUNK = 256  # tokens whose vocabulary logits are held at once
-ROWS = 32  # on a CPU, tokens normalized at once: larger temporaries cost fresh pages every time
+from workbench.tracing.arrays import arrays_of, predictions
+from workbench.tracing.engine import TracedEngine
+from workbench.tracing.recording import Recording, attention_layers, recording
 
 
 def trace(
-    pangu: Pangu,
-    prompt: Any,
+    pangu: TracedEngine,
+    prompt: Prompt,
     max_new_tokens: int = 0,
     attention: str | Sequence[int] | None = "all",
     top_k: int = 10,
@@ -99,9 +92,9 @@ def trace(
     if max_new_tokens == 0:
         record = read(pangu, ids, layers)
         return trace_of(pangu, record, layers, ids, len(ids), top_k, None)
-    steps = generation.stream(
+    steps = stream(
         pangu, ids, max_new_tokens, sampling, stop, alternatives=1, stop_strings=stop_strings,
-        begun=begun, prefixes=prefixes, record=layers,
+        begun=begun, prefixes=prefixes, recorder=Recorder(pangu, layers),
     )  # fmt: skip
     passes, shown = 0, on_step is not None  # whoever listens shows the progress
     with (
@@ -119,8 +112,58 @@ def trace(
     return steps.trace(top_k)
 
 
+class Recorder:
+    """Records a model while it generates; what came until then can be had as arrays or as a Trace.
+
+    Parameters
+    ----------
+    layers
+        Whose queries and keys are kept; the routing always is.
+    """
+
+    def __init__(
+        self, pangu: TracedEngine, layers: Sequence[int], record: Recording | None = None
+    ) -> None:
+        self.layers = tuple(layers)
+        self._pangu, self._record = pangu, record or Recording()
+
+    def recording(self) -> AbstractContextManager[Recording]:
+        """Around forward passes that are to be kept."""
+        return recording(self._pangu.model, self.layers, record=self._record)
+
+    def first(self, passes: int) -> Recorder:
+        """What the first so many forward passes left, for another one to go on with."""
+        return Recorder(self._pangu, self.layers, self._record.first(passes))
+
+    def cut(self, passes: int) -> None:
+        """Forget what came after the first so many forward passes."""
+        self._record.cut(passes)
+
+    def nbytes(self, tokens: int) -> int:
+        """What a recording of so many tokens takes."""
+        return self._record.nbytes(tokens)
+
+    def arrays(self, first: int = 0) -> dict[str, np.ndarray]:
+        """Routing [moe_layer, token, …], query and key [layer, token, …] from pass `first` on."""
+        return arrays_of(self._record, self.layers, self._pangu.config, first)
+
+    def trace(
+        self, token_ids: Sequence[int], prompt_length: int, top_k: int, sampling: Sampling
+    ) -> Trace:
+        """The Trace of tokens that all ran while they were recorded.
+
+        Raises
+        ------
+        TraceError
+            If something else ran the model in between.
+        """
+        return trace_of(
+            self._pangu, self._record, self.layers, list(token_ids), prompt_length, top_k, sampling
+        )
+
+
 def trace_generation(
-    pangu: Pangu,
+    pangu: TracedEngine,
     generation: Generation,
     stop: threading.Event | None = None,
     attention: str | Sequence[int] | None = "all",
@@ -145,7 +188,7 @@ def trace_generation(
 
 
 def read(
-    pangu: Pangu, ids: list[int], layers: list[int], stop: threading.Event | None = None
+    pangu: TracedEngine, ids: list[int], layers: list[int], stop: threading.Event | None = None
 ) -> Recording:
     """Run tokens in one pass and record it; with a bar, but for a model that has one of its own."""
     with (
@@ -158,9 +201,9 @@ def read(
 
 
 def trace_of(
-    pangu: Pangu,
+    pangu: TracedEngine,
     record: Recording,
-    layers: list[int],
+    layers: Sequence[int],
     ids: list[int],
     prompt_length: int,
     top_k: int,
@@ -171,7 +214,7 @@ def trace_of(
     record.require_tokens(len(ids))
     with pangu.computing():
         arrays = arrays_of(record, layers, config)
-        arrays |= _predictions(pangu.model.lm_head, record.joined("hidden", 0), ids, top_k)
+        arrays |= predictions(pangu.model.lm_head, record.joined("hidden", 0), ids, top_k)
     let_go()
     arrays["token_ids"] = np.array(ids, dtype=np.int32)
     _check_groups(arrays, config)
@@ -182,7 +225,7 @@ def trace_of(
         "config": {key: value for key, value in config.to_dict().items() if _is_plain(value)},
         "num_groups": getattr(config, "num_groups", 0),
         "router_scale": [scale for _, scale in sorted(record.router_scale.items())],
-        "attention_layers": layers,
+        "attention_layers": list(layers),
         "text": tokenizer.decode(ids, skip_special=True),
         "pieces": tokenizer.pieces(ids),
         "offsets": [list(characters) for characters in tokenizer.offsets(ids)],
@@ -198,87 +241,6 @@ def trace_of(
 
 
 # -- inside -------------------------------------------------------------------------------------
-
-
-def arrays_of(
-    record: Recording, layers: list[int], config: Any, first: int = 0
-) -> dict[str, np.ndarray]:
-    """Routing and attention of the forward passes from the `first` one on."""
-    routing = _routing_arrays(record, config, first)
-    return routing | _attention_arrays(record, layers, config, first)
-
-
-def _attention_arrays(
-    record: Recording, layers: list[int], config: Any, first: int = 0
-) -> dict[str, np.ndarray]:
-    """query and key [layer, token, …] of the forward passes from the `first` one on."""
-    arrays: dict[str, np.ndarray] = {}
-    for name in ("query", "key") if layers else ():
-        values = torch.stack(
-            [_rotated(record, name, layer, config.head_dim, first) for layer in layers]
-        )
-        narrow = values.dtype != torch.float32 and _fits_float16(values)
-        arrays[name] = values.to(torch.float16 if narrow else torch.float32).numpy()
-    return arrays
-
-
-def _rotated(
-    record: Recording, name: str, layer: int, head_dim: int, first: int = 0
-) -> torch.Tensor:
-    """[token, head, head_dim] on the CPU, turned as the model turned them."""
-    heads = record.joined(name, layer, first).unflatten(-1, (-1, head_dim))
-    cosine, sine = (
-        record.joined(part, 0, first).unsqueeze(1).to(heads.device) for part in ("cosine", "sine")
-    )
-    return (heads * cosine + rotate_half(heads) * sine).cpu()
-
-
-def _fits_float16(values: torch.Tensor) -> bool:
-    """Whether all are finite and stay so in float16."""
-    largest = torch.finfo(torch.float16).max
-    low, high = values.aminmax()
-    return bool(-largest <= low) and bool(high <= largest)  # False for NaN as well
-
-
-def _routing_arrays(record: Recording, config: Any, first: int = 0) -> dict[str, np.ndarray]:
-    """[moe_layer, token, …] of the forward passes from the `first` one on; empty if dense."""
-    arrays: dict[str, np.ndarray] = {}
-    routed = sorted(layer for name, layer in record.parts if name == "router_logits")
-    if routed:
-        for name in ("router_logits", "routing_weights", "routed_norm", "shared_norm"):
-            arrays[name] = record.stacked(name, routed, first).float().numpy()
-        kind = np.uint8 if config.num_experts <= 256 else np.int16
-        chosen = record.stacked("selected_experts", routed, first)
-        arrays["selected_experts"] = chosen.numpy().astype(kind)
-    return arrays
-
-
-def _predictions(
-    head: nn.Module, hidden: torch.Tensor, ids: list[int], top_k: int
-) -> dict[str, np.ndarray]:
-    """The model's alternatives at every token; hidden is [token, hidden], after the last norm."""
-    # The last token has no following one: its own id stands there, and the value is dropped.
-    following = torch.tensor([*ids[1:], ids[-1]]).unsqueeze(-1)
-    top_ids, top_logprobs, chosen = [], [], []
-    for start in range(0, len(ids), CHUNK):
-        logits = head(hidden[start : start + CHUNK])  # [token, vocabulary]
-        targets = following[start : start + CHUNK].to(logits.device)
-        pairs = [(logits, targets)]
-        if logits.device.type == "cpu":
-            pairs = zip(logits.split(ROWS), targets.split(ROWS), strict=True)
-        for rows, target in pairs:
-            logprobs = rows.log_softmax(-1, dtype=torch.float32)
-            top = logprobs.topk(top_k)
-            top_ids.append(top.indices.cpu())
-            top_logprobs.append(top.values.cpu())
-            chosen.append(logprobs.gather(-1, target).cpu())
-    chosen_logprobs = torch.cat(chosen).flatten().numpy()
-    chosen_logprobs[-1] = np.nan
-    return {
-        "top_ids": torch.cat(top_ids).numpy().astype(np.int32),
-        "top_logprobs": torch.cat(top_logprobs).numpy(),
-        "chosen_logprobs": chosen_logprobs,
-    }
 
 
 def _check_groups(arrays: dict[str, np.ndarray], config: Any) -> None:

@@ -1,4 +1,4 @@
-"""Hooks that record what a model does while it runs, and that stop it.
+"""Hooks that record what a model does while it runs.
 
 Plain forward hooks on modules that are there anyway; the model keeps its fused attention.
 """
@@ -18,7 +18,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from workbench.arguments import whole_number
-from workbench.errors import GenerationError, TraceError
+from workbench.errors import TraceError
 
 
 @dataclass
@@ -134,31 +134,6 @@ def recording(
         for handle in handles:
             handle.remove()
         bar.close()
-
-
-class StoppedError(GenerationError):
-    """Raised inside a forward pass that was stopped."""
-
-
-@contextmanager
-def stoppable(model: nn.Module, stop: threading.Event | None) -> Iterator[None]:
-    """Let a forward pass end before its next layer when `stop` is set."""
-    if stop is None:
-        yield
-        return
-    thread = threading.get_ident()
-
-    def check(*_: Any) -> None:
-        if stop.is_set() and threading.get_ident() == thread:
-            raise StoppedError("stopped in the middle of a forward pass.")
-
-    check()
-    handles = [layer.register_forward_pre_hook(check) for layer in model.model.layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def attention_layers(attention: str | Sequence[int] | None, num_layers: int) -> list[int]:

@@ -38,7 +38,8 @@ from workbench.views.shared.widget import Answer, script
 from workbench.wording import titled
 
 if TYPE_CHECKING:
-    from workbench.generation.stream import Sampling, Step
+    from workbench.generation.sampling import Sampling
+    from workbench.generation.steps import Step
     from workbench.pangu import Pangu
 
 PAGE_BYTES = 8_000_000  # of heads that a static page takes along

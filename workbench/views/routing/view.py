@@ -26,7 +26,8 @@ from workbench.views.shared.widget import Answer, script
 from workbench.wording import titled
 
 if TYPE_CHECKING:
-    from workbench.generation.stream import Sampling, Step
+    from workbench.generation.sampling import Sampling
+    from workbench.generation.steps import Step
     from workbench.pangu import Pangu
 
 BLOCK = 256  # tokens whose probabilities are sent together
