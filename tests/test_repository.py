@@ -1,76 +1,14 @@
-"""What holds the house together: imports, versions, clean notebooks."""
+"""What holds the house together: versions, clean notebooks, no machine's names."""
 
-import ast
 import json
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate"}
-# The import table of the README: which parts may import the heavy packages when imported.
-LIGHT = [
-    "errors.py",
-    "arguments.py",
-    "trace.py",
-    "trace_file.py",
-    "corpus.py",
-    "serving.py",
-    "sampling.py",
-    "steps.py",
-    "recipe.py",
-    "fingerprint.py",
-    "branches.py",
-    "stop_strings.py",
-    "probes.py",
-    "cli.py",
-    "checkpoint.py",
-    "ascend.py",
-    "hub.py",
-    "shards.py",
-    "__init__.py",
-    "__main__.py",
-]
-
-
-def top_level_imports(file: Path) -> set[str]:
-    """Packages that importing a file imports; what stands in a function or a type check is left out."""
-    found = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module.split(".")[0])
-    return found
-
-
-def light_files() -> list[Path]:
-    package = ROOT / "workbench"
-    return [
-        *(package / name for name in LIGHT),
-        *sorted((package / "analysis").glob("*.py")),
-        *sorted((package / "views").glob("*.py")),
-    ]
-
-
-@pytest.mark.parametrize("file", light_files(), ids=lambda file: str(file.relative_to(ROOT)))
-def test_the_reading_wing_imports_no_torch(file):
-    assert not top_level_imports(file) & HEAVY
-
-
-def test_a_trace_is_read_without_torch():
-    code = (
-        "import sys, workbench, workbench.traces.trace, workbench.traces.corpus, workbench.analysis, workbench.views\n"
-        "print(sorted(name for name in ('torch', 'transformers') if name in sys.modules))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
 
 
 def pins(lines: list[str], separator: str) -> dict[str, str]:

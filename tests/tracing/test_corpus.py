@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 import workbench as wb
 from tests.helpers.tiny import make_tiny_checkpoint
 from workbench.errors import TraceError
-from workbench.tracing import corpus_recording
+from workbench.tracing import corpus_folder, corpus_recording
 
 ROOT = Path(__file__).parents[2]
 
@@ -310,7 +310,7 @@ def test_the_room_for_all_documents_is_taken_before_the_first_is_read(moe, tmp_p
 
 
 def test_a_disk_that_fills_meanwhile_keeps_what_was_saved(moe, tmp_path, monkeypatch):
-    save_file, saved = corpus_recording.save_file, []
+    save_file, saved = corpus_folder.save_file, []
 
     def filling(*arguments):
         saved.append(arguments)
@@ -319,7 +319,7 @@ def test_a_disk_that_fills_meanwhile_keeps_what_was_saved(moe, tmp_path, monkeyp
         save_file(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(corpus_recording, "save_file", filling)
+        patched.setattr(corpus_folder, "save_file", filling)
         with pytest.raises(TraceError, match=r"cannot be written .*No space left.*make room"):
             wb.trace_corpus(moe, texts(2), tmp_path / "c", save_seconds=0)
     assert wb.RoutingCorpus.load(tmp_path / "c").done == 1

@@ -3,6 +3,12 @@
 All of them take one trace or several, most a corpus too, and `where` chooses tokens by span,
 phase, array or function (`token_mask`). Results are keyed by layer and expert; experts of different
 layers have nothing in common but a number.
+
+One file a question (`load.py`, `specialisation.py`, `heads.py` …). `documents.py` turns traces into
+what measures read, `tallies.py` counts, `statistics.py` and `exact_tests.py` have chance levels,
+`selection.py` the tokens that count. Start with `load.py`.
+
+May import `traces` and the leaves; no torch.
 """
 
 from workbench.analysis.agreement import routing_agreement

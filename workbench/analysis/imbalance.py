@@ -10,8 +10,7 @@ from workbench.analysis.documents import Source, documents
 from workbench.analysis.selection import Where
 from workbench.analysis.statistics import divided, uniform_choices
 from workbench.errors import TraceError
-
-BATCH = 16  # tokens; the paper's figure 2b
+from workbench.traces.documents import BATCH
 
 
 def uniform_imbalance(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.generation.sampling import Sampling
 from workbench.generation.turn import Turn
 from workbench.traces.trace import Trace
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Engine(Protocol):

@@ -3,7 +3,7 @@
 A folder holds `settings.json` (model, texts and settings it was made of), `documents.safetensors`
 (what each document adds, a row each, filled as they are read), `totals-N.safetensors` (sums over
 the first N documents) and `progress.json`, whose N is what counts: it is replaced last.
-`workbench/tracing/corpus_recording.py` fills it.
+`workbench.tracing.corpus_recording` fills it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from workbench.analysis.documents import Documents
-from workbench.analysis.imbalance import BATCH
 from workbench.errors import TraceError
+from workbench.traces.documents import BATCH, Documents
 
 KIND = "pangu-workbench-corpus"
 FORMAT_VERSION = 1

@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
-import os
-import struct
-import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
-from workbench.analysis import tallies
-from workbench.analysis.imbalance import BATCH
 from workbench.analysis.selection import token_mask
 from workbench.checkpoints.reading import DTYPES
 from workbench.checkpoints.shards import TensorInfo
+from workbench.conversation import Prompt
 from workbench.errors import TraceError
 from workbench.generation.threads import let_go
-from workbench.traces.corpus import (
-    FORMAT_VERSION,
-    KIND,
-    TYPES,
-    RoutingCorpus,
-    map_arrays,
-    read_json,
-    read_totals,
-)
+from workbench.traces.corpus import FORMAT_VERSION, KIND, RoutingCorpus
 from workbench.traces.trace import Trace
+from workbench.tracing.corpus_folder import CorpusFolder
+from workbench.tracing.engine import TracedEngine
 from workbench.tracing.recording import recording
 
-if TYPE_CHECKING:
-    from workbench.pangu import Pangu, Prompt
-
 WINDOW = 4096
-SUMS = (*tallies.DECISIONS, "shared_share", "churn", "churn_tokens")  # [document, layer]
-BY_DOMAIN = ("coactivation", *(f"transitions_{pairs}" for pairs in tallies.PAIRS))
 SAVE_SECONDS = 10  # at most so much work is lost when the process is killed
 
 
 def trace_corpus(
-    pangu: Pangu,
+    pangu: TracedEngine,
     texts_by_domain: Mapping[str, Sequence[Prompt]],
     folder: str | Path,
     window: int | None = None,
@@ -142,16 +123,16 @@ def trace_corpus(
         "pieces": pangu.tokenizer.pieces(types),
     }
     folder = Path(folder)
-    recorder = _Recorder(folder, settings, save_seconds)
+    unfinished = CorpusFolder(folder, settings, save_seconds)
     bar = tqdm(total=sum(map(len, ids)), desc="reading", unit="token", unit_scale=True)
     try:
-        bar.update(sum(map(len, ids[: recorder.done])))
-        for document, mask in zip(ids[recorder.done :], masks[recorder.done :], strict=True):
+        bar.update(sum(map(len, ids[: unfinished.done])))
+        for document, mask in zip(ids[unfinished.done :], masks[unfinished.done :], strict=True):
             windows = _windows(document, mask, window, config)
-            recorder.add(_read(pangu, *part) for part in _followed(windows, len(document), bar))
+            unfinished.add(_read(pangu, *part) for part in _followed(windows, len(document), bar))
     finally:
         bar.close()
-        recorder.save()
+        unfinished.save()
         let_go()
     return RoutingCorpus.load(folder)
 
@@ -159,7 +140,7 @@ def trace_corpus(
 # -- reading ------------------------------------------------------------------------------------
 
 
-def _mask(pangu: Pangu, ids: np.ndarray, where: str | None) -> np.ndarray:
+def _mask(pangu: TracedEngine, ids: np.ndarray, where: str | None) -> np.ndarray:
     """[token] bool"""
     if where is not None and not isinstance(where, str):
         raise TraceError("where must be a word here, such as 'thinking'; see wb.token_mask.")
@@ -204,7 +185,7 @@ def _followed(
         bar.update(tokens * number // len(windows) - tokens * (number - 1) // len(windows))
 
 
-def _read(pangu: Pangu, ids: np.ndarray, mask: np.ndarray) -> tuple[Trace, np.ndarray]:
+def _read(pangu: TracedEngine, ids: np.ndarray, mask: np.ndarray) -> tuple[Trace, np.ndarray]:
     """Run one window; the trace has routing alone."""
     layers = range(pangu.config.num_hidden_layers)
     with pangu.computing(), recording(pangu.model, []) as record:
@@ -221,112 +202,10 @@ def _read(pangu: Pangu, ids: np.ndarray, mask: np.ndarray) -> tuple[Trace, np.nd
     return Trace(arrays | {"token_ids": ids}, meta), mask
 
 
-class _Recorder:
-    """The folder while it is being filled."""
-
-    def __init__(self, folder: Path, settings: dict[str, Any], save_seconds: float) -> None:
-        self.folder, self.settings, self.save_seconds = folder, settings, save_seconds
-        self.names = list(dict.fromkeys(settings["domains"]))
-        self.types = np.array(settings["vocabulary"], dtype=np.int64)
-        with _explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            if (folder / "settings.json").exists():
-                _require_same(read_json(folder / "settings.json"), settings, folder)
-            else:
-                _allocate(folder / "documents.safetensors", self._row_shapes())
-                _write_json(folder / "settings.json", settings)
-        self.rows = map_arrays(folder / "documents.safetensors", "r+")
-        progress = read_json(folder / "progress.json")
-        self.done = self.saved = progress.get("done", 0)
-        self.totals = read_totals(folder, progress) if self.done else self._empty_totals()
-        self.last_save, self.whole = time.monotonic(), True
-
-    def _row_shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        documents, layers = len(self.settings["domains"]), self.settings["num_moe_layers"]
-        experts = (documents, layers, self.settings["num_experts"])
-        return (
-            {"tokens": ("<i8", (documents,)), "windows": ("<i8", (documents,))}
-            | {name: ("<u4", experts) for name in ("count", "global_count")}
-            | {name: ("<f4", experts) for name in ("weight", "probability")}
-            | {name: ("<f8", (documents, layers)) for name in SUMS}
-        )
-
-    def _empty_totals(self) -> dict[str, np.ndarray]:
-        layers, experts = self.settings["num_moe_layers"], self.settings["num_experts"]
-        domains, bins = len(self.names), BATCH * self.settings["num_experts_per_tok"] + 1
-        steps = np.zeros((domains, layers - 1, experts, experts))
-        return {
-            "coactivation": np.zeros((domains, layers, experts, experts)),
-            "imbalance": np.zeros((layers, bins)),
-            "imbalance_global": np.zeros((layers, bins)),
-            "vocabulary": np.zeros((len(self.types), layers, experts), dtype=np.uint32),
-        } | {f"transitions_{pairs}": steps.copy() for pairs in tallies.PAIRS}
-
-    def add(self, windows: Iterable[tuple[Trace, np.ndarray]]) -> None:
-        """One document, window by window; nothing of it counts before all of it is there."""
-        place = self.done
-        domain = self.names.index(self.settings["domains"][place])
-        row = {name: np.zeros(array.shape[1:]) for name, array in self.rows.items()}
-        sums = {
-            name: np.zeros(array.shape[1:] if name in BY_DOMAIN else array.shape, array.dtype)
-            for name, array in self.totals.items()
-        }
-        devices = self.settings["num_groups"]
-        devices = devices if devices > 1 else self.settings["num_experts_per_tok"]
-        for trace, mask in windows:
-            _add_window(row, trace, mask)
-            sums["coactivation"] += tallies.coactivation(trace, mask)
-            for pairs in tallies.PAIRS:
-                sums[f"transitions_{pairs}"] += tallies.transitions(trace, mask, pairs)
-            for name, everywhere in (("imbalance", False), ("imbalance_global", True)):
-                sums[name] += tallies.imbalance(trace, mask, BATCH, devices, everywhere)
-            sums["vocabulary"] += tallies.vocabulary(trace, mask, self.types).astype(np.uint32)
-        self.whole = False  # an interruption from here on leaves what was saved last
-        for name, total in self.totals.items():
-            (total[domain] if name in BY_DOMAIN else total)[...] += sums[name]
-        for name, array in self.rows.items():
-            array[place] = row[name]
-        self.done += 1
-        self.whole = True
-        if time.monotonic() - self.last_save >= self.save_seconds:
-            self.save()
-
-    def save(self) -> None:
-        """Rows first, then totals, then the number that makes both count."""
-        if self.done == self.saved or not self.whole:
-            return
-        with _explained(self.folder):
-            for array in self.rows.values():
-                array.flush()
-            name = f"totals-{self.done}.safetensors"
-            part = self.folder / (name + ".part")
-            save_file(self.totals, part)
-            os.replace(part, self.folder / name)
-            _write_json(self.folder / "progress.json", {"done": self.done, "totals": name})
-            for old in self.folder.glob("totals-*"):
-                if old.name != name:
-                    old.unlink()
-        self.saved, self.last_save = self.done, time.monotonic()
-
-
-def _add_window(row: dict[str, np.ndarray], trace: Trace, mask: np.ndarray) -> None:
-    row["tokens"] += mask.sum()
-    row["windows"] += 1
-    for name in tallies.LOADS:
-        row[name] += tallies.load(trace, mask, name)
-    for layer in range(trace.num_moe_layers):
-        for name, values in tallies.decisions(trace, layer, mask).items():
-            row[name][layer] += values.sum()
-        row["shared_share"][layer] += np.nansum(tallies.shared_share(trace, layer, mask))
-        tokens, values = tallies.churn(trace, layer, mask)
-        row["churn"][layer] += values.sum()
-        row["churn_tokens"][layer] += len(tokens)
-
-
 # -- what it was made of ------------------------------------------------------------------------
 
 
-def _model_fingerprint(pangu: Pangu) -> str:
+def _model_fingerprint(pangu: TracedEngine) -> str:
     """Of the checkpoint's files, the configuration, the precision, and weights changed since loading.
 
     The same for a model in memory and for one that stays on disk. Quantized weights are not looked
@@ -361,67 +240,3 @@ def _text_fingerprint(domains: list[str], ids: list[np.ndarray]) -> str:
         digest.update(f"{domain}\0{len(document)}\0".encode())
         digest.update(document.astype("<i4").tobytes())
     return digest.hexdigest()
-
-
-def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
-    if found.get("kind") != KIND:
-        raise TraceError(f"{folder} has a settings.json of something else; choose another folder.")
-    before, now = found["fingerprints"], wanted["fingerprints"]
-    if changed := [name for name in now if before.get(name) != now[name]]:
-        detail = f" ({before['settings']} then, {now['settings']} now)" * ("settings" in changed)
-        words = {"model": "another model", "texts": "other texts", "settings": "other settings"}
-        raise TraceError(
-            f"{folder} was recorded with {' and '.join(words[name] for name in changed)}{detail}: "
-            "going on would mix the two. Choose another folder, or delete this one."
-        )
-
-
-# -- files --------------------------------------------------------------------------------------
-
-
-def _allocate(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]]) -> None:
-    """A safetensors file of zeros, to be filled through `map_arrays`.
-
-    Its room is taken at once, where the system can: a disk that is full when a page of a mapped
-    file is written ends the process.
-    """
-    entries, offset = {}, 0
-    for name, (kind, shape) in arrays.items():
-        size = int(np.prod(shape)) * np.dtype(kind).itemsize
-        entries[name] = {
-            "dtype": TYPES[kind],
-            "shape": shape,
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    header = json.dumps(entries).encode()
-    header += b" " * (-len(header) % 8)
-    size = 8 + len(header) + offset
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        file.flush()
-        try:
-            if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
-                os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot
-                raise
-        file.truncate(size)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Say in plain words that a file could not be written."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise TraceError(
-            f"{folder} cannot be written ({error}); what was saved is kept: make room, or see to "
-            "it that the folder can be written, and run the same again."
-        ) from error
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, path)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from workbench.analysis import head_scores
 from workbench.arguments import require_loaded, whole_number
 from workbench.errors import TraceError
-
-if TYPE_CHECKING:
-    from workbench.pangu import Pangu
-    from workbench.traces.trace import Trace
+from workbench.traces.trace import Trace
+from workbench.tracing.engine import TracedEngine
 
 
 def repeated_random_tokens(
-    pangu: Pangu, length: int = 48, sequences: int = 5, seed: int = 0
+    pangu: TracedEngine, length: int = 48, sequences: int = 5, seed: int = 0
 ) -> list[Trace]:
     """Traces of random tokens that are said twice: nothing can be predicted but the repetition.
 
@@ -56,7 +52,7 @@ def repeated_random_tokens(
 
 
 def induction_probe(
-    pangu: Pangu, length: int = 48, sequences: int = 5, seed: int = 0, threshold: float = 0.5
+    pangu: TracedEngine, length: int = 48, sequences: int = 5, seed: int = 0, threshold: float = 0.5
 ) -> pd.DataFrame:
     """Which heads look at what followed the last time: every head on repeated random tokens.
 
@@ -84,7 +80,7 @@ def induction_probe(
     return frame.sort_values("induction", ascending=False, kind="stable", ignore_index=True)
 
 
-def _ordinary_ids(pangu: Pangu) -> np.ndarray:
+def _ordinary_ids(pangu: TracedEngine) -> np.ndarray:
     """Ids of the vocabulary that are neither special nor single bytes, and that stand for text."""
     size = min(len(pangu.tokenizer), pangu.config.vocab_size)
     pieces = pangu.tokenizer.pieces(range(size))

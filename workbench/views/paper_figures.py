@@ -20,8 +20,8 @@ from workbench.analysis import (
     imbalance_distribution,
 )
 from workbench.analysis.documents import Source, documents
-from workbench.analysis.imbalance import BATCH
 from workbench.errors import TraceError
+from workbench.traces.documents import BATCH
 from workbench.views.figures import expert_colours
 from workbench.views.shared.printing import PrintFigure
 
