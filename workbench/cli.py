@@ -137,15 +137,13 @@ def _inspect(options: argparse.Namespace) -> int:
 
     checkpoint = open_checkpoint(options.checkpoint)
     print(f"{checkpoint}\n", flush=True)
-    from workbench.loading.filling import check_tensors  # slow
-    from workbench.loading.plan import choose_bits, choose_quant_type, make_plan, with_memory
-    from workbench.loading.streaming import with_least_bytes
+    from workbench.loading.checking import check_tensors  # slow
+    from workbench.loading.plan import make_plan
+    from workbench.loading.units import with_least_bytes
 
-    check_tensors(checkpoint)
-    bits = choose_bits(checkpoint, options.bits)
-    choose_quant_type(checkpoint, options.quant_type, bits)
-    plan = make_plan(checkpoint, bits, options.device)
-    print(with_least_bytes(with_memory(plan, options.memory), checkpoint))
+    plan = make_plan(checkpoint, options.bits, options.device, options.quant_type, options.memory)
+    check_tensors(plan)
+    print(with_least_bytes(plan))
     if not options.plan_only:
         print()
         print(_loaded(options).receipt)
@@ -179,7 +177,7 @@ def _trace(options: argparse.Namespace) -> int:
 
 def _quantize(options: argparse.Namespace) -> int:
     from workbench.loading.conversion import quantize_checkpoint
-    from workbench.loading.plan import size_in_bytes
+    from workbench.loading.sizes import size_in_bytes
 
     folder = quantize_checkpoint(
         options.source,

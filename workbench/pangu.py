@@ -27,18 +27,12 @@ from workbench.generation.stream import Stream
 from workbench.generation.threads import alone, let_go
 from workbench.generation.turn import Turn
 from workbench.loading import conversion
-from workbench.loading.filling import Filler, check_tensors, load_model
-from workbench.loading.plan import (
-    Plan,
-    choose_bits,
-    choose_quant_type,
-    format_size,
-    make_plan,
-    require_fit,
-    with_memory,
-)
+from workbench.loading.checking import checked
+from workbench.loading.filling import Filler, load_model
+from workbench.loading.plan import Plan, make_plan
 from workbench.loading.receipt import Receipt, make_receipt, make_streamed_receipt
-from workbench.loading.streaming import Streaming, require_least, with_least_bytes
+from workbench.loading.sizes import format_size
+from workbench.loading.streaming import Streaming
 from workbench.models import PanguTokenizer
 from workbench.models.tokenization_pangu import require_vocabulary
 from workbench.traces.trace import Trace
@@ -61,9 +55,6 @@ class Pangu:
         What is stored how, and in how many bytes.
     plan : Plan
         What was expected before loading.
-    checkpoint : Checkpoint
-    quant_type : str
-        "nf4" or "fp4" at 4 bits.
     streaming : Streaming or None
         Which weights are in memory, where they stay on disk: `held_bytes`, `hit_rate`.
     fingerprint : str
@@ -76,8 +67,6 @@ class Pangu:
     tokenizer: PanguTokenizer
     receipt: Receipt
     plan: Plan
-    checkpoint: Checkpoint
-    quant_type: str
     streaming: Streaming | None = None
     fingerprint: str = ""
     turn: Turn = field(default_factory=Turn)
@@ -88,9 +77,19 @@ class Pangu:
         return self.checkpoint.name
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """The files that were loaded."""
+        return self.plan.checkpoint
+
+    @property
     def bits(self) -> int:
         """4, 8 or 16."""
         return self.plan.bits
+
+    @property
+    def quant_type(self) -> str:
+        """ "nf4" or "fp4", at 4 bits."""
+        return self.plan.quant_type
 
     @property
     def device(self) -> torch.device:
@@ -311,28 +310,18 @@ def load(
     checkpoint = open_checkpoint(name_or_path)
     tokenizer = PanguTokenizer.from_pretrained(checkpoint.path)
     require_vocabulary(tokenizer, checkpoint.config.vocab_size)
-    bits = choose_bits(checkpoint, bits)
-    kind = choose_quant_type(checkpoint, quant_type, bits)
-    plan = with_memory(make_plan(checkpoint, bits, device), memory)
-    require_fit(plan, checkpoint)
-    if checkpoint.remote:  # what would be refused is not downloaded
-        check_tensors(checkpoint)
-        plan = with_least_bytes(plan, checkpoint)
-        require_least(plan.least_bytes or 0, plan.memory_bytes or 0, checkpoint.name)
-    checkpoint = checkpoint.fetched()
-    found = fingerprint(checkpoint.path)  # before the weights: files that change later are refused
+    plan = checked(make_plan(checkpoint, bits, device, quant_type, memory))
+    # Before the weights: files that change later are refused.
+    found = fingerprint(plan.checkpoint.path)
     if plan.memory_bytes is None:
-        model = load_model(checkpoint, bits, plan.device, quant_type)
-        let_go()
-        in_float = checkpoint.linears_in_float if checkpoint.stays_as_stored(bits) else ()
-        receipt = make_receipt(model, bits, plan.device, checkpoint.name, in_float)
-        return Pangu(model, tokenizer, receipt, plan, checkpoint, kind, None, found)
-    filler = Filler(checkpoint, bits, plan.device, quant_type, packed=True)
-    streaming = Streaming(filler, plan.memory_bytes)
-    receipt = make_streamed_receipt(streaming, bits, plan.device, checkpoint.name)
-    streaming.load_kept()
+        model, streaming = load_model(plan), None
+        receipt = make_receipt(model, plan)
+    else:
+        streaming = Streaming(Filler(plan), plan.memory_bytes)
+        model, receipt = streaming.filler.model, make_streamed_receipt(streaming)
+        streaming.load_kept()
     let_go()
-    return Pangu(filler.model, tokenizer, receipt, plan, checkpoint, kind, streaming, found)
+    return Pangu(model, tokenizer, receipt, plan, streaming, found)
 
 
 def _as_given(prompt: Prompt, ids: list[int]) -> Any:

@@ -173,7 +173,7 @@ def quantize_plainly(folder: Path, bits: int, only: int | None = None) -> None:
 
     from workbench import open_checkpoint
     from workbench.checkpoints.reading import read_tensor
-    from workbench.loading.plan import is_quantizable
+    from workbench.loading.tensors import is_quantizable
 
     for name, info in list(open_checkpoint(folder).tensors.items())[:only]:
         tensor = read_tensor(name, info)

@@ -24,6 +24,7 @@ from workbench.linear.ascend_linear import AscendLinear, decode
 from workbench.linear.float32_linear import Linear8bitLt
 from workbench.loading.conversion import quantize_checkpoint
 from workbench.loading.filling import Filler
+from workbench.loading.plan import make_plan
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 WEIGHTS = "quant_model_weights.safetensors"
@@ -592,7 +593,7 @@ def test_an_emptied_module_is_filled_again(tmp_path):
     schemes = (SCHEMES["w4a16-group"], SCHEMES["w8a8-static"])
     ascend, _ = make_ascend_checkpoint(tmp_path, schemes=schemes)
     checkpoint = open_checkpoint(ascend)
-    filler = Filler(checkpoint, 4, "cpu", "nf4", packed=True)
+    filler = Filler(make_plan(checkpoint, 4, "cpu"))
     for module in filler.modules:
         filler.fill(module)
     kinds = {type(module) for module in filler.quantized.values()}

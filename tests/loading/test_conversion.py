@@ -26,6 +26,7 @@ from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import conversion, conversion_journal
 from workbench.loading.conversion import quantize_checkpoint
 from workbench.loading.filling import Filler, load_model
+from workbench.loading.plan import make_plan
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 
@@ -90,8 +91,8 @@ def test_what_is_converted_is_bit_for_bit_what_is_quantized_on_load(
     folder = quantize_checkpoint(source, tmp_path / "out", bits, quant_type, shard_bytes=300_000)
     assert len(list(folder.glob("*.safetensors"))) > 2
     assert not (folder / JOURNAL).exists()
-    on_load = load_model(open_checkpoint(source), bits, "cpu", quant_type, packed=False)
-    from_disk = load_model(open_checkpoint(folder), bits, "cpu", packed=False)
+    on_load = load_model(make_plan(open_checkpoint(source), bits, "cpu", quant_type), packed=False)
+    from_disk = load_model(make_plan(open_checkpoint(folder), bits, "cpu"), packed=False)
     stored, expected = from_disk.state_dict(), on_load.state_dict()
     assert stored.keys() == expected.keys()
     for name in expected:

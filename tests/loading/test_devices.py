@@ -16,6 +16,7 @@ from workbench import load, open_checkpoint
 from workbench.errors import QuantizationError
 from workbench.loading import devices
 from workbench.loading.filling import Filler, load_model
+from workbench.loading.plan import make_plan
 
 IDS = [1, 45, 99, 7, 300, 45, 211]
 TWO = "cuda:0+cuda:1"
@@ -83,11 +84,11 @@ def test_devices_that_do_not_go_together_are_refused(device, gpus):
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_accelerate_shares_a_model_out_over_the_gpus(bits, tiny_moe, monkeypatch):
-    filler = Filler(open_checkpoint(tiny_moe), bits, "cpu", "nf4", True)
+    filler = Filler(make_plan(open_checkpoint(tiny_moe), bits, "cpu"))
     total = sum(filler.held_bytes(module) for module in filler.modules)
     room = {"cuda:0": int(total * 0.95), "cuda:1": int(total * 1.2)}
     monkeypatch.setattr(devices, "free_bytes", room.__getitem__)
-    places = devices.placement(filler.model, TWO, filler.dtype, filler.quantized, bits)
+    places = devices.placement(filler.model, TWO, filler.plan.dtype, filler.quantized, bits)
     assert set(places.values()) == {"cuda:0", "cuda:1"}
     held = dict.fromkeys(places.values(), 0)
     for module in filler.modules:
@@ -98,14 +99,14 @@ def test_accelerate_shares_a_model_out_over_the_gpus(bits, tiny_moe, monkeypatch
         assert len({devices.device_of(name, places) for name in names}) == 1
     room["cuda:1"] = room["cuda:0"] = total // 4
     with pytest.raises(QuantizationError, match="together do not hold the model"):
-        devices.placement(filler.model, TWO, filler.dtype, filler.quantized, bits)
+        devices.placement(filler.model, TWO, filler.plan.dtype, filler.quantized, bits)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("which", ["tiny_moe", "tiny_dense"])
 def test_a_dispatched_model_is_traced_the_same(which, bits, request):
     pangu = load(request.getfixturevalue(which), bits=bits, device="cpu")
-    model = load_model(pangu.checkpoint, bits, "cpu", packed=False)
+    model = load_model(make_plan(pangu.checkpoint, bits, "cpu"), packed=False)
     pangu = dataclasses.replace(pangu, model=model)
     expected = pangu.trace(IDS, max_new_tokens=3)
     dispatch_model(

@@ -21,8 +21,8 @@ from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading import filling as loading
 from workbench.loading.conversion import quantize_checkpoint
 from workbench.loading.filling import Filler
-from workbench.loading.plan import size_in_bytes, size_to_ask_for
-from workbench.loading.streaming import needed_bytes
+from workbench.loading.sizes import size_in_bytes, size_to_ask_for
+from workbench.loading.units import needed_bytes
 from workbench.traces.trace import Trace
 from workbench.views import AttentionView, ComparisonView, PromptMatrixView, RoutingView
 

@@ -30,6 +30,7 @@ from workbench.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from workbench.checkpoints.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
 from workbench.checkpoints.shards import INDEX, SINGLE
 from workbench.errors import CheckpointError, QuantizationError
+from workbench.loading.checking import check_tensors
 from workbench.loading.conversion_journal import (
     JOURNAL,
     TEMPORARY,
@@ -40,7 +41,10 @@ from workbench.loading.conversion_journal import (
     write_whole,
 )
 from workbench.loading.filling import Filler
-from workbench.loading.plan import choose_quant_type, format_size, model_shapes
+from workbench.loading.plan import make_plan
+from workbench.loading.precision import choose_quant_type
+from workbench.loading.sizes import format_size
+from workbench.loading.tensors import model_shapes
 from workbench.models import PanguTokenizer
 
 NOTE_SECONDS = 5  # between two notes of what is in: what a kill costs
@@ -169,8 +173,9 @@ def _prepared(
     checkpoint: Checkpoint, bits: int, quant_type: str | None
 ) -> tuple[Filler, dict[str, int]]:
     """What reads a checkpoint module by module, and the bytes that each module will take."""
-    checkpoint = _without_added_biases(checkpoint)
-    filler = Filler(checkpoint, bits, "cpu", quant_type, packed=False, own_modules=False)
+    plan = make_plan(_without_added_biases(checkpoint), bits, "cpu", quant_type, own_modules=False)
+    check_tensors(plan)
+    filler = Filler(plan, packed=False)
     return filler, {module: _output_bytes(filler, module, bits) for module in filler.modules}
 
 
@@ -362,7 +367,7 @@ def _finish(filler: Filler, tokenizer: PanguTokenizer, journal: ConversionJourna
     """Index, tokenizer and generation settings, then `config.json`, which makes it a checkpoint."""
     folder, config = journal.folder, filler.model.config
     config.architectures = [type(filler.model).__name__]
-    config.dtype = filler.dtype
+    config.dtype = filler.plan.dtype
     temporary = folder / TEMPORARY
     temporary.mkdir()
     if len(journal.finished) > 1:

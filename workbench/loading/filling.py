@@ -6,9 +6,8 @@ Nothing is held twice: a tensor is read, checked, quantized or packed, and put w
 from __future__ import annotations
 
 import logging
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -19,13 +18,11 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from workbench.checkpoints.ascend import check_linear
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.reading import (
     SAFETENSORS_NAMES,
     give_back_free_memory,
     read_ahead,
-    read_rows,
     read_tensor,
 )
 from workbench.checkpoints.shards import TensorInfo, read_json
@@ -39,7 +36,7 @@ from workbench.linear.ascend_linear import (
     replace_shifted_norms,
     rounds_again,
 )
-from workbench.linear.float32_linear import BLOCK, cpu_multiplies_bfloat16, use_float32
+from workbench.linear.float32_linear import cpu_multiplies_bfloat16, use_float32
 from workbench.linear.quantization import (
     is_packable,
     pack,
@@ -49,39 +46,23 @@ from workbench.linear.quantization import (
     replace_linears,
     restore,
 )
-from workbench.loading.devices import device_of, devices_of, dispatch, placement
-from workbench.loading.plan import (
-    choose_quant_type,
-    compute_dtype,
-    expected_shapes,
-    is_quantizable,
-    kept_dtype,
-)
+from workbench.loading.devices import device_of, dispatch, placement
+from workbench.loading.plan import Plan
 from workbench.models import CLASSES
 from workbench.models.empty import empty_modules
 
 logger = logging.getLogger("workbench")
 TRIM_BYTES = 200_000_000  # read before free memory is given back: it takes 4 to 8 ms
-# What bitsandbytes stores beside a weight.
-QUANTIZED_PART = re.compile(
-    r"(.+)\.(?:weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map"
-    r"|quant_state\.bitsandbytes__\w+)|SCB|weight_format)"
-)
 
 
 def load_model(
-    checkpoint: Checkpoint,
-    bits: int,
-    device: str,
-    quant_type: str | None = None,
+    plan: Plan,
     packed: bool = True,
 ) -> nn.Module:
-    """Read, check and quantize a checkpoint module by module.
+    """Read and quantize a checkpoint module by module, as planned and checked.
 
     Parameters
     ----------
-    quant_type
-        At 4 bits "nf4" or "fp4", both with double quantization; see `plan.choose_quant_type`.
     packed
         On a CPU, lay 4-bit weights out as bitsandbytes' fast path wants them. A packed model
         refuses `state_dict()`, because bitsandbytes cannot undo the packing exactly.
@@ -89,11 +70,11 @@ def load_model(
     Raises
     ------
     CheckpointError
-        For a missing, additional, misshapen, NaN or infinite tensor.
+        For a NaN or infinite tensor.
     QuantizationError
-        For another `quant_type`, or another one than a quantized file holds.
+        If the weights hold numbers that 8 bit cannot.
     """
-    filler = Filler(checkpoint, bits, device, quant_type, packed)
+    filler, checkpoint = Filler(plan, packed), plan.checkpoint
     with tqdm(
         total=checkpoint.nbytes,
         unit="B",
@@ -132,11 +113,7 @@ class Filler:
 
     Parameters
     ----------
-    As `load_model`, and:
-
-    own_modules
-        Whether modules of our own may hold what Ascend's files store. Without them the model is
-        what transformers' layout can hold: at 4 and 8 bits every linear module is bitsandbytes'.
+    As `load_model`.
 
     Attributes
     ----------
@@ -148,41 +125,27 @@ class Filler:
         Names of the modules that own tensors, in the order in which the files hold them.
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        bits: int,
-        device: str,
-        quant_type: str | None,
-        packed: bool,
-        own_modules: bool = True,
-    ) -> None:
-        kind = choose_quant_type(checkpoint, quant_type)
-        check_tensors(checkpoint)
-        self.checkpoint, self.packed = checkpoint, packed
-        self.dtype = compute_dtype(checkpoint, bits, torch.device(devices_of(device)[0]).type)
+    def __init__(self, plan: Plan, packed: bool = True) -> None:
+        checkpoint, bits = plan.checkpoint, plan.bits
+        self.plan, self.checkpoint, self.packed = plan, checkpoint, packed
         with empty_modules():
             self.model = CLASSES[checkpoint.architecture](checkpoint.config)
         self.model.eval().requires_grad_(False)
         self.quantized: dict[str, nn.Module] = {}
-        self.own_modules = own_modules
-        as_stored = own_modules and checkpoint.stays_as_stored(bits)
-        if not as_stored and rounds_again(checkpoint, bits):
+        if not plan.as_stored and rounds_again(checkpoint, bits):
             logger.warning(
                 "%s stores its weights in %s; in %d bit they are rounded a second time.",
                 checkpoint.name, checkpoint.stored, bits,
             )  # fmt: skip
         replace_shifted_norms(self.model, checkpoint)
-        self.quant_type = "int8"
-        if as_stored:
+        if plan.as_stored:
             self.quantized = replace_linears_as_stored(self.model, checkpoint)
         elif bits < 16:
-            self.quant_type = kind if bits == 4 else "int8"
-            self.quantized = replace_linears(self.model, bits, kind, self.dtype)
-            self.model.config.quantization_config = quantization_config(bits, kind)
+            self.quantized = replace_linears(self.model, bits, plan.quant_type, plan.dtype)
+            self.model.config.quantization_config = quantization_config(bits, plan.quant_type)
         if not cpu_multiplies_bfloat16():
             use_float32(self.model)
-        self.places = placement(self.model, device, self.dtype, self.quantized, bits)
+        self.places = placement(self.model, plan.device, plan.dtype, self.quantized, bits)
         self.model.model.rotary_emb = LlamaRotaryEmbedding(checkpoint.config).to(
             self.device_of("model.rotary_emb")
         )
@@ -254,7 +217,7 @@ class Filler:
             count = torch.Size(info.shape).numel()
             if linear_type and part == "weight":  # perhaps two in a byte
                 count = module.out_features * module.in_features
-            told[part] = (count, kept_dtype(f"{module_name}.{part}", info.dtype, self.dtype))
+            told[part] = (count, self.plan.kept_dtype(f"{module_name}.{part}", info.dtype))
         return told
 
     def empty(self, module_name: str) -> None:
@@ -294,7 +257,7 @@ class Filler:
         parts = {}
         for part, name in self._tensors[module_name].items():
             stored = infos.get("weight", infos[part]).dtype  # a bias as its weight
-            kind = None if as_stored else kept_dtype(name, stored, self.dtype)
+            kind = None if as_stored else self.plan.kept_dtype(name, stored)
             parts[part] = read_tensor(name, infos[part], kind)
         if linear_type:
             parts = self._fill_from_ascend(
@@ -311,7 +274,7 @@ class Filler:
             kind = tensor.dtype
             if as_stored:
                 stored = SAFETENSORS_NAMES[parts.get("weight", tensor).dtype]
-                kind = kept_dtype(f"{module_name}.{leaf}", stored, self.dtype)
+                kind = self.plan.kept_dtype(f"{module_name}.{leaf}", stored)
             setattr(module, leaf, nn.Parameter(tensor.to(device, kind), requires_grad=False))
         if module_name == "model.embed_tokens" and self.checkpoint.config.tie_word_embeddings:
             self.model.lm_head.weight = module.weight
@@ -332,13 +295,13 @@ class Filler:
         else:
             weight = stored.dequantized(module.in_features)
             if name in self.quantized:
-                quantize(module, name, weight.to(self.dtype), device)
+                quantize(module, name, weight.to(self.plan.dtype), device)
                 pack(module, self.packed)
             else:
                 parts["weight"] = weight
         if stored.bias is None or (module.bias is None and not stored.bias.any()):
             return parts
-        if module.bias is None and not self.own_modules:
+        if module.bias is None and not self.plan.own_modules:
             if not stored.bias_is_rounding:
                 raise QuantizationError(
                     f"{name} has a bias in {self.checkpoint.path} (in quant_bias), which the "
@@ -365,116 +328,3 @@ def tensors_by_module(checkpoint: Checkpoint) -> dict[str, dict[str, str]]:
         if not (checkpoint.config.tie_word_embeddings and module == "lm_head"):
             modules[module][name.removeprefix(module + ".")] = name
     return dict(modules)
-
-
-def check_tensors(checkpoint: Checkpoint) -> None:
-    """Compare names, shapes and parts with the model's before anything is read.
-
-    Raises
-    ------
-    CheckpointError
-        For a missing, additional or misshapen tensor, and for a part of a quantized weight that
-        is missing.
-    """
-    expected, found = expected_shapes(checkpoint), dict(checkpoint.tensors)
-    if checkpoint.config.tie_word_embeddings:
-        _check_tied_head(checkpoint, found.pop("lm_head.weight", None))
-    for name in list(found):
-        if checkpoint.is_bitsandbytes and _is_part_of_quantized(name, expected):
-            del found[name]
-    _check_ascend(checkpoint, expected, found)
-    if missing := sorted(expected.keys() - found.keys()):
-        raise CheckpointError(
-            f"{missing[0]} is missing from {checkpoint.path}{_and_more(missing)}. Expected "
-            f"{len(expected):,} tensors, found {len(found):,}. Download the checkpoint again, or "
-            "correct config.json if it belongs to another model."
-        )
-    for name, shape in expected.items():
-        info = found.pop(name)
-        if checkpoint.is_bitsandbytes and is_quantizable(name):
-            _check_quantized(checkpoint, name, info, shape)
-        elif info.shape != shape:
-            raise CheckpointError(
-                f"{name} has shape {list(info.shape)}, expected {list(shape)} by config.json; "
-                "the two do not belong together."
-            )
-    if found:
-        extra = sorted(found)
-        raise CheckpointError(
-            f"{extra[0]} is in {checkpoint.path} and not in the model{_and_more(extra)}. A model that "
-            "needs it is not the one config.json describes; correct config.json or remove the tensor."
-        )
-
-
-def _check_ascend(
-    checkpoint: Checkpoint, expected: dict[str, tuple[int, ...]], found: dict[str, TensorInfo]
-) -> None:
-    """Check the modules that Ascend's files hold quantized, and take them out of both."""
-    for module, kind in checkpoint.linear_types.items():
-        shape = expected.pop(f"{module}.weight", None)
-        if shape is None:
-            continue  # no module of this model: named as additional
-        for name in check_linear(found, module, kind, shape, checkpoint.path):
-            del found[name]
-        if kind == "W8A8" and f"{module}.bias" not in found:
-            expected.pop(f"{module}.bias", None)  # it stands in quant_bias
-
-
-def _check_tied_head(checkpoint: Checkpoint, head: TensorInfo | None) -> None:
-    """A head that is stored although it is tied must be the embeddings again."""
-    name, own = "model.embed_tokens.weight", "lm_head.weight"
-    embeddings = checkpoint.tensors.get(name)
-    if checkpoint.remote or head is None or embeddings is None:
-        return
-    same = (head.dtype, head.shape) == (embeddings.dtype, embeddings.shape)
-    pieces = [range(a, min(a + 1024, head.shape[0])) for a in range(0, head.shape[0], 1024)]
-    if not same or not all(
-        torch.equal(read_rows(own, head, rows), read_rows(name, embeddings, rows))
-        for rows in pieces
-    ):
-        raise CheckpointError(
-            f"{checkpoint.path} says tie_word_embeddings=true and holds a lm_head.weight that is not "
-            "the embeddings; correct config.json."
-        )
-
-
-def _is_part_of_quantized(name: str, expected: Mapping[str, tuple[int, ...]]) -> bool:
-    match = QUANTIZED_PART.fullmatch(name)
-    return bool(match) and f"{match[1]}.weight" in expected and is_quantizable(f"{match[1]}.weight")
-
-
-def _check_quantized(
-    checkpoint: Checkpoint, name: str, info: TensorInfo, shape: tuple[int, ...]
-) -> None:
-    """What bitsandbytes left of a weight: its bytes, and what they mean."""
-    tensors, count = checkpoint.tensors, torch.Size(shape).numel()
-    wanted, size = ("I8", count) if checkpoint.stored_bits == 8 else ("U8", (count + 1) // 2)
-    if info.dtype != wanted or info.nbytes != size:
-        raise CheckpointError(
-            f"{name} is stored as {info.dtype} with {info.nbytes:,} bytes; expected {wanted} with "
-            f"{size:,} bytes for {list(shape)} in {checkpoint.stored}. Download it again, or "
-            "convert it again from the 16-bit checkpoint."
-        )
-    if checkpoint.stored_bits == 8:
-        parts = [name.removesuffix("weight") + "SCB"]
-    else:
-        parts = [f"{name}.absmax", f"{name}.quant_map"]
-        parts.append(f"{name}.quant_state.bitsandbytes__{checkpoint.stored}")
-        absmax = tensors.get(parts[0])
-        if absmax and torch.Size(absmax.shape).numel() != (scales := -(-count // BLOCK)):
-            raise CheckpointError(
-                f"{parts[0]} has shape {list(absmax.shape)}; expected {scales:,} scales, one for "
-                f"every {BLOCK} numbers of {name}, which is bitsandbytes' usual block size and the "
-                "one supported here. Convert it again from the 16-bit checkpoint."
-            )
-        if absmax and absmax.dtype == "U8":
-            parts += [f"{name}.nested_absmax", f"{name}.nested_quant_map"]
-    if missing := [part for part in parts if part not in tensors]:
-        raise CheckpointError(
-            f"{missing[0]} is missing from {checkpoint.path}: without it {name} means nothing. "
-            "Download the checkpoint again."
-        )
-
-
-def _and_more(names: list[str]) -> str:
-    return f", and {len(names) - 1:,} more" if len(names) > 1 else ""

@@ -1,27 +1,28 @@
-"""What loading will take, known before any weight is read: bytes by component, and whether they fit."""
+"""What loading will take, known before any weight is read: the precision, bytes, whether they fit."""
 
 from __future__ import annotations
 
-import math
-import re
 import shlex
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import torch
 from bitsandbytes.functional import has_avx512bf16
 
-from workbench.checkpoints.ascend import added_biases
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.errors import QuantizationError
 from workbench.linear.ascend_linear import is_kept_as_stored
 from workbench.loading.devices import chosen_device, devices_of, free_bytes
-from workbench.models import CLASSES
-from workbench.models.empty import empty_modules
+from workbench.loading.precision import (
+    choose_bits,
+    choose_quant_type,
+    compute_dtype,
+    kept_dtype,
+)
+from workbench.loading.sizes import format_size, format_table, size_in_bytes, size_to_ask_for
+from workbench.loading.tensors import component_of, expected_shapes, is_quantizable
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-LEAST_BARE = 10_000  # bytes that may be written without a unit
 WORKING_SHARE = 0.9  # of the free memory that a model may take; the rest is for running it
 
 
@@ -31,10 +32,22 @@ class Plan:
 
     Attributes
     ----------
+    checkpoint : Checkpoint
+        What is to be loaded.
     frame : pandas.DataFrame
         component, parameters, bytes: in memory at the planned precision.
     bits : int
+        4, 8 or 16.
+    quant_type : str
+        "nf4" or "fp4", at 4 bits.
+    dtype : torch.dtype
+        Of activations and of all that is not quantized.
     device : str
+    shapes : dict of str to tuple of int
+        Of the tensors that the configuration asks for, by name.
+    own_modules : bool
+        Whether modules of our own may hold what Ascend's files store. Without them the model is
+        what transformers' layout can hold: at 4 and 8 bits every linear module is bitsandbytes'.
     free_bytes : int
         What the device has free now.
     memory_bytes : int or None
@@ -52,16 +65,44 @@ class Plan:
         What `memory=` was: a size, "auto", or a number of bytes.
     """
 
+    checkpoint: Checkpoint = field(repr=False)
     frame: pd.DataFrame
     bits: int
+    quant_type: str
+    dtype: torch.dtype
     device: str
     free_bytes: int
-    name: str
+    shapes: dict[str, tuple[int, ...]] = field(repr=False)
+    own_modules: bool = True
     memory_bytes: int | None = None
     allowed_bytes: int | None = None
     must_convert: bool = False
     least_bytes: int | None = None
     memory: str | int | None = None
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint was called when it was opened."""
+        return self.checkpoint.name
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether linear modules stay as an Ascend file holds them."""
+        return self.own_modules and self.checkpoint.stays_as_stored(self.bits)
+
+    @property
+    def stored_type(self) -> str:
+        """How bitsandbytes holds what it quantizes: "nf4", "fp4" or "int8"."""
+        return self.quant_type if self.bits == 4 and not self.as_stored else "int8"
+
+    @property
+    def in_float(self) -> set[str]:
+        """Weights of linear modules that are not quantized although others are."""
+        return self.checkpoint.linears_in_float if self.as_stored else set()
+
+    def kept_dtype(self, name: str, stored: str) -> torch.dtype:
+        """The type in memory of a tensor that is not quantized; see `precision.kept_dtype`."""
+        return kept_dtype(name, stored, self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -109,138 +150,65 @@ class Plan:
         )
 
 
-def component_of(name: str) -> str:
-    """The part of the model that a tensor belongs to, by its name."""
-    for mark, component in (
-        (".mlp.experts.", "routed experts"),
-        (".mlp.shared_expert.", "shared experts"),
-        (".mlp.gate.", "router"),
-        (".mlp.router_scale", "router"),
-        (".mlp.", "feed-forward"),
-        (".self_attn.", "attention"),
-        ("embed_tokens", "embeddings"),
-        ("lm_head", "head"),
-    ):
-        if mark in name:
-            return component
-    return "norms"
-
-
-def is_quantizable(name: str) -> bool:
-    """Whether a tensor is the weight of a linear module that 4 and 8 bit quantize."""
-    return name.endswith("_proj.weight")
-
-
-def compute_dtype(checkpoint: Checkpoint, bits: int, device: str) -> torch.dtype:
-    """The type of activations and of all that is not quantized.
-
-    As stored (of Ascend's files, as the rest is stored); but fp16 becomes bf16 on a CPU, where fp16 is 16 times slower, and a quantized
-    model computes in bf16.
-    """
-    if bits < 16:
-        return torch.bfloat16
-    dtype = DTYPES[checkpoint.float_type]
-    return torch.bfloat16 if dtype is torch.float16 and device == "cpu" else dtype
-
-
-def kept_dtype(name: str, stored: str, compute: torch.dtype) -> torch.dtype:
-    """The type in memory of a tensor that is not quantized; `stored` is safetensors' type name.
-
-    The router stays as exact as it is stored (fp16 as fp32, which holds it exactly); all else has
-    the type of the activations.
-    """
-    if component_of(name) == "router" and stored != "BF16":
-        return torch.float32
-    return compute
-
-
-def choose_bits(checkpoint: Checkpoint, bits: int | None) -> int:
-    """The precision to load: what is asked for, or what a quantized file holds, or 4.
-
-    Raises
-    ------
-    QuantizationError
-        For bits other than 4, 8 and 16, or other bits than a file of bitsandbytes holds. Ascend's
-        files can be had in all: as stored, or quantized again, or dequantized in 16 bit.
-    """
-    if bits is None:
-        return checkpoint.stored_bits if checkpoint.stored_bits < 16 else 4
-    if type(bits) is not int or bits not in (4, 8, 16):
-        raise QuantizationError(f"bits is {bits!r}; expected 4, 8 or 16.")
-    if checkpoint.is_bitsandbytes and bits != checkpoint.stored_bits:
-        raise QuantizationError(
-            f"{checkpoint.name} is already quantized to {checkpoint.stored} and cannot be loaded in "
-            f"{bits} bit. Load it with bits={checkpoint.stored_bits}, or pass the 16-bit checkpoint."
-        )
-    return bits
-
-
-def choose_quant_type(
-    checkpoint: Checkpoint, quant_type: str | None, bits: int | None = None
-) -> str:
-    """The kind of 4 bit: what is asked for, or what a quantized file holds, or "nf4".
+def make_plan(
+    checkpoint: Checkpoint,
+    bits: int | None = None,
+    device: str = "auto",
+    quant_type: str | None = None,
+    memory: str | float | None = None,
+    own_modules: bool = True,
+) -> Plan:
+    """Decide how a checkpoint is loaded, and reckon the bytes that each component will take.
 
     Parameters
     ----------
-    bits
-        At which the checkpoint is loaded; None where it is converted.
-
-    Raises
-    ------
-    QuantizationError
-        For another name than "nf4" and "fp4", another kind than a file of bitsandbytes holds, or
-        any kind where 4-bit weights for Ascend are loaded as the file holds them.
-    """
-    if quant_type not in (None, "nf4", "fp4"):
-        raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
-    if checkpoint.is_bitsandbytes and quant_type not in (None, checkpoint.stored):
-        raise QuantizationError(
-            f"{checkpoint.name} is already quantized to {checkpoint.stored} and cannot be had in "
-            f"{quant_type}. Leave quant_type out, or pass the 16-bit checkpoint it was made from."
-        )
-    if quant_type is not None and bits == 4 and checkpoint.stays_as_stored(bits):
-        raise QuantizationError(
-            f"{checkpoint.name} is loaded as it is stored, in {checkpoint.stored}, which is no "
-            f"{quant_type}. Leave quant_type out, or convert it: python -m workbench quantize "
-            f"{shlex.quote(checkpoint.name)} FOLDER --bits 4 --quant-type {quant_type}"
-        )
-    return quant_type or (checkpoint.stored if checkpoint.stored == "fp4" else "nf4")
-
-
-def make_plan(checkpoint: Checkpoint, bits: int, device: str = "auto") -> Plan:
-    """Bytes that each component will take at `bits`, and what the machine has free.
-
-    Parameters
-    ----------
+    bits, quant_type
+        See `precision.choose_bits` and `precision.choose_quant_type`.
     device
         "cpu", "cuda", "cuda:1" and so on, or "auto": all CUDA devices if there is one.
+    memory
+        See `with_memory`.
+    own_modules
+        See `Plan`.
+
+    Raises
+    ------
+    QuantizationError
+        For a precision, a device or a size that cannot be had.
     """
+    bits = choose_bits(checkpoint, bits)
+    quant_type = choose_quant_type(checkpoint, quant_type, bits if own_modules else None)
     device = chosen_device(device)
     kind, free = torch.device(devices_of(device)[0]).type, free_bytes(device)
-    dtype = compute_dtype(checkpoint, bits, kind)
+    plan = Plan(
+        checkpoint, pd.DataFrame(), bits, quant_type, compute_dtype(checkpoint, bits, kind), device,
+        free, expected_shapes(checkpoint), own_modules,
+        must_convert=bits < checkpoint.stored_bits,
+    )  # fmt: skip
     parameters, sizes = defaultdict(int), defaultdict(int)
-    for name, shape in expected_shapes(checkpoint).items():
-        count = torch.Size(shape).numel()
+    for name, shape in plan.shapes.items():
         component = component_of(name)
-        parameters[component] += count
-        if checkpoint.stays_as_stored(bits) and is_quantizable(name):
-            sizes[component] += _bytes_as_stored(checkpoint, name, count, dtype)
-        elif bits == 4 and is_quantizable(name):
-            # Half a byte, and per block of 64 a scale: 2 bytes where it is packed, else 1, and 4 for
-            # 256 of them; beside it the 16 values of 4 bit, and the 256 of an 8-bit scale.
-            packs = kind == "cpu" and has_avx512bf16()
-            scales = count // 32 + 64 if packs else count // 64 + count // 4096 + 64 + 1024
-            sizes[component] += count // 2 + scales
-        elif bits == 8 and is_quantizable(name):
-            sizes[component] += count + 4 * shape[0]
-        else:
-            stored = checkpoint.tensors[name].dtype if name in checkpoint.tensors else "BF16"
-            sizes[component] += count * kept_dtype(name, stored, dtype).itemsize
-    frame = pd.DataFrame(
-        {"component": list(sizes), "parameters": list(parameters.values()), "bytes": sizes.values()}
-    )
-    must_convert = bits < checkpoint.stored_bits
-    return Plan(frame, bits, device, free, checkpoint.name, must_convert=must_convert)
+        parameters[component] += torch.Size(shape).numel()
+        sizes[component] += _bytes_in_memory(plan, name, kind)
+    columns = {"component": list(sizes), "parameters": parameters.values(), "bytes": sizes.values()}
+    return with_memory(replace(plan, frame=pd.DataFrame(columns)), memory)
+
+
+def _bytes_in_memory(plan: Plan, name: str, device_type: str) -> int:
+    """Of one tensor, at the planned precision."""
+    shape = plan.shapes[name]
+    count = torch.Size(shape).numel()
+    if plan.as_stored and is_quantizable(name):
+        return _bytes_as_stored(plan.checkpoint, name, count, plan.dtype)
+    if plan.bits == 4 and is_quantizable(name):
+        # Half a byte, and per block of 64 a scale: 2 bytes where it is packed, else 1, and 4 for
+        # 256 of them; beside it the 16 values of 4 bit, and the 256 of an 8-bit scale.
+        packs = device_type == "cpu" and has_avx512bf16()
+        return count // 2 + (count // 32 + 64 if packs else count // 64 + count // 4096 + 64 + 1024)
+    if plan.bits == 8 and is_quantizable(name):
+        return count + 4 * shape[0]
+    info = plan.checkpoint.tensors.get(name)
+    return count * plan.kept_dtype(name, "BF16" if info is None else info.dtype).itemsize
 
 
 def _bytes_as_stored(checkpoint: Checkpoint, name: str, count: int, dtype: torch.dtype) -> int:
@@ -277,7 +245,7 @@ def with_memory(plan: Plan, memory: str | float | None) -> Plan:
     return replace(plan, memory_bytes=allowed, allowed_bytes=allowed)
 
 
-def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
+def require_fit(plan: Plan) -> None:
     """Raise, naming what would fit, if the plan does not.
 
     Raises
@@ -288,7 +256,7 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
     free, usable = format_size(plan.free_bytes), format_size(int(WORKING_SHARE * plan.free_bytes))
     if plan.memory_bytes is not None and plan.must_convert:
         raise QuantizationError(
-            f"{plan.name} is stored in {checkpoint.stored} and takes {format_size(plan.nbytes)} in "
+            f"{plan.name} is stored in {plan.checkpoint.stored} and takes {format_size(plan.nbytes)} in "
             f"{plan.bits} bit, more than the {format_size(plan.memory_bytes)} allowed. Left on disk "
             f"it would be quantized again every time it is read: {plan.how_to_convert}."
         )
@@ -303,8 +271,8 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
         f"bits={bits} ({smaller.nbytes / 1e9:.1f} GB)"
         for bits in (8, 4)
         if bits < plan.bits
-        and not checkpoint.is_bitsandbytes
-        and (smaller := make_plan(checkpoint, bits, plan.device)).fits
+        and not plan.checkpoint.is_bitsandbytes
+        and (smaller := make_plan(plan.checkpoint, bits, plan.device)).fits
     ]
     advice = f"It would fit with {' or '.join(fitting)}." if fitting else (
         f"No precision here fits: it needs a device with {plan.nbytes / WORKING_SHARE / 1e9:.1f} GB "
@@ -320,72 +288,3 @@ def require_fit(plan: Plan, checkpoint: Checkpoint) -> None:
         f"{free} free (a tenth is kept for running). {advice} Or leave the weights on disk, "
         f"with at most {usable} of them in memory at a time: {streamed}."
     )
-
-
-def expected_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of what the configuration asks for, and of biases an Ascend file adds."""
-    shapes = model_shapes(checkpoint)
-    if not checkpoint.linear_types:
-        return shapes
-    return shapes | added_biases(checkpoint.tensors, shapes)
-
-
-def model_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that the configuration asks for."""
-    with empty_modules():
-        model = CLASSES[checkpoint.architecture](checkpoint.config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if checkpoint.config.tie_word_embeddings:
-        shapes.pop("lm_head.weight")
-    return shapes
-
-
-def format_table(frame: pd.DataFrame) -> str:
-    """A plan's or a receipt's frame as text."""
-    formats = {
-        "parameters": "{:,}".format,
-        "bytes": "{:,}".format,
-        "kept_bytes": "{:,}".format,
-        "quantized_share": "{:.1%}".format,
-    }
-    return frame.to_string(index=False, formatters={k: formats[k] for k in formats if k in frame})
-
-
-def format_size(nbytes: int) -> str:
-    """Bytes in the largest unit of which there is one: 7.90 GB, 224.26 KB."""
-    unit, name = next(
-        (unit, name)
-        for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (0, "KB"))
-        if nbytes >= unit
-    )
-    return f"{nbytes / (unit or 1e3):.2f} {name}"
-
-
-def size_to_ask_for(nbytes: int) -> str:
-    """A size that `size_in_bytes` reads, not below `nbytes`."""
-    unit, name = (1e7, "GB") if nbytes >= 1e9 else (1e4, "MB") if nbytes >= 1e6 else (10, "KB")
-    return f"{math.ceil(nbytes / unit) / 100:.2f}{name}"
-
-
-def size_in_bytes(text: str | float) -> int:
-    """Bytes of a size such as "8GB", "500 MB" or 2e9; decimal units.
-
-    Raises
-    ------
-    QuantizationError
-        If it is no size, or a number so small that its unit must have been forgotten.
-    """
-    match = re.fullmatch(r"\s*([\d.]+(?:e\+?\d+)?)\s*([KMGT]?)(B?)\s*", str(text), re.IGNORECASE)
-    try:
-        size = int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
-        if not size:
-            raise ValueError("nothing")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise QuantizationError(
-            f"{text!r} is no size; expected for example 8GB or 500MB."
-        ) from error
-    if size < LEAST_BARE and not match[2] and not match[3]:
-        raise QuantizationError(
-            f"{text!r} has no unit and would be {size} bytes; write {match[1]}GB for gigabytes."
-        )
-    return size

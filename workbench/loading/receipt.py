@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import bitsandbytes as bnb
 import pandas as pd
@@ -14,16 +13,11 @@ from torch import nn
 
 from workbench.errors import QuantizationError
 from workbench.linear.ascend_linear import AscendLinear
-from workbench.loading.plan import (
-    DTYPES,
-    component_of,
-    format_size,
-    format_table,
-    is_quantizable,
-)
-
-if TYPE_CHECKING:
-    from workbench.loading.streaming import Streaming
+from workbench.loading.plan import Plan
+from workbench.loading.precision import DTYPES
+from workbench.loading.sizes import format_size, format_table
+from workbench.loading.streaming import Streaming
+from workbench.loading.tensors import component_of, is_quantizable
 
 FORMATS = {
     "parameters": "{:,}", "bytes": "{:,}", "kept_bytes": "{:,}", "quantized_share": "{:.1%}"
@@ -87,21 +81,15 @@ class Receipt:
         return f"<p>{head}</p>{shown.to_html()}"
 
 
-def make_receipt(
-    model: nn.Module, bits: int, device: str, name: str, in_float: Collection[str] = ()
-) -> Receipt:
+def make_receipt(model: nn.Module, plan: Plan) -> Receipt:
     """Count what every module really holds.
-
-    Parameters
-    ----------
-    in_float
-        Weights of linear modules that the file holds in float although others are quantized.
 
     Raises
     ------
     QuantizationError
-        If a routed or shared expert is not quantized although `bits` says so.
+        If a routed or shared expert is not quantized although it was planned.
     """
+    in_float = plan.in_float
     parameters, sizes, share = defaultdict(int), defaultdict(int), defaultdict(int)
     kinds: dict[str, list[str]] = defaultdict(list)
     seen: set[int] = set()
@@ -119,9 +107,9 @@ def make_receipt(
                 isinstance(module, AscendLinear) and leaf != "bias"
             ):
                 share[component] += count
-            elif bits < 16 and is_quantizable(full_name) and full_name not in in_float:
+            elif plan.bits < 16 and is_quantizable(full_name) and full_name not in in_float:
                 raise QuantizationError(
-                    f"{full_name} stayed in {kind} although {bits} bit was asked for."
+                    f"{full_name} stayed in {kind} although {plan.bits} bit was asked for."
                 )
             if kind not in kinds[component]:
                 kinds[component].append(kind)
@@ -134,12 +122,13 @@ def make_receipt(
             "quantized_share": [share[c] / parameters[c] for c in parameters],
         }
     )
-    return Receipt(frame, bits, device, name)
+    return Receipt(frame, plan.bits, plan.device, plan.name)
 
 
-def make_streamed_receipt(streaming: Streaming, bits: int, device: str, name: str) -> Receipt:
+def make_streamed_receipt(streaming: Streaming) -> Receipt:
     """Tell from the files' headers what the weights of a streamed model are when they are filled."""
-    filler, kept = streaming.filler, {m for u in streaming.kept for m in streaming.units[u].modules}
+    filler, plan = streaming.filler, streaming.filler.plan
+    kept = {m for u in streaming.kept for m in streaming.units[u].modules}
     rows: dict[str, dict[str, Any]] = {}
     names = {dtype: name for name, dtype in DTYPES.items()}
     for module_name in filler.modules:
@@ -154,7 +143,7 @@ def make_streamed_receipt(streaming: Streaming, bits: int, device: str, name: st
             row["quantized"] += count
             row["parameters"] += count
             ascend = isinstance(module, AscendLinear)
-            row["stored"][module.kind.lower() if ascend else filler.quant_type] = None
+            row["stored"][module.kind.lower() if ascend else plan.stored_type] = None
         for count, kind in filler.float_parts(module_name).values():
             row["parameters"] += count
             row["stored"][names[kind]] = None
@@ -168,7 +157,7 @@ def make_streamed_receipt(streaming: Streaming, bits: int, device: str, name: st
             "quantized_share": [row["quantized"] / row["parameters"] for row in rows.values()],
         }
     )
-    return Receipt(frame, bits, device, name, streaming.memory_bytes)
+    return Receipt(frame, plan.bits, plan.device, plan.name, streaming.memory_bytes)
 
 
 def _count(module: nn.Module, leaf: str, parameter: nn.Parameter) -> tuple[int, int, str]:

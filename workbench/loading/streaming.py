@@ -8,13 +8,11 @@ is an error when it is read next.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial, wraps
 from itertools import zip_longest
 from typing import Any
@@ -23,29 +21,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.reading import read_ahead, read_rows
 from workbench.checkpoints.shards import TensorInfo
 from workbench.errors import QuantizationError
 from workbench.loading.filling import Filler
-from workbench.loading.plan import Plan, format_size, kept_dtype, size_to_ask_for
+from workbench.loading.sizes import format_size
+from workbench.loading.units import Unit, kept_units, needed_bytes, require_least, units_of
 
-UNIT = re.compile(r"(model\.layers\.\d+)(?:\.mlp\.experts\.\d+)?(?=\.)")
 FADING = 0.9  # of an expert's past use that counts after one more token
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Modules that are filled and emptied together.
-
-    `layer` is the layer's name for a routed expert, else None; `nbytes` is what the unit holds in
-    memory, at most.
-    """
-
-    name: str
-    modules: tuple[str, ...]
-    nbytes: int
-    layer: str | None
 
 
 class Streaming:
@@ -172,7 +155,7 @@ class Streaming:
             _surround(decoder.embed_tokens, partial(self._using, head))
         else:
             info = self.filler.checkpoint.tensors["model.embed_tokens.weight"]
-            dtype = kept_dtype("model.embed_tokens.weight", info.dtype, self.filler.dtype)
+            dtype = self.filler.plan.kept_dtype("model.embed_tokens.weight", info.dtype)
             decoder.embed_tokens = EmbeddingOnDisk(
                 info, dtype, self.filler.device_of("model.embed_tokens")
             )
@@ -327,87 +310,6 @@ class EmbeddingOnDisk(nn.Module):
         used, place = token_ids.unique(return_inverse=True)
         rows = read_rows("model.embed_tokens.weight", self.info, used.tolist())
         return rows.to(self.weight.device, self.weight.dtype)[place]
-
-
-def units_of(filler: Filler) -> dict[str, Unit]:
-    """What is read together, by name, in the order of use: layers, experts, last norm, head.
-
-    Embeddings are among them where they are the head as well.
-    """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for module in filler.modules:
-        match = UNIT.match(module + ".")
-        groups[match[0] if match else module].append(module)
-    if not filler.checkpoint.config.tie_word_embeddings:
-        del groups["model.embed_tokens"]
-    return {
-        name: Unit(
-            name,
-            tuple(modules),
-            sum(filler.held_bytes(module) for module in modules),
-            name.partition(".mlp.")[0] if ".experts." in name else None,
-        )
-        for name, modules in groups.items()
-    }
-
-
-def with_least_bytes(plan: Plan, checkpoint: Checkpoint) -> Plan:
-    """The plan with the least memory that it can be run with, where weights stay on disk.
-
-    No weight is read; `Streaming` refuses what has less.
-    """
-    if plan.memory_bytes is None or plan.must_convert:
-        return plan
-    filler = Filler(checkpoint, plan.bits, plan.device, None, packed=True)
-    return replace(plan, least_bytes=needed_bytes(units_of(filler), ()))
-
-
-def require_least(least_bytes: int, memory_bytes: int, name: str) -> None:
-    """Refuse a budget that the model `name` cannot be run with.
-
-    Raises
-    ------
-    QuantizationError
-        Which tells the least one.
-    """
-    if least_bytes > memory_bytes:
-        least = size_to_ask_for(least_bytes)
-        raise QuantizationError(
-            f"{name} cannot be run with {format_size(memory_bytes)} for its weights: the least is "
-            f"{least}, for its largest layer (in a mixture-of-experts model without its experts, "
-            f'and one of them) or its head. Pass memory="{least}" or more.'
-        )
-
-
-def needed_bytes(units: Mapping[str, Unit], kept: Collection[str]) -> int:
-    """The least memory that works when the units `kept` stay in it.
-
-    Beside them there must be room for whatever else runs at one time: a layer and one expert of
-    it, or the head.
-    """
-    experts: dict[str | None, int] = defaultdict(int)  # layer → its largest expert
-    for unit in units.values():
-        if unit.layer:
-            experts[unit.layer] = max(experts[unit.layer], unit.nbytes)
-    return sum(units[name].nbytes for name in kept) + max(
-        (0 if unit.name in kept else unit.nbytes) + experts[unit.name]
-        for unit in units.values()
-        if not unit.layer
-    )
-
-
-def kept_units(units: Mapping[str, Unit], memory_bytes: int) -> tuple[str, ...]:
-    """Units that every token uses, as many as leave enough room for the others to come and go."""
-    layers = sorted(
-        (name for name in units if re.fullmatch(r"model\.layers\.\d+", name)),
-        key=lambda name: int(name.rpartition(".")[2]),
-    )
-    head = "lm_head" if "lm_head" in units else "model.embed_tokens"
-    kept: list[str] = []
-    for name in ("model.norm", head, *layers):
-        if needed_bytes(units, [*kept, name]) <= memory_bytes:
-            kept.append(name)
-    return tuple(kept)
 
 
 def _refuse_state_dict(*_: Any) -> None:
