@@ -23,7 +23,7 @@ from workbench.checkpoints.checkpoint import JOURNAL
 from workbench.checkpoints.shards import SINGLE
 from workbench.cli import main
 from workbench.errors import CheckpointError, QuantizationError
-from workbench.loading import conversion, conversion_journal
+from workbench.loading import conversion, conversion_journal, conversion_shards
 from workbench.loading.conversion import quantize_checkpoint
 from workbench.loading.filling import Filler, load_model
 from workbench.loading.plan import make_plan
@@ -170,8 +170,8 @@ def test_the_bar_of_a_conversion_that_goes_on_counts_only_what_is_left(
 
 KILLED = """
 import sys
-from workbench.loading import conversion
-conversion.NOTE_SECONDS = 0.05
+from workbench.loading import conversion, conversion_shards
+conversion_shards.NOTE_SECONDS = 0.05
 print("ready", flush=True)
 source, folder, shard_bytes = sys.argv[1:]
 conversion.quantize_checkpoint(source, folder, 8, shard_bytes=int(shard_bytes))
@@ -361,15 +361,15 @@ def test_a_source_that_changes_before_its_first_weight_is_read_is_noticed(
     moe_source, tmp_path, monkeypatch
 ):
     other = make_tiny_checkpoint(tmp_path / "other", dtype="bfloat16", shards=2, seed=1)
-    fingerprint = conversion._fingerprint
+    fingerprint = conversion.source_fingerprint
 
     def after_a_change(checkpoint):
         for file in other.glob("*.safetensors"):
             shutil.copyfile(file, moe_source / file.name)
-        monkeypatch.setattr(conversion, "_fingerprint", fingerprint)
+        monkeypatch.setattr(conversion, "source_fingerprint", fingerprint)
         return fingerprint(checkpoint)
 
-    monkeypatch.setattr(conversion, "_fingerprint", after_a_change)
+    monkeypatch.setattr(conversion, "source_fingerprint", after_a_change)
     with pytest.raises(CheckpointError, match="changed since it was opened"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
@@ -433,7 +433,7 @@ def test_what_a_system_leaves_in_a_folder_is_in_nobody_s_way(moe_source, tmp_pat
 
 
 def test_a_full_disk_keeps_what_is_finished(moe_source, tmp_path, monkeypatch):
-    write, written = conversion._write_all, []
+    write, written = conversion_shards._write_all, []
 
     def full(file, data):
         if len(written) == 150:
@@ -441,12 +441,12 @@ def test_a_full_disk_keeps_what_is_finished(moe_source, tmp_path, monkeypatch):
         written.append(data.nbytes)
         write(file, data)
 
-    monkeypatch.setattr(conversion, "_write_all", full)
+    monkeypatch.setattr(conversion_shards, "_write_all", full)
     folder = tmp_path / "out"
     with pytest.raises(QuantizationError, match=r"No space left.*free some space"):
         quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert list(folder.glob("*.safetensors"))
-    monkeypatch.setattr(conversion, "_write_all", write)
+    monkeypatch.setattr(conversion_shards, "_write_all", write)
     quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert load(folder, device="cpu").bits == 4
 

@@ -8,27 +8,21 @@ interruption.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from workbench.arguments import whole_number
 from workbench.checkpoints.ascend import added_biases
 from workbench.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from workbench.checkpoints.reading import SAFETENSORS_NAMES, read_ahead, read_tensor
-from workbench.checkpoints.shards import INDEX, SINGLE
+from workbench.checkpoints.reading import read_tensor
+from workbench.checkpoints.shards import INDEX
 from workbench.errors import CheckpointError, QuantizationError
 from workbench.loading.checking import check_tensors
 from workbench.loading.conversion_journal import (
@@ -36,10 +30,11 @@ from workbench.loading.conversion_journal import (
     TEMPORARY,
     ConversionJournal,
     alone,
-    part_of,
     require_usable,
     write_whole,
 )
+from workbench.loading.conversion_shards import header_room, modules_left, shards_of, write_shard
+from workbench.loading.conversion_source import require_unchanged, source_fingerprint
 from workbench.loading.filling import Filler
 from workbench.loading.plan import make_plan
 from workbench.loading.precision import choose_quant_type
@@ -47,25 +42,7 @@ from workbench.loading.sizes import format_size
 from workbench.loading.tensors import model_shapes
 from workbench.models import PanguTokenizer
 
-NOTE_SECONDS = 5  # between two notes of what is in: what a kill costs
-ENTRY_BYTES = 140  # room in a header for one tensor's type, shape and offsets, beside its name
 STATE_BYTES = 2048  # of a 4-bit weight's tables and description, at most
-SMALL_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "quant_model_descr*.json",
-)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A file to be written: its name, and the modules whose tensors it holds."""
-
-    file_name: str
-    modules: tuple[str, ...]
 
 
 def quantize_checkpoint(
@@ -136,9 +113,9 @@ def quantize_checkpoint(
         _require_room(folder, sum(sizes.values()) - there)
         checkpoint = checkpoint.fetched()
     filler, sizes = _prepared(checkpoint, bits, quant_type)
-    checkpoint, shards = filler.checkpoint, _shards(sizes, shard_bytes)
+    checkpoint, shards = filler.checkpoint, shards_of(sizes, shard_bytes)
     job = {
-        "source": _fingerprint(checkpoint),
+        "source": source_fingerprint(checkpoint),
         "bits": bits,
         "quant_type": kind if bits == 4 else None,
         "shards": {shard.file_name: len(shard.modules) for shard in shards},
@@ -148,11 +125,11 @@ def quantize_checkpoint(
         journal = ConversionJournal(folder, job)
         left = [shard for shard in shards if shard.file_name not in journal.finished]
         journal.remove_leftovers()
-        modules_left = [module for shard in left for module in _modules_left(shard, journal)]
-        needed = sum(_header_room(filler, shard) for shard in left)
-        _require_room(folder, needed + sum(sizes[module] for module in modules_left))
+        unwritten = [module for shard in left for module in modules_left(shard, journal)]
+        needed = sum(header_room(filler, shard) for shard in left)
+        _require_room(folder, needed + sum(sizes[module] for module in unwritten))
         journal.write()
-        bytes_left = sum(info.nbytes for info in filler.infos(modules_left))
+        bytes_left = sum(info.nbytes for info in filler.infos(unwritten))
         with tqdm(
             total=checkpoint.nbytes,
             initial=checkpoint.nbytes - bytes_left,
@@ -161,7 +138,7 @@ def quantize_checkpoint(
             desc=f"{checkpoint.name} to {bits} bit",
         ) as bar:
             for shard in left:
-                _write_shard(filler, shard, journal, bar)
+                write_shard(filler, shard, journal, bar)
         _finish(filler, tokenizer, journal)
     return folder
 
@@ -208,29 +185,6 @@ def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors=tensors)
 
 
-def _fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Size, time and header of every file of weights, and the hash of what else is read."""
-    told: dict[str, Any] = {}
-    for file in sorted({info.file for info in checkpoint.tensors.values()}):
-        status = file.stat()
-        with file.open("rb") as stream:
-            head = hashlib.sha256(stream.read(min(status.st_size, 1 << 16))).hexdigest()
-        told[file.name] = [status.st_size, status.st_mtime_ns, head]
-    for pattern in SMALL_FILES:
-        for file in checkpoint.path.glob(pattern):
-            told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return told
-
-
-def _require_unchanged(checkpoint: Checkpoint, journal: ConversionJournal) -> None:
-    if _fingerprint(checkpoint) != journal.job["source"]:
-        raise CheckpointError(
-            f"{checkpoint.path} changed while it was read (sizes, times or headers of its files "
-            f"are others now); remove {journal.folder} and begin again with a source that stays "
-            "as it is."
-        )
-
-
 def _output_bytes(filler: Filler, module: str, bits: int) -> int:
     """What a module's tensors will take in the output; at 4 bits at most so much."""
     in_float = filler.float_parts(module)
@@ -245,122 +199,6 @@ def _output_bytes(filler: Filler, module: str, bits: int) -> int:
     if bits == 8:
         return total + count + 4 * linear.out_features + 1
     return total + count // 2 + count // 64 + count // 4096 + STATE_BYTES
-
-
-def _header_room(filler: Filler, shard: Shard) -> int:
-    """Bytes kept free for a file's header, before its tensors are known."""
-    names = [name for module in shard.modules for name in filler.names(module)]
-    return sum(2 * len(name) + 8 * ENTRY_BYTES for name in names) + 1024  # a weight has 6 parts
-
-
-def _shards(sizes: dict[str, int], shard_bytes: int) -> list[Shard]:
-    groups: list[list[str]] = [[]]
-    filled = 0
-    for module, size in sizes.items():
-        if groups[-1] and filled + size > shard_bytes:
-            groups.append([])
-            filled = 0
-        groups[-1].append(module)
-        filled += size
-    count = len(groups)
-    names = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
-    return [
-        Shard(SINGLE if count == 1 else name, tuple(group))
-        for name, group in zip(names, groups, strict=True)
-    ]
-
-
-def _modules_left(shard: Shard, journal: ConversionJournal) -> tuple[str, ...]:
-    """Those that are still to be written into a file."""
-    return shard.modules[len(journal.begun.get(shard.file_name, ())) :]
-
-
-def _write_shard(filler: Filler, shard: Shard, journal: ConversionJournal, bar: tqdm) -> None:
-    """Write one file under another name, or go on with it, and then give it its own.
-
-    The header comes last, into a room that is kept for it. Whatever ends this early, the disk has
-    the modules that are in by then, and the journal says so.
-    """
-    temporary = part_of(journal.folder / shard.file_name)
-    start = 8 + _header_room(filler, shard)
-    left = _modules_left(shard, journal)
-    modules = dict(journal.begun.get(shard.file_name, {}))
-    temporary.touch()
-    with temporary.open("r+b", buffering=0) as file:
-
-        def keep() -> float:
-            os.fsync(file.fileno())
-            _require_unchanged(filler.checkpoint, journal)
-            journal.note(shard.file_name, modules, start + _end(modules))
-            return time.monotonic()
-
-        file.seek(file.truncate(start + _end(modules)))
-        kept = time.monotonic()
-        try:
-            for module, following in zip_longest(left, left[1:]):
-                read_ahead(filler.infos([following]) if following else [])
-                filler.fill(module)
-                modules[module] = _write_module(file, filler.model, module, file.tell() - start)
-                filler.empty(module)
-                bar.update(sum(info.nbytes for info in filler.infos([module])))
-                if time.monotonic() - kept > NOTE_SECONDS:
-                    kept = keep()
-            _write_header(file, start, modules)
-            os.fsync(file.fileno())
-            _require_unchanged(filler.checkpoint, journal)
-        except BaseException as error:
-            with suppress(OSError, CheckpointError):  # what ended this is told
-                keep()
-            if isinstance(error, CheckpointError):  # perhaps because the source changed
-                _require_unchanged(filler.checkpoint, journal)
-            raise
-    journal.finish(shard.file_name, modules)
-
-
-def _end(modules: dict[str, dict[str, Any]]) -> int:
-    """Where the bytes of the last module end, counted from the first tensor's."""
-    entries = (entry for written in modules.values() for entry in written.values())
-    return max((entry["data_offsets"][1] for entry in entries), default=0)
-
-
-def _write_header(file: Any, start: int, modules: dict[str, dict[str, Any]]) -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    for written in modules.values():
-        header |= written
-    room = start - 8
-    text = json.dumps(header, separators=(",", ":")).encode()
-    assert len(text) <= room, "the header outgrew its room"
-    file.seek(0)
-    _write_all(file, memoryview(room.to_bytes(8, "little") + text.ljust(room)))
-
-
-def _write_module(
-    file: Any, model: nn.Module, module: str, offset: int
-) -> dict[str, dict[str, Any]]:
-    """Write what one module stores; its entries in the header. No tensor is held afterwards."""
-    entries = {}
-    for name, tensor in _own_tensors(model, module).items():
-        _write_all(file, memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
-        entries[name] = {
-            "dtype": SAFETENSORS_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + tensor.nbytes],
-        }
-        offset += tensor.nbytes
-    return entries
-
-
-def _own_tensors(model: nn.Module, module_name: str) -> dict[str, torch.Tensor]:
-    """What a module itself stores, as transformers and bitsandbytes name it, without its children."""
-    tensors: dict[str, torch.Tensor] = {}
-    module = model.get_submodule(module_name)
-    module._save_to_state_dict(tensors, f"{module_name}.", keep_vars=False)
-    return tensors
-
-
-def _write_all(file: Any, data: memoryview) -> None:
-    while data:
-        data = data[file.write(data) :]
 
 
 def _finish(filler: Filler, tokenizer: PanguTokenizer, journal: ConversionJournal) -> None:
@@ -383,7 +221,7 @@ def _finish(filler: Filler, tokenizer: PanguTokenizer, journal: ConversionJourna
     tokenizer.save_pretrained(temporary)
     filler.model.generation_config.save_pretrained(temporary)
     config.save_pretrained(temporary)
-    _require_unchanged(filler.checkpoint, journal)  # the tokenizer's files were copied just now
+    require_unchanged(filler.checkpoint, journal)  # the tokenizer's files were copied just now
     names = [file.name for file in temporary.iterdir()]
     journal.claim(sorted(names, key="config.json".__eq__))
     for name in journal.claimed:  # config.json last

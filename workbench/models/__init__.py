@@ -1,4 +1,12 @@
-"""The Pangu architectures as transformers classes, registered under their own `model_type`."""
+"""The Pangu architectures as transformers classes, registered under their own `model_type`.
+
+One file an architecture: `pangu_embedded.py` (dense) and `pangu_pro_moe.py` (grouped experts), which
+know nothing of quantization. `tokenization_pangu.py` is the tokenizer, of `vocabulary.py`,
+`text_encoder.py` and `text_decoder.py`; `chat_template.py` renders conversations. Start with
+`pangu_embedded.py`.
+
+May import the leaves.
+"""
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 

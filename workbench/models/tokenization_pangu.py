@@ -6,14 +6,11 @@ configuration's `auto_map` names is never run. Source: the released tokenizer co
 
 from __future__ import annotations
 
-import codecs
 import json
 import operator
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +21,9 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from workbench.conversation import checked_turns
 from workbench.errors import TokenizerError
 from workbench.models.chat_template import render
-
-SPACE = "▁"  # how SentencePiece writes a space
-MARK = "\udc80"  # half of a character: no text that can be encoded holds it
+from workbench.models.text_decoder import TextDecoder
+from workbench.models.text_encoder import TextEncoder, require_text
+from workbench.models.vocabulary import Vocabulary
 
 
 class PanguTokenizer:
@@ -70,6 +67,8 @@ class PanguTokenizer:
         self._config_file = self.directory / "tokenizer_config.json"
         self.config = self._read_config(self._config_file)
         self.special_tokens = self._find_special_tokens()
+        self.vocabulary = Vocabulary(self._model, self.special_tokens)
+        self._encoder = TextEncoder(self.vocabulary)
         self.bos_token_id = self._id_of("bos_token", "<s>")
         self.eos_token_id = self._id_of("eos_token", "[unused10]")
         self.unk_token_id = self._id_of("unk_token", "<unk>")
@@ -99,7 +98,7 @@ class PanguTokenizer:
     @property
     def vocab_size(self) -> int:
         """Number of ids: SentencePiece's own, and special tokens beyond them if there are any."""
-        return max(self._model.get_piece_size(), 1 + max(self.special_tokens.values(), default=0))
+        return len(self.vocabulary)
 
     def encode(
         self, text: str, add_bos: bool = True, special: bool = False, starts_text: bool = True
@@ -124,9 +123,9 @@ class PanguTokenizer:
         TokenizerError
             If the text is no string, or holds a lone surrogate, which no UTF-8 file can hold.
         """
-        _require_text(text)
+        require_text(text)
         ids = [self.bos_token_id] if add_bos else []
-        encode = self._encode_special if special else self._encode_plain
+        encode = self._encoder.encode_special if special else self._encoder.encode_plain
         return ids + encode(text, starts_text)
 
     def decode(
@@ -148,14 +147,14 @@ class PanguTokenizer:
 
     def decoder(self, skip_special: bool = False, starts_text: bool = True) -> TextDecoder:
         """The same for tokens that come one by one."""
-        return TextDecoder(self, skip_special, starts_text)
+        return TextDecoder(self.vocabulary, skip_special, starts_text)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """One printable piece per token: bytes as "<0xE4>", special tokens by name, "▁" as " ".
 
         An id beyond the vocabulary has no piece and is named "<id 6174>".
         """
-        return [self._piece(token) for token in self._checked(ids)]
+        return [self.vocabulary.piece(token) for token in self._checked(ids)]
 
     def offsets(self, ids: Sequence[int], starts_text: bool = True) -> list[tuple[int, int]]:
         """Start and end, in characters of `decode(ids, skip_special=True)`, that each token covers.
@@ -198,11 +197,14 @@ class PanguTokenizer:
             chat_template that fails.
         """
         turns = [
-            {key: value if key == "role" else self._marked(value) for key, value in turn.items()}
+            {
+                key: value if key == "role" else self._encoder.marked(value)
+                for key, value in turn.items()
+            }
             for turn in checked_turns(messages, thinking)
         ]
         rendered = render(self.config, turns, add_generation_prompt, self._config_file)
-        return [self.bos_token_id, *self._encode_special(rendered)]
+        return [self.bos_token_id, *self._encoder.encode_special(rendered)]
 
     def render_chat(
         self,
@@ -289,105 +291,6 @@ class PanguTokenizer:
             )
         return self.special_tokens[name]
 
-    @cached_property
-    def _special_names(self) -> dict[int, str]:
-        return {token: name for name, token in self.special_tokens.items()}
-
-    @cached_property
-    def _pieces(self) -> list[str]:
-        """The printable piece of every id of the SentencePiece model, worked out once."""
-        ids = list(range(self._model.get_piece_size()))
-        return [
-            self._special_names.get(token) or piece.replace(SPACE, " ")
-            for token, piece in zip(ids, self._model.id_to_piece(ids), strict=True)
-        ]
-
-    def _piece(self, token: int) -> str:
-        if token < len(self._pieces):
-            return self._pieces[token]
-        return self._special_names.get(token, f"<id {token}>")
-
-    @cached_property
-    def _byte_values(self) -> dict[int, bytes]:
-        """Byte tokens and what they stand for."""
-        return {
-            token: bytes([int(self._model.id_to_piece(token)[3:5], 16)])
-            for token in range(self._model.get_piece_size())
-            if self._model.is_byte(token) and token not in self._special_names
-        }
-
-    @cached_property
-    def _special_pattern(self) -> re.Pattern[str]:
-        names = sorted(self.special_tokens, key=len, reverse=True)
-        return re.compile("(" + "|".join(map(re.escape, names)) + ")")
-
-    def _marked(self, value: Any) -> Any:
-        """A text in which no special token's name is left: a mark follows its first character."""
-        if not isinstance(value, str):
-            return value
-        _require_text(value)
-        return re.sub(f"[{self._special_starts}]", rf"\g<0>{MARK}", value)
-
-    @cached_property
-    def _special_starts(self) -> str:
-        return re.escape("".join(sorted({name[0] for name in self.special_tokens})))
-
-    def _encode_special(self, text: str, starts_text: bool = True) -> list[int]:
-        """Ids of a text in which special tokens stand by name, and marks keep others plain."""
-        ids: list[int] = []
-        for part in self._special_pattern.split(text):
-            if part in self.special_tokens:
-                ids.append(self.special_tokens[part])
-                starts_text = True
-            else:
-                ids += self._encode_plain(part.replace(MARK, ""), starts_text)
-        return ids
-
-    def _encode_plain(self, text: str, starts_text: bool) -> list[int]:
-        """Ids of a stretch of text, in which nothing is special; a space is put before its start."""
-        if not text:
-            return []
-        text = " " + text if starts_text else text
-        ids: list[int] = []
-        # A literal "▁" would come back as a space, and a special token's name as that token.
-        for part in re.split(f"({SPACE}|{self._special_pattern.pattern[1:-1]})", text):
-            if part == SPACE:
-                ids += self._encode_bytes(part)
-            elif part in self.special_tokens:
-                ids += self._model.encode(part[:1]) + self._model.encode(part[1:])
-            elif part:
-                ids += self._encode_part(part)
-        return ids
-
-    def _encode_part(self, part: str) -> list[int]:
-        ids = self._model.encode(part)
-        if self._restores(ids, part):
-            return ids
-        # The model's normalizer drops or folds characters: only those go by bytes.
-        ids = []
-        for stretch, kept in self._kept_stretches(part):
-            encoded = self._model.encode(stretch)
-            whole = kept and self._restores(encoded, stretch)
-            ids += encoded if whole else self._encode_bytes(stretch)
-        return ids
-
-    def _restores(self, ids: list[int], text: str) -> bool:
-        return "".join(part for part, _ in self._walk(ids, False, False)) == text
-
-    def _kept_stretches(self, text: str) -> Iterator[tuple[str, bool]]:
-        """The text in stretches that the normalizer leaves alone (True) and changes (False)."""
-        normalized, starts = self._model.normalize(text, with_offsets=True)
-        changed = [True] * len(text)
-        for place, character in enumerate(normalized):
-            start, end = starts[place], starts[place + 1]
-            if text[start:end] == character.replace(SPACE, " "):
-                changed[start] = False
-        for is_changed, places in groupby(range(len(text)), changed.__getitem__):
-            yield "".join(text[place] for place in places), not is_changed
-
-    def _encode_bytes(self, text: str) -> list[int]:
-        return [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in text.encode("utf-8")]
-
     def _walk(
         self, ids: Iterable[int], skip_special: bool, starts_text: bool
     ) -> Iterable[tuple[str, int]]:
@@ -411,63 +314,6 @@ class PanguTokenizer:
             yield number
 
 
-class TextDecoder:
-    """The text of tokens one by one, as they come; what `PanguTokenizer.decode` gives for all.
-
-    Parameters
-    ----------
-    tokenizer
-    skip_special, starts_text
-        As for `PanguTokenizer.decode`.
-
-    Attributes
-    ----------
-    waiting : int
-        Byte tokens so far of a character that is not complete.
-    """
-
-    def __init__(self, tokenizer: PanguTokenizer, skip_special: bool, starts_text: bool) -> None:
-        self._tokenizer, self._skip_special = tokenizer, skip_special
-        self._starts = starts_text  # the next text has a space in front that `encode` put there
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self.waiting = 0
-        self._size = tokenizer._model.get_piece_size()
-
-    def push(self, token: int) -> str:
-        """What becomes readable with this token: nothing in the middle of a character."""
-        return "".join(text for text, _ in self.texts(token))
-
-    def texts(self, token: int) -> Iterator[tuple[str, int]]:
-        """The same in parts, each with the number of tokens that make it up."""
-        tokenizer = self._tokenizer
-        if token in tokenizer._byte_values:
-            self.waiting += 1
-            self._starts = False
-            text = self._utf8.decode(tokenizer._byte_values[token])
-            if text:
-                yield text, self.waiting
-                self.waiting = 0
-            return
-        yield from self.rest()
-        text = tokenizer._piece(token)
-        if token in tokenizer._special_names or token >= self._size:
-            yield "" if self._skip_special else text, 1
-            self._starts = self._starts or token in tokenizer._special_names
-            return
-        if self._starts and text.startswith(" "):
-            text = text[1:]
-        self._starts = False
-        yield text, 1
-
-    def rest(self) -> Iterator[tuple[str, int]]:
-        """A character that stays incomplete, as U+FFFD."""
-        if self.waiting:
-            text, tokens = self._utf8.decode(b"", final=True), self.waiting
-            self._utf8.reset()
-            self.waiting = 0
-            yield text, tokens
-
-
 def require_vocabulary(tokenizer: PanguTokenizer, vocab_size: int) -> None:
     """Refuse a tokenizer that has ids for which the model has no embedding.
 
@@ -484,15 +330,3 @@ def require_vocabulary(tokenizer: PanguTokenizer, vocab_size: int) -> None:
             f"model's vocab_size is {vocab_size}; tokenizer.model, tokenizer_config.json and the "
             "weights do not belong together."
         )
-
-
-def _require_text(text: str) -> None:
-    if not isinstance(text, str):
-        raise TokenizerError(f"the text is a {type(text).__name__}; expected a string.")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise TokenizerError(
-            f"character {error.start} of the text is a lone surrogate (U+{ord(text[error.start]):04X}), "
-            "half of a character; remove it or read the text with the right encoding."
-        ) from error

@@ -8,15 +8,28 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from workbench.server.remote import RemotePangu
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 CONNECT_SECONDS = 10.0
 LOOK_SECONDS = 0.2  # how soon the thread that waits for Stop sees that the answer ended by itself
+
+
+class Connection(Protocol):
+    """Where requests go; `workbench.server.remote.RemotePangu` is one."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def api_key_env(self) -> str | None: ...
+
+    @property
+    def timeout(self) -> float: ...
+
+    def explain(self, error: Exception, chunks: int) -> str:
+        """An error of the connection as a sentence with a way out."""
 
 
 class Line:
@@ -24,15 +37,15 @@ class Line:
 
     Parameters
     ----------
-    pangu
+    connection
         Whom to ask.
     stop
         When it is set the connection is closed at once, also while the server computes and sends
         nothing; it can then stop computing as well.
     """
 
-    def __init__(self, pangu: RemotePangu, stop: threading.Event | None = None) -> None:
-        self._pangu, self._stop = pangu, stop
+    def __init__(self, connection: Connection, stop: threading.Event | None = None) -> None:
+        self._connection, self._stop = connection, stop
         self._sockets: list[socket.socket] = []
         self._done = threading.Event()
 
@@ -52,7 +65,7 @@ class Line:
             with self._client() as client:
                 return call(client), ""
         except (OpenAIError, ValueError, AttributeError, TypeError) as error:
-            return None, self._pangu.explain(error, 0)
+            return None, self._connection.explain(error, 0)
 
     def chunks(self, endpoint: str, request: dict[str, Any]) -> Iterator[dict[str, Any] | str]:
         """The chunks of a streamed answer as dicts; a text at the end says what went wrong."""
@@ -72,7 +85,7 @@ class Line:
                         count += 1
                         yield chunk.to_dict(warnings=False)  # the reader says what is wrong
         except (OpenAIError, json.JSONDecodeError, AttributeError) as error:
-            trouble = "" if self.stopped else self._pangu.explain(error, count)
+            trouble = "" if self.stopped else self._connection.explain(error, count)
         finally:
             self._done.set()
         if trouble:
@@ -81,17 +94,17 @@ class Line:
     def _client(self) -> Any:
         import openai
 
-        host = urlsplit(self._pangu.url).hostname
+        host = urlsplit(self._connection.url).hostname
         return openai.OpenAI(
-            base_url=self._pangu.url,
-            api_key=api_key(self._pangu.api_key_env) or "none",  # the library wants a text
+            base_url=self._connection.url,
+            api_key=api_key(self._connection.api_key_env) or "none",  # the library wants a text
             max_retries=0,
             http_client=openai.DefaultHttpxClient(
-                timeout=openai.Timeout(self._pangu.timeout, connect=CONNECT_SECONDS),
+                timeout=openai.Timeout(self._connection.timeout, connect=CONNECT_SECONDS),
                 trust_env=host not in LOOPBACK,  # a proxy cannot reach this machine
                 event_hooks={"request": [self._watch]},
             ),
-            timeout=openai.Timeout(self._pangu.timeout, connect=CONNECT_SECONDS),
+            timeout=openai.Timeout(self._connection.timeout, connect=CONNECT_SECONDS),
         )
 
     def _watch(self, request: Any) -> None:

@@ -18,7 +18,8 @@ from workbench.generation.turn import ask_turn
 from workbench.prompts.branches import Branch, Branches
 from workbench.prompts.history import History
 from workbench.prompts.presets import CHECKPOINT, Presets
-from workbench.server.remote import OFF, as_taken
+from workbench.server.capabilities import OFF
+from workbench.server.remote import as_taken
 from workbench.views.playground import messages
 from workbench.views.shared.generating import (
     GeneratingView,
