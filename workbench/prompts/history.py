@@ -5,143 +5,20 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from workbench.arguments import whole_number
 from workbench.errors import HistoryError
+from workbench.generation.recipe import Recipe
+from workbench.generation.steps import Generation
+from workbench.prompts.entries import Entry, entry_of, line_of, place_of
+from workbench.prompts.history_page import history_page
 from workbench.prompts.journal import DamagedLine, Journal
-
-if TYPE_CHECKING:
-    from workbench.generation.recipe import Recipe
-    from workbench.generation.steps import Generation, Step
-
-RATINGS = range(6)  # 0 takes a rating back
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One generation of the history.
-
-    Attributes
-    ----------
-    id : str
-        Names the entry in `History.rate` and in later lines of the file.
-    time : str
-        When it was saved, ISO 8601 with the local offset from UTC.
-    model, prompt, text, answer, thinking : str
-        `prompt` as it was typed; of a conversation all turns.
-    finish_reason : str
-    recipe : dict
-        The whole recipe, as `Recipe.as_dict` gives it.
-    tokens : dict of lists
-        By generated token: "ids", "texts", "pieces", "logprobs" (natural, of the model itself),
-        "entropy_bits", "spans"; with `History(alternatives=…)` also "alternatives", each
-        [id, piece, logprob]; where a stop string came also "cuts", see `Step.cut`.
-    seconds : float or None
-        How long it took.
-    rating : int or None
-        1 to 5; None if there is none.
-    note : str
-    parent : str
-        The id of the generation that this one is a branch of; "" where it begins with a prompt.
-    at : int
-        The token of the parent's text where it leaves; tokens before it are shared.
-    name : str
-        Of the branch, if it was given one.
-    removed : bool
-        Whether it was taken out of its tree; the history keeps it.
-    """
-
-    id: str
-    time: str
-    model: str
-    prompt: str
-    text: str
-    answer: str
-    thinking: str
-    finish_reason: str
-    recipe: dict[str, Any]
-    tokens: dict[str, list[Any]] = field(repr=False)
-    seconds: float | None = None
-    rating: int | None = None
-    note: str = ""
-    parent: str = ""
-    at: int = 0
-    name: str = ""
-    removed: bool = False
-
-    def generation(self) -> Generation:
-        """The generation as it was, as far as it was kept: without `drawn_logprob` and times.
-
-        Raises
-        ------
-        HistoryError
-            If the line in the file lacks the tokens.
-        GenerationError
-            If its recipe is damaged.
-        """
-        from workbench.generation.recipe import Recipe
-        from workbench.generation.steps import Alternative, Generation, Step
-
-        kept = self.tokens
-        if missing := [name for name in ("ids", "pieces", "texts", "spans") if name not in kept]:
-            raise HistoryError(
-                f"this entry of the history has no {missing[0]}, so its text cannot be shown again."
-            )
-        names = (
-            "ids", "pieces", "texts", "logprobs", "spans", "entropy_bits", "alternatives", "cuts",
-        )  # fmt: skip
-        columns = [kept.get(name) or [None] * self.num_tokens for name in names]
-        if uneven := [
-            n for n, column in zip(names, columns, strict=True) if len(column) != self.num_tokens
-        ]:
-            raise HistoryError(
-                f"this entry of the history has {len(kept[uneven[0]])} {uneven[0]} for "
-                f"{self.num_tokens} texts; its line in the file is damaged."
-            )
-        steps = tuple(
-            Step(
-                token,
-                piece,
-                text,
-                _known(logprob),
-                tuple(Alternative(i, p, _known(v), True, nan) for i, p, v in others or ()),
-                span,
-                entropy_bits=_known(entropy),
-                cut=cut or "",
-            )
-            for token, piece, text, logprob, span, entropy, others, cut in zip(
-                *columns, strict=True
-            )
-        )
-        shown = "".join(step.text for step in steps)
-        recipe = Recipe.from_dict(self.recipe) if self.recipe else None
-        prompt = recipe.prompt_ids if recipe else ()
-        ids = (*prompt, *(step.token_id for step in steps))
-        tail = self.text[len(shown) :] if self.text.startswith(shown) else ""
-        stop_string = None
-        if self.finish_reason == "stop_string" and recipe:
-            cut, stops = "".join(step.cut for step in steps), recipe.stop_strings
-            fits = (stop for stop in stops if cut.startswith(stop) or len(stops) == 1)
-            stop_string = next(fits, None)
-        return Generation(ids, len(prompt), steps, self.finish_reason, stop_string, tail, recipe)
-
-    @property
-    def num_tokens(self) -> int:
-        """Generated tokens."""
-        return len(self.tokens.get("texts", []))
-
-    @property
-    def logprob_mean(self) -> float | None:
-        """Mean natural log-probability of the generated tokens; None where none is known."""
-        known = [value for value in self.tokens.get("logprobs", []) if value is not None]
-        return sum(known) / len(known) if known else None
+from workbench.prompts.lines import as_text, checked_mark, marks_of, token_columns
 
 
 class History:
@@ -208,7 +85,7 @@ class History:
     def add(
         self,
         generation: Generation,
-        recipe: Recipe | Mapping[str, Any] | None = None,
+        recipe: Recipe | Mapping[str, object] | None = None,
         prompt: str | Sequence[Mapping[str, str]] | None = None,
         model: str | None = None,
         seconds: float | None = None,
@@ -263,7 +140,7 @@ class History:
             at=at,
             name=name,
         )
-        self._journal.append({"kind": "generation", **_line(entry)})
+        self._journal.append({"kind": "generation", **line_of(entry)})
         return entry
 
     def rate(self, entry: Entry | str, rating: int | None = None, note: str | None = None) -> None:
@@ -333,10 +210,10 @@ class History:
         found: dict[str, Entry] = {}
         for record in self._journal.read():
             if record.get("kind") == "generation" and isinstance(record.get("id"), str):
-                found[record["id"]] = _entry(record)
+                found[record["id"]] = entry_of(record)
             elif record.get("kind") == "mark" and record.get("id") in found:
                 found[record["id"]] = replace(
-                    found[record["id"]], **marks_of(record), **_place_of(record)
+                    found[record["id"]], **marks_of(record), **place_of(record)
                 )
         return list(found.values())
 
@@ -394,7 +271,7 @@ class History:
     def to_jsonl(self, path: str | Path) -> int:
         """Write one line per generation, ratings and notes folded in; how many there are."""
         entries = self.entries()
-        lines = [json.dumps(_line(entry), ensure_ascii=False) + "\n" for entry in entries]
+        lines = [json.dumps(line_of(entry), ensure_ascii=False) + "\n" for entry in entries]
         _write(path, "".join(lines), "backslashreplace", self.path)
         return len(entries)
 
@@ -405,8 +282,6 @@ class History:
         Every token is coloured by its probability. Whatever the texts hold is shown, not
         interpreted.
         """
-        from workbench.prompts.history_page import history_page
-
         page = history_page(self.entries(), self.path.name)
         if path is None:
             return page
@@ -414,130 +289,12 @@ class History:
         return None
 
 
-def token_columns(steps: Sequence[Step], alternatives: int = 0) -> dict[str, list[Any]]:
-    """Generated tokens as lists, to be written as JSON; see `Entry.tokens`."""
-    columns: dict[str, list[Any]] = {
-        "ids": [step.token_id for step in steps],
-        "texts": [step.text for step in steps],
-        "pieces": [step.piece for step in steps],
-        "logprobs": [_rounded(step.logprob) for step in steps],
-        "entropy_bits": [_rounded(step.entropy_bits) for step in steps],
-        "spans": [step.span for step in steps],
-    }
-    if any(step.cut for step in steps):
-        columns["cuts"] = [step.cut for step in steps]
-    if alternatives:
-        columns["alternatives"] = [
-            [
-                [other.token_id, other.piece, _rounded(other.logprob)]
-                for other in step.alternatives[:alternatives]
-            ]
-            for step in steps
-        ]
-    return columns
-
-
-def checked_mark(rating: int | None, note: str | None) -> dict[str, Any]:
-    """A rating, a note or both as a part of a line.
-
-    Raises
-    ------
-    HistoryError
-        If both are missing, or are something else.
-    """
-    if rating is None and note is None:
-        raise HistoryError("there is nothing to write: pass rating=0 to 5, note=…, or both.")
-    mark: dict[str, Any] = {"time": datetime.now(UTC).astimezone().isoformat(timespec="seconds")}
-    if rating is not None:
-        mark["rating"] = whole_number("rating", rating, HistoryError, _RATED)
-        if mark["rating"] not in RATINGS:
-            raise HistoryError(f"rating is {rating}; expected {_RATED}.")
-    if note is not None:
-        if not isinstance(note, str):
-            raise HistoryError(f"note is {note!r}; expected a text.")
-        mark["note"] = note
-    return mark
-
-
-def marks_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Rating and note of a line, as far as they are there and can be what they should."""
-    marks: dict[str, Any] = {}
-    if record.get("rating") in RATINGS:
-        marks["rating"] = int(record["rating"]) or None
-    if isinstance(record.get("note"), str):
-        marks["note"] = record["note"]
-    return marks
-
-
-def columns_of(record: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The tokens of a line; none where it holds something else."""
-    tokens = record.get("tokens")
-    if not isinstance(tokens, dict) or not all(isinstance(c, list) for c in tokens.values()):
-        return {}
-    words = [*tokens.get("texts", []), *tokens.get("pieces", []), *tokens.get("spans", [])]
-    words += tokens.get("cuts", [])
-    return tokens if all(isinstance(word, str) for word in words) else {}
-
-
-def as_text(prompt: Any) -> str:
-    """A prompt for people: a text as it is, a conversation with its roles, ids as numbers."""
-    if isinstance(prompt, str):
-        return prompt
-    prompt = list(prompt)
-    if prompt and all(isinstance(turn, Mapping) for turn in prompt):
-        return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
-    return " ".join(str(item) for item in prompt)
-
-
 # -- inside -------------------------------------------------------------------------------------
 
-_RATED = "1 to 5, or 0 to take a rating back"
 _COLUMNS = [
     "id", "time", "model", "prompt", "text", "thinking", "answer", "tokens", "logprob_mean",
     "finish_reason", "seconds", "rating", "note", "parent", "at", "name", "recipe",
 ]  # fmt: skip
-_WORDS = (
-    "id", "time", "model", "prompt", "text", "thinking", "answer", "finish_reason", "note", "parent",
-    "name",
-)  # fmt: skip
-
-
-def _rounded(value: float) -> float | None:
-    """Null for what JSON cannot hold: infinity, and NaN where nothing is known."""
-    return round(float(value), 6) if isfinite(value) else None
-
-
-def _known(value: float | None) -> float:
-    return nan if value is None else value
-
-
-def _line(entry: Entry) -> dict[str, Any]:
-    """What a person looks for first, first."""
-    names = (*_WORDS, "at", "removed", "rating", "seconds", "recipe", "tokens")
-    return {name: getattr(entry, name) for name in names}
-
-
-def _entry(record: Mapping[str, Any]) -> Entry:
-    """A line that somebody else wrote may hold anything."""
-    recipe, seconds, at = (record.get(name) for name in ("recipe", "seconds", "at"))
-    words = {name: str(record.get(name) or "") for name in _WORDS}
-    return Entry(
-        **words,
-        recipe=recipe if isinstance(recipe, dict) else {},
-        tokens=columns_of(record),
-        seconds=seconds if isinstance(seconds, int | float) else None,
-        rating=marks_of(record).get("rating"),
-        at=at if isinstance(at, int) else 0,
-        removed=record.get("removed") is True,
-    )
-
-
-def _place_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Name in the tree, and whether it is there, as far as a line tells them."""
-    kinds = {"name": str, "removed": bool}
-    return {
-        name: record[name] for name, kind in kinds.items() if isinstance(record.get(name), kind)
-    }
 
 
 def _write(path: str | Path, content: str, errors: str, source: Path) -> None:

@@ -7,13 +7,11 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench.generation.steps import FINISH_REASONS
+from workbench.prompts.entries import Entry
 from workbench.wording import counted, titled
-
-if TYPE_CHECKING:
-    from workbench.prompts.history import Entry
 
 # Even if something were interpreted, the browser would run and load nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

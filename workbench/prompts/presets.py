@@ -8,15 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from workbench.errors import GenerationError, HistoryError
 from workbench.generation.sampling import Sampling
-
-if TYPE_CHECKING:
-    from workbench.pangu import Pangu
+from workbench.prompts.models import Model
 
 FORMAT = 1
 CHECKPOINT = "the checkpoint's own"
@@ -73,7 +71,7 @@ class Presets:
         When the file is read: if it is damaged. It is then left as it is.
     """
 
-    def __init__(self, pangu: Pangu | None = None, path: str | Path = "pangu-presets.json") -> None:
+    def __init__(self, pangu: Model | None = None, path: str | Path = "pangu-presets.json") -> None:
         self.path = Path(path)
         self._fixed = {
             name: Preset(name, sampling, "built in", about)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import hashlib
-import json
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -21,94 +18,24 @@ from workbench.arguments import whole_number
 from workbench.conversation import THINKING_SUFFIX
 from workbench.errors import GenerationError, HistoryError, ServerError, WorkbenchError
 from workbench.generation.sampling import Sampling
+from workbench.generation.steps import Generation, Step
 from workbench.generation.stop_strings import checked_stop_strings
 from workbench.generation.turn import held
-from workbench.prompts.history import checked_mark, columns_of, marks_of, token_columns
 from workbench.prompts.journal import Journal
-from workbench.prompts.presets import Preset, Presets
+from workbench.prompts.lines import checked_mark, marks_of, token_columns
+from workbench.prompts.matrix_cells import WORDS, Cell, Result, column_of, key_of, result_of
+from workbench.prompts.matrix_inputs import (
+    checked_models,
+    checked_settings,
+    made_by,
+    one_of,
+    opened,
+)
+from workbench.prompts.models import Model
+from workbench.prompts.presets import Preset
 from workbench.prompts.prompt_template import Template, checked_variants
 
-if TYPE_CHECKING:
-    from workbench.generation.steps import Generation, Step
-    from workbench.pangu import Pangu
-    from workbench.server.remote import RemotePangu
-
-    Model = Pangu | RemotePangu
-
-WORDS = ("text", "answer", "thinking", "finish_reason", "note")
-COLUMNS = (
-    "model", "setting", "prompt", "state", "text", "thinking", "answer", "tokens", "logprob_mean",
-    "finish_reason", "seconds", "rating", "note", "error", "recipe",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of the matrix.
-
-    Attributes
-    ----------
-    place : int
-        In the order in which the cells run: models, then variants, then settings.
-    model, setting : str
-        Their names.
-    variables : dict of str to str
-    prompt, system : str
-        Filled in; `system` may be "".
-    key : str
-        Of everything above and the settings: what else would change the text, but for the model's
-        weights.
-    """
-
-    place: int
-    model: str
-    setting: str
-    variables: dict[str, str]
-    prompt: str
-    system: str
-    key: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a cell.
-
-    Attributes
-    ----------
-    state : str
-        "waiting", "running", "done" or "error".
-    text, answer, thinking, finish_reason, seconds
-        As of a generation.
-    tokens : dict of lists
-        As of `workbench.prompts.history.Entry`.
-    recipe : dict
-    rating : int or None
-        1 to 5; None if there is none.
-    note : str
-    error : str
-        Why there is no text; the cell is run again when the matrix goes on.
-    """
-
-    state: str = "waiting"
-    text: str = ""
-    answer: str = ""
-    thinking: str = ""
-    finish_reason: str = ""
-    seconds: float | None = None
-    rating: int | None = None
-    note: str = ""
-    tokens: dict[str, list[Any]] = field(default_factory=dict, repr=False)
-    recipe: dict[str, Any] = field(default_factory=dict, repr=False)
-    error: str = ""
-
-    @property
-    def logprob_mean(self) -> float | None:
-        """Mean natural log-probability of the generated tokens; None where none is known."""
-        known = [value for value in self.tokens.get("logprobs", []) if value is not None]
-        return sum(known) / len(known) if known else None
-
-
-News = Callable[[Cell, Result, "Step | None"], None]
+News = Callable[[Cell, Result, Step | None], None]
 
 
 class PromptMatrix:
@@ -178,8 +105,8 @@ class PromptMatrix:
         stop_strings: str | Iterable[str] = (),
     ) -> None:
         self.template, self._system = Template(template), Template(system)
-        self.mode, self.thinking = _one_of("mode", mode, ("chat", "raw")), thinking
-        _one_of("thinking", thinking, tuple(THINKING_SUFFIX))
+        self.mode, self.thinking = one_of("mode", mode, ("chat", "raw")), thinking
+        one_of("thinking", thinking, tuple(THINKING_SUFFIX))
         if system and mode == "raw":
             raise GenerationError("raw text has no system message; write it into the template.")
         self.max_new_tokens = whole_number(
@@ -189,9 +116,9 @@ class PromptMatrix:
         names = tuple(dict.fromkeys((*self.template.variables, *self._system.variables)))
         self.variables = names
         self.variants = checked_variants(variants, names)
-        self.settings = _checked_settings(settings)
+        self.settings = checked_settings(settings)
         self._usual = settings is None  # those that a model is used with, as far as it takes them
-        self.models = _checked_models(models)
+        self.models = checked_models(models)
         self.cells = tuple(self._make_cells())
         self.stale: list[dict[str, Any]] = []
         self.watchers: list[News] = []
@@ -331,7 +258,7 @@ class PromptMatrix:
             for values in self.variants:
                 prompt, system = self.template.filled(values), self._system.filled(values)
                 for setting, sampling in self.settings.items():
-                    key = _key(
+                    key = key_of(
                         model, prompt, system, self.mode, self.thinking, sampling.as_dict(),
                         self.max_new_tokens, self.stop_strings,
                     )  # fmt: skip
@@ -348,8 +275,8 @@ class PromptMatrix:
             key = record.get("key")
             if record.get("kind") == "cell" and isinstance(key, str):
                 cell = cells.get(key)
-                if cell is not None and _is_of(record.get("recipe"), self.models[cell.model]):
-                    self._results[key] = _result(record)
+                if cell is not None and made_by(record.get("recipe"), self.models[cell.model]):
+                    self._results[key] = result_of(record)
                     others.pop(key, None)
                 else:
                     others[key] = record
@@ -377,7 +304,7 @@ class PromptMatrix:
     ) -> None:
         bar.set_description(name)
         try:
-            with _opened(self.models[name]) as pangu, held(pangu), around(pangu):
+            with opened(self.models[name]) as pangu, held(pangu), around(pangu):
                 for cell in todo:
                     if stop is not None and stop.is_set():
                         return
@@ -455,101 +382,3 @@ class PromptMatrix:
     def _tell(self, cell: Cell, result: Result, on_news: News) -> None:
         self._results[cell.key] = result
         on_news(cell, result, None)
-
-
-def column_of(variable: str) -> str:
-    """The name of a variable's column in `PromptMatrix.table`."""
-    return f"{{{{{variable}}}}}" if variable in COLUMNS else variable
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise GenerationError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
-    return value
-
-
-def _checked_settings(settings: Any) -> dict[str, Sampling]:
-    if settings is None or isinstance(settings, Sampling):
-        settings = {"default": settings or Sampling()}
-    elif isinstance(settings, Sequence) and not isinstance(settings, str):
-        presets = Presets()
-        chosen = [item if isinstance(item, Preset) else presets[item] for item in settings]
-        names = [preset.name for preset in chosen]
-        if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-            raise GenerationError(f"the setting {twice[0]!r} stands there twice; leave one out.")
-        settings = {preset.name: preset.sampling for preset in chosen}
-    if not isinstance(settings, Mapping) or not settings:
-        raise GenerationError(
-            f"settings is {settings!r}; expected workbench.Sampling(…) by name, or names of presets."
-        )
-    found: dict[str, Sampling] = {}
-    for name, sampling in settings.items():
-        if not isinstance(sampling, Sampling):
-            raise GenerationError(
-                f"the setting {name!r} is {sampling!r}; expected workbench.Sampling(…)."
-            )
-        for other, same in found.items():
-            if same == sampling:
-                raise GenerationError(
-                    f"the settings {other!r} and {name!r} are the same; leave one out."
-                )
-        found[str(name)] = sampling
-    return found
-
-
-def _checked_models(models: Any) -> dict[str, Any]:
-    expected = "expected a loaded model, or several by name as {'4 bit': pangu, …}"
-    if models is None:
-        raise GenerationError(f"there is no model; {expected}.")
-    if hasattr(models, "stream"):
-        models = {models.name: models}
-    if not isinstance(models, Mapping) or not models:
-        raise GenerationError(f"models is {models!r}; {expected}.")
-    for name, model in models.items():
-        if not hasattr(model, "stream") and not callable(model):
-            raise GenerationError(
-                f"the model {name!r} is {model!r}; expected a loaded model or a function that "
-                "loads one."
-            )
-    return {str(name): model for name, model in models.items()}
-
-
-@contextmanager
-def _opened(model: Any) -> Iterator[Model]:
-    """The model; one that is given as a function is loaded now and let go afterwards."""
-    if not hasattr(model, "stream"):
-        gc.collect()  # what the model before left, before this one needs the memory
-        model = model()
-        if not hasattr(model, "stream"):
-            raise GenerationError(f"the function gave {model!r}; expected a loaded model.")
-    yield model
-
-
-def _is_of(recipe: Any, model: Any) -> bool:
-    """Whether a recipe was made by this model; of one that is not loaded its name is believed."""
-    if not hasattr(model, "stream") or not isinstance(recipe, dict):
-        return isinstance(recipe, dict)
-    if not hasattr(model, "fingerprint"):  # on a server
-        return (recipe.get("device"), recipe.get("checkpoint")) == (model.url, model.name)
-    made = [recipe.get(name) for name in ("fingerprint", "bits", "quant_type")]
-    if model.bits != 4:  # the kind of 4 bits says nothing there
-        made[2] = model.quant_type
-    return made == [model.fingerprint, model.bits, model.quant_type]
-
-
-def _key(*parts: Any) -> str:
-    content = json.dumps(parts, sort_keys=True).encode("utf-8")
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _result(record: Mapping[str, Any]) -> Result:
-    """A line that somebody else wrote may hold anything."""
-    seconds = record.get("seconds")
-    return Result(
-        state="done",
-        **{name: str(record.get(name) or "") for name in WORDS},
-        seconds=seconds if isinstance(seconds, int | float) else None,
-        rating=marks_of(record).get("rating"),
-        tokens=columns_of(record),
-        recipe=record["recipe"],
-    )

@@ -22,7 +22,8 @@ from workbench.views.shared.widget import Answer, script
 
 if TYPE_CHECKING:
     from workbench.generation.steps import Step
-    from workbench.prompts.prompt_matrix import Cell, PromptMatrix, Result
+    from workbench.prompts.matrix_cells import Cell, Result
+    from workbench.prompts.prompt_matrix import PromptMatrix
 
 MOST_IN_FIGURE = 240  # characters of a text
 MOST_ROWS, MOST_COLUMNS = 12, 5  # of a figure

@@ -15,7 +15,9 @@ from workbench.errors import GenerationError
 from workbench.generation.recipe import Recipe
 from workbench.generation.steps import Generation, Step
 from workbench.prompts.branches import Branch, Branches
-from workbench.prompts.history import Entry, History, as_text
+from workbench.prompts.entries import Entry
+from workbench.prompts.history import History
+from workbench.prompts.lines import as_text
 from workbench.server.tokens import SPECIAL
 from workbench.views.shared.generating import LABELS
 
