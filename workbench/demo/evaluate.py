@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from workbench.analysis import domain_divergence, expert_load
 from workbench.demo import corpus
-from workbench.demo.train import BATCH, CHECKPOINTS, CONTEXT, RECIPES
+from workbench.demo.recipes import BATCH, CHECKPOINTS, CONTEXT, RECIPES
 from workbench.generation.sampling import Sampling
 from workbench.pangu import Pangu, load
 from workbench.traces.trace import Trace
