@@ -19,7 +19,7 @@ from workbench.generation.steps import Generation, Step
 from workbench.generation.stream import Stream
 from workbench.generation.turn import cell_ended
 from workbench.views import Playground
-from workbench.views.playground import view as module
+from workbench.views.playground import engine
 from workbench.views.shared.generating import News, is_out_of_memory, reason
 
 
@@ -518,7 +518,7 @@ def test_closing_closes_the_comparison_inside(play):
 
 @pytest.mark.parametrize("bound", [2**29, 1000], ids=["recorded", "not recorded"])
 def test_routing_that_is_opened_meanwhile_comes_at_the_end(play, monkeypatch, bound):
-    monkeypatch.setattr(module, "RECORD_BYTES", bound)
+    monkeypatch.setattr(engine, "RECORD_BYTES", bound)
     begin_and_wait_for_tokens(play, max_new_tokens=60)
     play.panel = "routing"
     assert len(play.wait(60).steps) == 60
@@ -526,7 +526,7 @@ def test_routing_that_is_opened_meanwhile_comes_at_the_end(play, monkeypatch, bo
 
 
 def test_a_panel_with_nothing_to_show_closes(play, monkeypatch):
-    monkeypatch.setattr(module, "RECORD_BYTES", 1000)
+    monkeypatch.setattr(engine, "RECORD_BYTES", 1000)
     begin_and_wait_for_tokens(play)
     play.panel = "routing"
     play.stop()  # the text would be read once more, which was not wanted then
@@ -594,8 +594,8 @@ def test_a_stop_before_the_first_new_token_leaves_the_open_panel_as_it_was(play,
     play.panel = "attention"
     play.wait(60)
     play.token = 1
-    trace, recorded = play.trace, play._recorded
-    monkeypatch.setattr(play, "_recorded", lambda *sizes: play._stop.set() or recorded(*sizes))
+    trace, recorded = play.trace, engine.recorded
+    monkeypatch.setattr(engine, "recorded", lambda *sizes: play._stop.set() or recorded(*sizes))
     assert generate(play) == root
     assert len(play.branches) == 1
     assert (play.panel, play.token) == ("attention", 1)
@@ -1329,17 +1329,17 @@ def test_panels_close_where_reading_a_text_once_more_takes_long(play, monkeypatc
     play.wait(60)
     generate(play, seed=5)
     assert play.panel == "routing"  # it was recorded
-    monkeypatch.setattr(module, "RECORD_BYTES", 0)
+    monkeypatch.setattr(engine, "RECORD_BYTES", 0)
     generate(play, seed=6)
     assert (play.panel, play.trace) == ("", None)
 
 
 def test_a_long_generation_is_not_recorded_in_memory(play, monkeypatch):
-    assert play._recorded(prompt=9, begun=0) == {"record": True}
-    assert play._recorded(prompt=9, begun=10**9) == {"record": False}
-    assert play._recorded(prompt=10**9, begun=0) == {"record": False}
-    monkeypatch.setattr(module, "RECORD_BYTES", 1000)
-    assert play._recorded(prompt=9, begun=0) == {"record": False}
+    assert engine.recorded(play.pangu, 9 + play.max_new_tokens) == {"record": True}
+    assert engine.recorded(play.pangu, 9 + 10**9 + play.max_new_tokens) == {"record": False}
+    assert engine.recorded(play.pangu, 10**9 + play.max_new_tokens) == {"record": False}
+    monkeypatch.setattr(engine, "RECORD_BYTES", 1000)
+    assert engine.recorded(play.pangu, 9 + play.max_new_tokens) == {"record": False}
 
 
 def test_a_text_for_print_shows_prompt_and_answer(play):

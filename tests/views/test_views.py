@@ -41,7 +41,11 @@ def test_script_and_class_have_the_same_traits(view):
     heard = set(re.findall(r'"change:(\w+)"', script))
     documented = set(re.findall(r"@property \{.+\} (\w+)", script))
     traits = {
-        name for name, trait in vars(view).items() if getattr(trait, "metadata", {}).get("sync")
+        name
+        for part in view.__mro__
+        if part.__module__.startswith("workbench.")
+        for name, trait in vars(part).items()
+        if getattr(trait, "metadata", {}).get("sync")
     }
     assert used | heard <= traits == documented
     code = re.sub(r"/\*\*.*?\*/", "", script, flags=re.DOTALL)

@@ -1,0 +1,7 @@
+"""The playground: prompts in, text out, with the model's choices in view.
+
+`view.py` is the widget, in layers: `state.py` (what is on screen), `panels.py` (what is open below),
+`answers.py` (from what is asked to an answer on the page). `engine.py` is what it asks of the model,
+`messages.py` what the page is told, `kept.py` what the history keeps of the branches. Start with
+`view.py`, and with `view.js` for the page.
+"""

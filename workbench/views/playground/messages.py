@@ -1,16 +1,14 @@
-"""What the playground's page is told about model, branches, settings and history."""
+"""What the playground's page is told about branches, settings and history."""
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from workbench.checkpoints.fingerprint import versions
 from workbench.errors import GenerationError
 from workbench.generation.recipe import Recipe
 from workbench.generation.steps import Generation, Step
@@ -18,16 +16,9 @@ from workbench.prompts.branches import Branch, Branches
 from workbench.prompts.entries import Entry
 from workbench.prompts.history import History
 from workbench.prompts.lines import as_text
-from workbench.server.tokens import SPECIAL
 from workbench.views.shared.generating import LABELS
 
-if TYPE_CHECKING:
-    from workbench.pangu import Pangu
-
 SHOWN = 200  # entries of the history, the newest
-OWN_TEXT = (
-    "The tokens of a text of your own are not known here: the server does not send its tokenizer."
-)
 ASKED_WITH_IDS = "this was asked with token ids, which the playground's text cannot hold; pangu.generate takes them."
 ONLY_THINKING = {  # by what ended it
     "length": "max tokens were reached: generate it again with more of them, or go on with a branch from its last token.",
@@ -36,47 +27,7 @@ ONLY_THINKING = {  # by what ended it
     "stopped": "it was stopped. Generate it again and let it end.",
     "eos": "the model ended its turn there: generate it again with another seed.",
 }  # fmt: skip
-QUOTES = {'"': '"', "“": "”"}  # as they are typed, and as the page shows a piece
 NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
-
-
-def is_remote(pangu: Pangu) -> bool:
-    """Whether a server runs the model."""
-    return hasattr(pangu, "missing")
-
-
-def about(pangu: Pangu) -> str:
-    """The model in a few words."""
-    if is_remote(pangu):
-        return f"on {pangu.url}"
-    return f"{pangu.bits} bit, {pangu.device}"
-
-
-def context(pangu: Pangu) -> int:
-    """Tokens that fit; 0 if that is not known."""
-    if is_remote(pangu):
-        return pangu.context or 0
-    return pangu.config.max_position_embeddings
-
-
-def missing(pangu: Pangu, history: History | None) -> dict[str, str]:
-    """What cannot be had, and why, by the name of the control."""
-    found = {} if history is not None else {"history": NO_HISTORY}
-    if is_remote(pangu):
-        found |= {
-            "routing": pangu.missing("routing"),
-            "attention": pangu.missing("attention"),
-            "text": pangu.missing("template"),
-            "memory": pangu.missing("memory"),
-            "drawn": pangu.missing("drawn"),
-            "entropy": pangu.missing("entropy"),
-            "context": pangu.missing("context"),
-            "chat_branches": pangu.missing("chat_branches"),
-            "own_text": OWN_TEXT,
-        } | {name: pangu.missing(name) for name in ("top_k", "min_p", "repetition_penalty")}
-    elif not getattr(pangu.config, "num_groups", 0):
-        found["routing"] = f"{pangu.name} is a dense model without experts; nothing is routed."
-    return {name: why for name, why in found.items() if why}
 
 
 def nodes(branches: Branches) -> list[dict[str, Any]]:
@@ -121,40 +72,6 @@ def other_settings(recipe: Recipe | None, now: Mapping[str, Any]) -> str:
     if list(recipe.stop_strings) != now["stop_strings"]:
         others.append("other stop strings")
     return f"This text was made with {', '.join(others)}." if others else ""
-
-
-def tokens_of(pangu: Pangu, text: str) -> list[int]:
-    """The token that a text names: its id, a special token's name, or a word with a space before it.
-
-    In quotes, or after a space, it is a piece as the page shows it: 7 is an id, "7" the digit.
-    """
-    if is_remote(pangu):
-        if text.isascii() and text.isdigit():
-            return [int(text)]
-        raise GenerationError(f"{OWN_TEXT} Give the token's id.")
-    tokenizer, size = pangu.tokenizer, pangu.config.vocab_size
-    if text.isascii() and text.isdigit():
-        if int(text) >= size:
-            raise GenerationError(f"there is no token {text}; ids go from 0 to {size - 1}.")
-        return [int(text)]
-    if text in tokenizer.special_tokens:
-        return [tokenizer.special_tokens[text]]
-    quoted = len(text) > 2 and text[0] in QUOTES and text[-1] == QUOTES[text[0]]
-    text = text[1:-1] if quoted else text
-    exact = quoted or text[:1] == " "
-    if exact and text not in tokenizer.special_tokens:
-        pieces = tokenizer.pieces(range(len(tokenizer)))
-        if text in pieces:
-            return [pieces.index(text)]
-    return tokenizer.encode(text, add_bos=False, starts_text=not exact)
-
-
-def special_names(pangu: Pangu, turns: list[dict[str, str]]) -> list[str]:
-    """Special tokens' names that a conversation holds as text; of a server it is not known."""
-    if is_remote(pangu):
-        return []
-    names = pangu.tokenizer.special_tokens
-    return [name for name in names if any(name in str(turn.get("content")) for turn in turns)]
 
 
 def history(kept: History | None) -> dict[str, Any]:
@@ -210,60 +127,6 @@ def new_tokens(generation: Generation) -> int:
     return max(0, len(generation.steps) - given)
 
 
-def written(generation: Generation, pangu: Pangu) -> str:
-    """The answer as raw text, in which special tokens stand by name.
-
-    A character that is not complete at its end is left out: no text can hold a part of it.
-    """
-    special = () if is_remote(pangu) else pangu.tokenizer.special_tokens.values()
-    named = [
-        step.piece if step.token_id in special or (is_remote(pangu) and SPECIAL.fullmatch(step.piece)) else ""
-        for step in generation.steps
-    ]  # fmt: skip
-    texts = (step.text + name for step, name in zip(generation.steps, named, strict=True))
-    return ("".join(texts) + generation.tail).rstrip("\ufffd")
-
-
-def made_elsewhere(recipe: Recipe | None, pangu: Pangu) -> str:
-    """In what a text was made with something else than this model, in a sentence; "" if in nothing."""
-    if recipe is None:
-        return ""
-    if is_remote(pangu):
-        here, made = (pangu.name, pangu.url), (recipe.checkpoint, recipe.device)
-        others = [f"{made[0]} on {made[1]}"] if here != made else []
-    else:
-        others = _differences(recipe, pangu)
-    if not others:
-        return ""
-    return (
-        f"This text was made with {', '.join(others)}: from the same prompt and settings another one "
-        "may come here."
-    )
-
-
-def require_same_tokens(generation: Generation, pangu: Pangu) -> None:
-    """Refuse to go on with tokens that mean something else to this model.
-
-    Raises
-    ------
-    GenerationError
-        If another tokenizer or chat template made them, or a server's own names stand for them.
-    """
-    question, thinking = asked(generation)
-    ids = [step.token_id for step in generation.steps]
-    known = all(0 <= token < pangu.config.vocab_size for token in ids)
-    if (
-        not known
-        or pangu.tokenizer.pieces(ids) != [step.piece for step in generation.steps]
-        or tuple(pangu.encode(question, thinking))
-        != generation.token_ids[: generation.prompt_length]
-    ):
-        raise GenerationError(
-            f"the tokens of this text are those of {generation.recipe.checkpoint}, and "
-            f"{pangu.name} has others; generate it again with this model, or open it with that one."
-        )
-
-
 def asked_settings(recipe: Recipe | None) -> dict[str, Any]:
     """The playground's traits that say what was asked; none where its text cannot hold it."""
     if recipe is None or not recipe.prompt:
@@ -308,30 +171,6 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
         "stop_strings": list(recipe.stop_strings),
         **spoken,
     }
-
-
-def _differences(recipe: Recipe, pangu: Pangu) -> list[str]:
-    """What the recipe names and is otherwise here: weights, bits, device, versions."""
-    if recipe.bits == 0:
-        return [f"{recipe.checkpoint} on {recipe.device}"]
-    found = []
-    if recipe.fingerprint != pangu.fingerprint:
-        found.append(
-            recipe.checkpoint
-            if recipe.checkpoint != pangu.name
-            else f"other weights that were called {recipe.checkpoint} too"
-        )
-    if recipe.bits != pangu.bits:
-        found.append(f"{recipe.bits} bit")
-    elif recipe.bits == 4 and recipe.quant_type != pangu.quant_type:
-        found.append(recipe.quant_type)
-    if recipe.device != pangu.plan.device:
-        found.append(f"the device {recipe.device}")
-    now = versions()
-    left_out = ("python", "threads")  # a thread that computes nothing does not know torch's number
-    made = {name: value for name, value in recipe.versions.items() if name not in left_out}
-    made["processor"] = re.sub(r", \d+ threads$", "", made.get("processor", now["processor"]))
-    return found + [f"{name} {other}" for name, other in made.items() if now.get(name) != other]
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
