@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.fake_server import fake_server
 from workbench import connect
 from workbench.views import ComparisonView, Playground
-from workbench.views.shared.widget import VIEWS
+from workbench.views.shared.scripts import VIEWS
 
 HOSTILE = [
     "<script>window.hurt = 1</script>",

@@ -303,8 +303,8 @@ def test_a_kernel_that_has_gone_is_told_of(watched, tmp_path, gate):
 
 
 def test_the_page_of_a_history_shows_hostile_text_and_runs_nothing(watched, tmp_path):
-    from tests.test_history import HOSTILE as MORE
-    from tests.test_history import make as generation
+    from tests.prompts.test_history import HOSTILE as MORE
+    from tests.prompts.test_history import make as generation
 
     history = wb.History(tmp_path / "history.jsonl")
     for text in [*MORE, *HOSTILE]:

@@ -4,7 +4,7 @@ import globals from "globals";
 export default [
   js.configs.recommended,
   {
-    languageOptions: { ecmaVersion: 2023, sourceType: "module", globals: { ...globals.browser, STYLES: "readonly" } },
+    languageOptions: { ecmaVersion: 2023, sourceType: "module", globals: { ...globals.browser, STYLES: "readonly", PAGE: "readonly", widget: "readonly", widgets: "readonly" } },
     rules: { eqeqeq: ["error", "always", { null: "ignore" }], "no-var": "error", "prefer-const": ["error", { destructuring: "all" }] },
   },
   { files: ["**/*.test.js"], languageOptions: { globals: globals.node } },

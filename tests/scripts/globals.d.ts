@@ -1,2 +1,9 @@
-/** The styles of a view, which `workbench.views.shared.widget.script` puts before its modules. */
+/** What stands before a module where `workbench/views/shared` puts modules together. */
+
+/** The styles of a view. */
 declare const STYLES: string;
+/** What a page without a kernel shows. */
+declare const PAGE: any;
+/** The view of such a page, or the views. */
+declare const widget: { render: (page: { model: any; el: HTMLElement }) => unknown };
+declare const widgets: (typeof widget)[];

@@ -1,5 +1,8 @@
 """Linked views in Python: who follows whom, what is refused, and the page of one trace."""
 
+import json
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,6 +160,12 @@ def test_the_explorer_brings_a_picture_for_readers_without_kernel(moe):
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
+def values_of(page):
+    """Traits that each part of a page begins with."""
+    shown = json.loads(re.search(r"^const PAGE = (.*);$", page, re.MULTILINE)[1])
+    return [part["values"] for part in shown["parts"]]
+
+
 def test_chosen_heads_need_an_attention_view(moe, trace):
     linked = wb.link(wb.HeadScoresView(trace), wb.RoutingView(trace))
     with pytest.raises(TraceError, match="an AttentionView of the page holds; there is none"):
@@ -165,8 +174,8 @@ def test_chosen_heads_need_an_attention_view(moe, trace):
         wb.Explorer(trace, layer=1).to_html(layers=[7])
     apart = wb.link(wb.RoutingView(trace, layer=1), wb.AttentionView(trace, layer=1))
     apart.unlink()
-    values = [part.split("})")[0] for part in apart.to_html(layers=[2]).split("standIn({")[1:]]
-    assert ['"layer": 1' in part.split("}")[0] for part in values] == [True, False]
+    values = values_of(apart.to_html(layers=[2]))
+    assert [part["layer"] == 1 for part in values] == [True, False]
 
 
 def test_a_page_of_views_with_other_layers_holds_what_each_has(moe, trace):
@@ -178,8 +187,7 @@ def test_a_page_of_views_with_other_layers_holds_what_each_has(moe, trace):
         assert {n: page.count(asked % n) for n in range(3) if asked % n in page} == held
     late.head = 0
     page = linked.to_html(layers=[0], heads=(head for head in [3]))
-    values = [part.split("}")[0] for part in page.split("standIn({")[1:]]
-    opened = [('"layer": 0' in part, '"head": 3' in part) for part in values]
+    opened = [(part["layer"] == 0, part["head"] == 3) for part in values_of(page)]
     assert opened == [(True, True), (False, False)]  # the other one has layer 0 not at all
     with pytest.raises(TraceError, match="layer 7 is not recorded"):
         linked.to_html(layers=[0, 7])

@@ -14,13 +14,14 @@ from traitlets import TraitError
 
 import workbench as wb
 from tests.helpers.fake_server import chat, entry, fake_server
-from workbench.errors import GenerationError, HistoryError, WorkbenchError
+from workbench.errors import GenerationError, HistoryError, WorkbenchError, is_out_of_memory
 from workbench.generation.steps import Generation, Step
 from workbench.generation.stream import Stream
 from workbench.generation.turn import cell_ended
 from workbench.views import Playground
 from workbench.views.playground import engine
-from workbench.views.shared.generating import News, is_out_of_memory, reason
+from workbench.views.shared.news import News
+from workbench.views.shared.words import reason
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from workbench.views import (
     routing_heatmap,
 )
 from workbench.views.figures import expert_colours
-from workbench.views.shared import generating
+from workbench.views.shared import generating, threads
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,8 @@ def endless(request, moe, monkeypatch):
     monkeypatch.setattr("workbench.generation.stream.end_ids", lambda _pangu: set())
     kernel = SimpleNamespace(saved_sigint_handler=signal.SIG_IGN)
     shell = SimpleNamespace(kernel=kernel, get_parent=lambda: request_of("first cell", "first run"))
-    monkeypatch.setattr(generating, "get_ipython", lambda: shell)
+    for module in (generating, threads):
+        monkeypatch.setattr(module, "get_ipython", lambda: shell)
     begun = threading.Event()
 
     class Heard(request.param):

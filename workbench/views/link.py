@@ -13,8 +13,7 @@ from workbench.errors import TraceError
 from workbench.traces.trace import Trace
 from workbench.views.attention.view import AttentionView
 from workbench.views.routing.view import RoutingView
-from workbench.views.shared.pages import linked_page
-from workbench.views.shared.widget import written
+from workbench.views.shared.pages import linked_page, written
 from workbench.wording import counted
 
 LINKED = ("token", "layer", "head")

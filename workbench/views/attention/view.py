@@ -33,8 +33,11 @@ from workbench.views.attention.maps import (
     told_apart,
 )
 from workbench.views.figures import attention_figure
-from workbench.views.shared.generating import GeneratingView, end_earlier_run, layers_told
-from workbench.views.shared.widget import Answer, script
+from workbench.views.shared.generating import GeneratingView
+from workbench.views.shared.news import layers_told
+from workbench.views.shared.scripts import script
+from workbench.views.shared.threads import end_earlier_run
+from workbench.views.shared.widget import Answer
 from workbench.wording import titled
 
 if TYPE_CHECKING:

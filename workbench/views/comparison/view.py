@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from difflib import SequenceMatcher
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import traitlets
@@ -14,28 +13,19 @@ from matplotlib.figure import Figure
 
 from workbench.errors import GenerationError, HistoryError
 from workbench.generation.sampling import Sampling
+from workbench.generation.steps import Generation
 from workbench.generation.turn import ask_turn, held
-from workbench.server.remote import as_taken
-from workbench.server.tokens import content_of
-from workbench.views.shared.generating import (
-    PAUSE,
-    GeneratingView,
-    News,
-    layers_told,
-    reason,
-    require_question,
-    settle,
-    step_message,
-)
+from workbench.prompts.history import History
+from workbench.prompts.models import Model
+from workbench.views.comparison.columns import SAMPLING, checked_columns, named_columns
+from workbench.views.comparison.differences import comparable, differences, first_difference
+from workbench.views.shared.generating import GeneratingView
+from workbench.views.shared.news import PAUSE, News, layers_told, settle, step_message
 from workbench.views.shared.printing import PrintFigure, for_print
-from workbench.views.shared.widget import Answer, script
+from workbench.views.shared.scripts import script
+from workbench.views.shared.widget import Answer
+from workbench.views.shared.words import reason, require_question
 
-if TYPE_CHECKING:
-    from workbench.generation.steps import Generation
-    from workbench.pangu import Pangu
-    from workbench.prompts.history import History
-
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "logit_bias")
 SHARED = ("prompt", "mode", "seed", "max_new_tokens", "stop_strings")  # by all columns
 
 
@@ -94,7 +84,7 @@ class ComparisonView(GeneratingView):
 
     def __init__(
         self,
-        models: Pangu | Mapping[str, Pangu],
+        models: Model | Mapping[str, Model],
         prompt: str | Sequence[Mapping[str, str]] = "",
         columns: Mapping[str, Sampling | Mapping[str, Any]] | Sequence[Mapping[str, Any]] | None = None,
         history: History | None = None,
@@ -114,7 +104,9 @@ class ComparisonView(GeneratingView):
         self._statuses: dict[str, dict[str, Any]] = {}
         self._weights: dict[str, str] = {}  # fingerprints, by label
         self._made: dict[str, dict[str, Any]] = {}  # what was asked for each text
-        super().__init__(prompt=prompt, columns=self._given(columns), **settings)
+        super().__init__(
+            prompt=prompt, columns=named_columns(columns, list(self.models)), **settings
+        )
         self.observe(self._follow_columns, "columns")
         self.observe(self._follow, ["reference", *SHARED])
 
@@ -159,8 +151,8 @@ class ComparisonView(GeneratingView):
             generation = self.generations.get(column["label"])
             if generation is None:
                 continue
-            base, tokens = _comparable(reference, generation)
-            others = _differences(base, tokens)
+            base, tokens = comparable(reference, generation)
+            others = differences(base, tokens)
             recipe, count = generation.recipe, len(tokens)
             sampling = recipe.sampling.as_dict()
             known = [step.logprob for step in generation.steps]
@@ -171,7 +163,7 @@ class ComparisonView(GeneratingView):
                     "thinking": recipe.thinking,
                     **{name: sampling[name] for name in SAMPLING},
                     "tokens": count,
-                    "first_difference": _first_difference(base, tokens),
+                    "first_difference": first_difference(base, tokens),
                     "same": 1 - len(others) / count if count else 1.0,
                     "logprob_mean": sum(known) / len(known) if known else None,
                     "finish_reason": generation.finish_reason,
@@ -330,7 +322,7 @@ class ComparisonView(GeneratingView):
             return {"differences": {}, "changed": []}
         base = self._reference()
         found = {
-            label: _differences(*_comparable(base, generation))
+            label: differences(*comparable(base, generation))
             for label, generation in self.generations.items()
         }
         changed = [
@@ -345,19 +337,6 @@ class ComparisonView(GeneratingView):
         return self.generations.get(self.columns[place]["label"])
 
     # -- columns --------------------------------------------------------------------------------
-
-    def _given(self, columns: Any) -> list[dict[str, Any]]:
-        if columns is None:
-            if len(self.models) > 1:
-                columns = [{"label": label, "model": label} for label in self.models]
-            else:
-                columns = {"usual": {}, "greedy": {"temperature": 0.0}}
-        if isinstance(columns, Mapping):
-            columns = [
-                {"label": label, **(vars(given) if isinstance(given, Sampling) else given)}
-                for label, given in columns.items()
-            ]
-        return [dict(column) for column in columns]
 
     def _follow_columns(self, change: dict[str, Any]) -> None:
         """What was generated stays with its column: renamed with it, gone with it.
@@ -392,30 +371,7 @@ class ComparisonView(GeneratingView):
     def _valid_columns(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
         if self.running:
             raise GenerationError("the columns are being generated; stop that first.")
-        first = next(iter(self.models))
-        known = {"label", "model", "thinking", "seed", *SAMPLING}
-        found: list[dict[str, Any]] = []
-        for place, given in enumerate(proposal["value"]):
-            if unknown := given.keys() - known:
-                raise GenerationError(
-                    f"a column has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(known))}."
-                )
-            model = given.get("model", first)
-            if model not in self.models:
-                raise GenerationError(
-                    f"there is no model {model!r}; there are {', '.join(self.models)}."
-                )
-            usual = as_taken(self.models[model], Sampling()).as_dict()
-            column = {"label": f"column {place + 1}", "model": model, "thinking": "slow"}
-            column |= {name: usual[name] for name in SAMPLING}
-            column |= {name: value for name, value in given.items() if name != "seed"}
-            column["logit_bias"] = [list(pair) for pair in column["logit_bias"]]
-            if column["label"] in [other["label"] for other in found]:
-                raise GenerationError(f"the label {column['label']!r} stands twice; name it anew.")
-            found.append(column)
-        if not found:
-            raise GenerationError("there is no column to generate; pass at least one.")
-        return found
+        return checked_columns(proposal["value"], self.models)
 
     @traitlets.validate("reference")
     def _valid_reference(self, proposal: dict[str, Any]) -> int:
@@ -424,29 +380,3 @@ class ComparisonView(GeneratingView):
                 f"there is no column {proposal['value']}; expected 0 to {len(self.columns) - 1}."
             )
         return proposal["value"]
-
-
-def _comparable(base: Generation | None, other: Generation) -> tuple[list[Any], list[Any]]:
-    """The tokens of both: ids where the weights are the same, else the bytes that they stand for."""
-    weights = other.recipe.fingerprint  # a server tells none
-    same = base is not None and weights and base.recipe.fingerprint == weights
-    both = base.steps if base else (), other.steps
-    one, two = (
-        [step.token_id if same else content_of(step.piece) for step in steps] for steps in both
-    )
-    return one, two
-
-
-def _differences(base: Sequence[Any], tokens: Sequence[Any]) -> list[int]:
-    """Places in `tokens` that are in no block that both have in the same order."""
-    places = set(range(len(tokens)))
-    for block in SequenceMatcher(None, base, tokens, autojunk=False).get_matching_blocks():
-        places -= set(range(block.b, block.b + block.size))
-    return sorted(places)
-
-
-def _first_difference(base: Sequence[Any], tokens: Sequence[Any]) -> int | None:
-    for place, (one, other) in enumerate(zip(base, tokens, strict=False)):
-        if one != other:
-            return place
-    return None if len(base) == len(tokens) else min(len(base), len(tokens))

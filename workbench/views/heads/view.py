@@ -17,7 +17,8 @@ from workbench.analysis.heads import MEASURES, MINIMUM_QUERIES, PATTERNS, texts_
 from workbench.errors import TraceError
 from workbench.traces.trace import Trace
 from workbench.views.shared.printing import PrintFigure
-from workbench.views.shared.widget import Answer, View, script
+from workbench.views.shared.scripts import script
+from workbench.views.shared.widget import Answer, View
 from workbench.wording import titled
 
 CHANCE = {

@@ -6,7 +6,7 @@ import textwrap
 import time
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import traitlets
@@ -14,16 +14,15 @@ from matplotlib.figure import Figure
 
 from workbench.errors import GenerationError, HistoryError
 from workbench.generation.recipe import Recipe
-from workbench.generation.steps import FINISH_REASONS
+from workbench.generation.steps import FINISH_REASONS, Step
 from workbench.generation.turn import ask_turn
-from workbench.views.shared.generating import PAUSE, GeneratingView, layers_told
+from workbench.prompts.matrix_cells import Cell, Result
+from workbench.prompts.prompt_matrix import PromptMatrix
+from workbench.views.shared.generating import GeneratingView
+from workbench.views.shared.news import PAUSE, layers_told
 from workbench.views.shared.printing import PrintFigure, for_print
-from workbench.views.shared.widget import Answer, script
-
-if TYPE_CHECKING:
-    from workbench.generation.steps import Step
-    from workbench.prompts.matrix_cells import Cell, Result
-    from workbench.prompts.prompt_matrix import PromptMatrix
+from workbench.views.shared.scripts import script
+from workbench.views.shared.widget import Answer
 
 MOST_IN_FIGURE = 240  # characters of a text
 MOST_ROWS, MOST_COLUMNS = 12, 5  # of a figure

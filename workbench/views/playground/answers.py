@@ -11,15 +11,8 @@ from workbench.prompts.branches import Branch
 from workbench.views.playground import engine, messages
 from workbench.views.playground.kept import KeptBranches
 from workbench.views.playground.panels import INSIDE, Panels
-from workbench.views.shared.generating import (
-    News,
-    layers_told,
-    memory_gb,
-    reason,
-    require_question,
-    settle,
-    step_message,
-)
+from workbench.views.shared.news import News, layers_told, memory_gb, settle, step_message
+from workbench.views.shared.words import reason, require_question
 
 
 class Answers(Panels):

@@ -16,7 +16,7 @@ from workbench.prompts.branches import Branch, Branches
 from workbench.prompts.entries import Entry
 from workbench.prompts.history import History
 from workbench.prompts.lines import as_text
-from workbench.views.shared.generating import LABELS
+from workbench.views.shared.words import LABELS
 
 SHOWN = 200  # entries of the history, the newest
 ASKED_WITH_IDS = "this was asked with token ids, which the playground's text cannot hold; pangu.generate takes them."

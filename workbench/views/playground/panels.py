@@ -17,7 +17,8 @@ from workbench.views.comparison.view import ComparisonView
 from workbench.views.playground import engine
 from workbench.views.playground.state import SAMPLING, PlaygroundState
 from workbench.views.routing.view import RoutingView
-from workbench.views.shared.generating import GeneratingView, layers_told
+from workbench.views.shared.generating import GeneratingView
+from workbench.views.shared.news import layers_told
 
 INSIDE = ("routing", "attention")  # they show what happened inside
 

@@ -20,7 +20,8 @@ from workbench.views.playground import engine, messages
 from workbench.views.playground.answers import Answers
 from workbench.views.playground.panels import INSIDE
 from workbench.views.shared.printing import PrintFigure, for_print
-from workbench.views.shared.widget import Answer, script
+from workbench.views.shared.scripts import script
+from workbench.views.shared.widget import Answer
 from workbench.wording import titled
 
 KEPT = 5  # alternatives of a token in the history, to be seen and chosen after a restart

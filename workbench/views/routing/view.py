@@ -21,8 +21,11 @@ from workbench.traces.trace import Trace
 from workbench.views.figures import expert_colours, routing_figure
 from workbench.views.routing import tables
 from workbench.views.routing.numbers import Document, Routing, matcher
-from workbench.views.shared.generating import GeneratingView, end_earlier_run, layers_told
-from workbench.views.shared.widget import Answer, script
+from workbench.views.shared.generating import GeneratingView
+from workbench.views.shared.news import layers_told
+from workbench.views.shared.scripts import script
+from workbench.views.shared.threads import end_earlier_run
+from workbench.views.shared.widget import Answer
 from workbench.wording import titled
 
 if TYPE_CHECKING:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,62 +12,10 @@ from IPython import get_ipython
 from matplotlib.figure import Figure
 
 from workbench.generation.turn import cell_ended
+from workbench.views.shared.pages import Static, page, written
 from workbench.views.shared.printing import png
 
-VIEWS = Path(__file__).parents[1]
-IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[^"]+)";\n', re.MULTILINE)
-EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
-# The page's side of a widget without a kernel, which also tells what it holds; braces are doubled
-# for str.format.
-STAND_IN = """
-const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-const standIn = (values, answers) => {{
-  const listeners = {{}};
-  const named = (question) => JSON.stringify(Object.entries(question).sort());
-  const known = new Map(answers.map((answer) => [named(answer.asked), answer]));
-  const model = {{
-    holds: (question) => known.has(named(question)),
-    get: (name) => values[name],
-    set: (name, value) => {{
-      if (values[name] === value) return;
-      values[name] = value;
-      (listeners["change:" + name] || []).forEach((call) => call());
-    }},
-    save_changes: () => {{}},
-    on: (name, call) => (listeners[name] = listeners[name] || []).push(call),
-    off: () => {{}},
-    send: (question) => setTimeout(() => {{
-      const found = known.get(named(question)) || {{ content: {{ kind: "absent", asked: question }}, buffers: [] }};
-      (listeners["msg:custom"] || []).forEach((call) =>
-        call(found.content, found.buffers.map((b) => new DataView(decode(b).buffer))));
-    }}),
-  }};
-  return {{ model, listeners }};
-}};
-"""
-PAGE = (
-    """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
-<body><main id="view"></main>
-<script type="module">
-{script}"""
-    + STAND_IN
-    + """const {{ model, listeners }} = standIn({values}, {answers});
-widget.render({{ model, el: document.getElementById("view") }});
-</script></body></html>
-"""
-)
-
 Answer = tuple[dict[str, Any], list[bytes]]
-
-
-@dataclass(frozen=True)
-class Static:
-    """A widget's script, and its traits and answers as JavaScript values."""
-
-    script: str
-    values: str
-    answers: str
 
 
 class View(anywidget.AnyWidget):
@@ -123,14 +68,7 @@ class View(anywidget.AnyWidget):
         path: str | Path | None,
         opening: Mapping[str, Any] | None = None,
     ) -> str | None:
-        part = self.static(questions, opening)
-        page = PAGE.format(
-            title=type(self).__name__,
-            script=part.script.replace("export default", "const widget ="),
-            values=part.values,
-            answers=part.answers,
-        )
-        return written(page, path)
+        return written(page(type(self).__name__, self.static(questions, opening)), path)
 
     def static(
         self,
@@ -152,7 +90,7 @@ class View(anywidget.AnyWidget):
             if answer is not None:
                 buffers = [base64.b64encode(buffer).decode() for buffer in answer[1]]
                 answers.append({"asked": question, "content": answer[0], "buffers": buffers})
-        return Static(self._esm, for_script(values), for_script(answers))
+        return Static(self._esm, values, answers)
 
     def _on_message(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         answer = self.answer(content)
@@ -167,42 +105,6 @@ class View(anywidget.AnyWidget):
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         data["image/png"] = base64.b64encode(png(self.figure(), dpi=80)).decode()
         return bundle
-
-
-def script(folder: str) -> str:
-    """The script of a view as the one module that a widget is.
-
-    It is `view.js` of the folder, after all modules that it imports, each once, without their
-    `import` and `export`; the styles, `shared.css` and `view.css` of the folder, are its constant
-    `STYLES`.
-    """
-    parts: dict[Path, str] = {}
-
-    def add(file: Path) -> None:
-        code = file.read_text(encoding="utf-8")
-        for imported in IMPORT.findall(code):
-            part = (file.parent / imported).resolve()
-            if part not in parts:
-                add(part)
-        parts[file] = EXPORT.sub("", IMPORT.sub("", code))
-
-    add(VIEWS / folder / "view.js")
-    files = (VIEWS / "shared" / "shared.css", VIEWS / folder / "view.css")
-    styles = "".join(file.read_text(encoding="utf-8") for file in files)
-    return "\n".join((f"const STYLES = {json.dumps(styles)};", *parts.values()))
-
-
-def written(page: str, path: str | Path | None) -> str | None:
-    """The page, or None once it is in a file: a cell that ends with it would print all of it."""
-    if path is None:
-        return page
-    Path(path).write_text(page, encoding="utf-8")
-    return None
-
-
-def for_script(values: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def _is_plain(value: Any, name: str) -> bool:
