@@ -579,7 +579,7 @@ def test_what_may_still_come_is_not_said_to_be_missing(watched, tmp_path):
 
 
 def test_a_static_page_says_what_it_does_not_hold(trace, watched, tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.views.routing.view.PAGE_BYTES", 10)
+    monkeypatch.setattr("workbench.views.routing.messages.PAGE_BYTES", 10)
     file = tmp_path / "routing.html"
     assert RoutingView(trace, token=2, layer=1).to_html(file) is None
     html = file.read_text(encoding="utf-8")

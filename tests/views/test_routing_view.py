@@ -15,7 +15,7 @@ from workbench.analysis.exact_tests import LEVEL, beyond_others, uniform_band
 from workbench.errors import GenerationError, TraceError
 from workbench.views import RoutingView
 from workbench.views.routing.numbers import Routing
-from workbench.views.routing.view import BLOCK
+from workbench.views.routing.messages import BLOCK
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_a_block_holds_the_probabilities_of_its_tokens():
 
 
 def test_a_static_page_takes_along_only_what_fits(monkeypatch, trace):
-    monkeypatch.setattr("workbench.views.routing.view.PAGE_BYTES", 10)
+    monkeypatch.setattr("workbench.views.routing.messages.PAGE_BYTES", 10)
     questions = RoutingView(trace, layer=2).questions()
     assert [question.get("layer") for question in questions] == [None, 2, 2]
 

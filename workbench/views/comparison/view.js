@@ -25,6 +25,7 @@ import { whyRefused } from "../shared/values.js";
 
 
 const WARMER = 0.2; // a column that is added is not the same once more
+/** @type {[string, number][]} */
 const FIELDS = [["temperature", 0.1], ["top_p", 0.05], ["top_k", 1], ["min_p", 0.01], ["repetition_penalty", 0.05]];
 
 function render({ model, el }) {

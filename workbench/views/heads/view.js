@@ -16,14 +16,13 @@
  * chances [pattern, layer, head] float32 and tags [pattern, layer, head] uint8; patterns come first.
  */
 import { BLUES, luminance } from "../shared/colours.js";
-import { button, element, refill, rootOf, tellGone } from "../shared/dom.js";
+import { element, refill, rootOf, tellGone } from "../shared/dom.js";
 import { talk } from "../shared/talk.js";
-import { copied, counted, limit } from "../shared/values.js";
+import { asFloat32, copied, counted, limit } from "../shared/values.js";
 
 const RANKED = 10;
 const LEFT = 46, TOP = 22, GAP = 5, WIDEST = 46; // room for labels; between key-value heads; of a cell
 
-const floats = (view) => copied(view, Float32Array);
 const plain = (name) => name.replaceAll("_", " ");
 
 function render({ model, el }) {
@@ -336,7 +335,7 @@ function render({ model, el }) {
 
   const onMessage = (content, buffers) => {
     if (content.kind !== "heads" || data) return; // another display of this widget asked
-    data = { ...content, values: floats(buffers[0]), chances: floats(buffers[1]), tags: copied(buffers[2], Uint8Array) };
+    data = { ...content, values: asFloat32(buffers[0]), chances: asFloat32(buffers[1]), tags: copied(buffers[2], Uint8Array) };
     build();
     show();
     root.dataset.ready = "true";

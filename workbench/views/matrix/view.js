@@ -15,8 +15,6 @@
  */
 import { GONE, button, element, rootOf } from "../shared/dom.js";
 import { talk } from "../shared/talk.js";
-import { copied, limit } from "../shared/values.js";
-
 
 const LIMITS = [0.8, 0.5, 0.2, 0.05]; // a token's class is the number of limits it stays below
 const VARIABLE = /\\\{\{|\{\{\s*([^\W\d]|[\p{L}_])[\p{L}\p{N}_]*\s*\}\}/gu;

@@ -6,8 +6,9 @@ import itertools
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,15 @@ from matplotlib.figure import Figure
 
 from workbench.arguments import require_loaded
 from workbench.errors import TraceError
+from workbench.generation.sampling import Sampling
+from workbench.generation.steps import Step
 from workbench.generation.turn import ask_turn
 from workbench.traces.trace import Trace
-from workbench.views.figures import expert_colours, routing_figure
-from workbench.views.routing import tables
+from workbench.tracing.engine import TracedEngine
+from workbench.views.figures import routing_figure
+from workbench.views.routing import messages, tables
 from workbench.views.routing.numbers import Document, Routing, matcher
+from workbench.views.routing.selection import Selection
 from workbench.views.shared.generating import GeneratingView
 from workbench.views.shared.news import layers_told
 from workbench.views.shared.scripts import script
@@ -28,14 +33,7 @@ from workbench.views.shared.threads import end_earlier_run
 from workbench.views.shared.widget import Answer
 from workbench.wording import titled
 
-if TYPE_CHECKING:
-    from workbench.generation.sampling import Sampling
-    from workbench.generation.steps import Step
-    from workbench.pangu import Pangu
-
-BLOCK = 256  # tokens whose probabilities are sent together
 PAUSE = 0.05  # seconds between two messages of a live view: no more than the eye can follow
-PAGE_BYTES = 8_000_000  # of details that a static page takes along
 
 
 class RoutingView(GeneratingView):
@@ -112,7 +110,7 @@ class RoutingView(GeneratingView):
     @classmethod
     def live(
         cls,
-        pangu: Pangu,
+        pangu: TracedEngine,
         prompt: Any,
         max_new_tokens: int = 128,
         sampling: Sampling | None = None,
@@ -196,7 +194,9 @@ class RoutingView(GeneratingView):
                 "span": span,
                 "missing": routing.missing(),
             }
-            self.send(content, [self._packed(chosen), bits.astype(np.float32).tobytes()])
+            self.send(
+                content, [messages.packed(routing, chosen), bits.astype(np.float32).tobytes()]
+            )
 
     def wait(self, timeout: float | None = None) -> Trace | None:
         """Wait for the generation that is running and return its trace; an interrupt stops it."""
@@ -213,80 +213,17 @@ class RoutingView(GeneratingView):
     def _answer(self, question: dict[str, Any]) -> Answer | None:
         routing, kind = self.routing, question.get("kind")
         if kind == "want":
-            return self._everything()
+            return messages.everything(routing, self._error)
         if kind == "layer":
-            layer = int(question["layer"])
-            probability, weights = routing.probabilities(layer), routing.weights(layer)
-            buffers = [b"", b"", b""]  # of what is not there
-            if weights is not None:
-                buffers[0] = weights.astype(np.float32).tobytes()
-            if probability is not None:
-                buffers[1] = routing.entropy(probability).astype(np.float32).tobytes()
-                buffers[2] = routing.margins(layer, probability).astype(np.float32).tobytes()
-            return {"kind": "layer", "layer": layer}, buffers
+            return messages.layer(routing, int(question["layer"]))
         if kind == "block":
-            layer, block = int(question["layer"]), int(question["block"])
-            part = routing.probabilities(layer, block * BLOCK, (block + 1) * BLOCK)
-            content = {"kind": "block", "layer": layer, "block": block}
-            return content, [b"" if part is None else part.astype(np.float32).tobytes()]
+            return messages.block(routing, int(question["layer"]), int(question["block"]))
         self._settled(question)
         return None
 
     def questions(self) -> Sequence[dict[str, Any]]:
         """All that the page could ask; the selected layer first, as far as PAGE_BYTES goes."""
-        routing = self.routing
-        blocks = range(-(-routing.num_tokens // BLOCK))
-        bytes_of_layer = 4 * routing.num_tokens * (2 * routing.slots + 1 + routing.experts)
-        layers = sorted(range(routing.layers), key=lambda layer: (layer != self.layer, layer))
-        held = layers[: max(1, PAGE_BYTES // max(1, bytes_of_layer))]
-        return [
-            {"kind": "want"},
-            *({"kind": "layer", "layer": layer} for layer in held),
-            *({"kind": "block", "layer": layer, "block": block} for layer in held for block in blocks),
-        ]  # fmt: skip
-
-    def _everything(self) -> Answer:
-        routing = self.routing
-        colours = np.round(expert_colours(routing.experts, routing.groups) * 255).astype(np.uint8)
-        unknown = np.full((routing.layers, routing.experts), np.nan, dtype=np.float32)
-        scales = [unknown if d.router_scale is None else d.router_scale for d in routing.documents]
-        content = {
-            "kind": "routing",
-            "layers": routing.layers,
-            "slots": routing.slots,
-            "experts": routing.experts,
-            "groups": routing.groups,
-            "grouped": routing.grouped,
-            "obeyed_groups": routing.obeyed_groups,
-            "block": BLOCK,
-            "documents": [
-                {
-                    "label": document.label,
-                    "model": titled(document.model_name),
-                    "pieces": list(document.pieces),
-                    "spans": [dict(span) for span in document.spans],
-                    "prompt": document.prompt_length,
-                }
-                for document in routing.documents
-            ],
-            "missing": routing.missing(),
-            "error": self._error,
-        }
-        return content, [
-            self._packed(routing.chosen),
-            routing.surprisal_bits().astype(np.float32).tobytes(),
-            colours.tobytes(),
-            np.concatenate(scales).astype(np.float32).tobytes(),  # [document * layer, expert]
-        ]
-
-    def _packed(self, chosen: np.ndarray) -> bytes:
-        """Choices for the page: two winners a byte where 4 bits hold a group, else 16 bits each."""
-        size = self.routing.experts // self.routing.groups
-        if not self.routing.grouped or size > 16:
-            return np.ascontiguousarray(chosen, dtype=np.uint16).tobytes()
-        place = (chosen.astype(np.uint8) % size).ravel()
-        place = np.append(place, np.zeros(len(place) % 2, dtype=np.uint8))
-        return (place[0::2] | place[1::2] << 4).tobytes()
+        return messages.questions(self.routing, self.layer)
 
     # -- the numbers on screen ------------------------------------------------------------------
 
@@ -314,13 +251,17 @@ class RoutingView(GeneratingView):
         if panel == "router" and self.token < 0:
             raise TraceError("table 'router' needs a token; set view.token, or click one.")
         with self._turn:
-            return tables.PANELS[panel](self)
+            return tables.PANELS[panel](self._selection())
 
     @property
     def kept(self) -> np.ndarray:
         """Which tokens pass the filters, [token] bool over all documents."""
         with self._turn:
             return self.routing.mask(self.domain, self.span, self.phase, self.search)
+
+    def _selection(self) -> Selection:
+        names = [field.name for field in fields(Selection)]
+        return Selection(**{name: getattr(self, name) for name in names})
 
     def figure(self) -> Figure:
         """The map and the loads for print, filtered as on screen."""
@@ -357,7 +298,7 @@ class RoutingView(GeneratingView):
             self.token = -1
 
     def _run(
-        self, pangu: Pangu, ids: list[int], max_new_tokens: int, sampling: Sampling | None
+        self, pangu: TracedEngine, ids: list[int], max_new_tokens: int, sampling: Sampling | None
     ) -> None:
         waiting = [("prompt", pangu.tokenizer.pieces(ids), None)]
         held: list[tuple[str, list[str], list[float] | None, dict[str, np.ndarray]]] = []
@@ -395,7 +336,7 @@ class RoutingView(GeneratingView):
                 send()  # what an error left
 
     def _ended(self) -> None:
-        self.send(*self._everything())
+        self.send(*messages.everything(self.routing, self._error))
 
 
 class _Empty:

@@ -24,12 +24,12 @@ export const button = (text, label, call, className = "") => {
  * data gets it, or the one in its place, or `otherwise`.
  */
 export function refill(node, otherwise, ...content) {
-  const told = ({ dataset: { lmSuppressShortcuts, ...own } }) => JSON.stringify(own);
+  const told = ({ dataset }) => JSON.stringify(Object.entries(dataset).filter(([name]) => name !== "lmSuppressShortcuts"));
   const before = [...node.querySelectorAll("button")], at = before.indexOf(node.getRootNode().activeElement);
   node.replaceChildren(...content);
   if (at < 0) return;
   const buttons = [...node.querySelectorAll("button")], data = told(before[at]);
-  const same = data !== "{}" && buttons.find((button) => told(button) === data);
+  const same = data !== "[]" && buttons.find((button) => told(button) === data);
   (same || buttons[Math.min(at, buttons.length - 1)] || otherwise).focus({ preventScroll: true });
 }
 

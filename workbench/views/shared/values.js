@@ -11,3 +11,4 @@ export const counted = (number, word = "token") => `${number} ${word}${number ==
 export const quoted = (piece) => `“${piece}”`;
 /** Numbers of a message, which need not lie where such an array may begin. */
 export const copied = (view, Kind) => new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+export const asFloat32 = (view) => copied(view, Float32Array);
