@@ -1,36 +1,19 @@
-"""Every kind of broken checkpoint has its own error, and it says what to do."""
+"""Every kind of broken checkpoint has its own error, and it says what to do: checkpoint."""
 
 import errno
 import json
 import shutil
-from pathlib import Path
 
-import bitsandbytes as bnb
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.checkpoints.damaged import change_config, change_tensors, config_of, infinity, nan
 from tests.helpers.tiny import make_tiny_checkpoint
 from workbench import load
 from workbench.checkpoints import reading
 from workbench.checkpoints.checkpoint import open_checkpoint
-from workbench.checkpoints.shards import read_header
 from workbench.errors import CheckpointError, TokenizerError, WorkbenchError
-from workbench.loading.conversion import quantize_checkpoint
-
-
-def config_of(folder: Path) -> dict:
-    return json.loads((folder / "config.json").read_text())
-
-
-def change_config(folder: Path, **values) -> None:
-    (folder / "config.json").write_text(json.dumps(config_of(folder) | values))
-
-
-def change_tensors(folder: Path, change) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors")
 
 
 def no_config(folder):
@@ -86,15 +69,6 @@ def extra_tensor(folder):
 def wrong_shape(folder):
     name = "model.layers.0.mlp.gate.weight"
     change_tensors(folder, lambda t: t.update({name: torch.ones(5, 7)}))
-
-
-def nan(folder):
-    name = "model.layers.2.mlp.experts.3.down_proj.weight"
-    change_tensors(folder, lambda t: t[name][0].fill_(float("nan")))
-
-
-def infinity(folder):
-    change_tensors(folder, lambda t: t["model.norm.weight"][0].fill_(float("inf")))
 
 
 def pickled(folder):
@@ -317,113 +291,3 @@ def test_an_index_that_names_the_wrong_shard_or_a_file_outside_is_refused(tmp_pa
     file.write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=r"a \.safetensors file of the same folder"):
         open_checkpoint(folder)
-
-
-@pytest.fixture(scope="module")
-def quantized(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quantized")
-    source = make_tiny_checkpoint(folder / "source", "PanguEmbedded", dtype="bfloat16")
-    return {bits: quantize_checkpoint(source, folder / str(bits), bits) for bits in (4, 8)}
-
-
-WEIGHT = "model.layers.1.mlp.up_proj.weight"
-
-
-@pytest.mark.parametrize(
-    ("bits", "change", "message"),
-    [
-        (4, lambda t: t.pop(f"{WEIGHT}.absmax"), "absmax is missing"),
-        (4, lambda t: t.pop(f"{WEIGHT}.nested_absmax"), "nested_absmax is missing"),
-        (4, lambda t: t.pop(f"{WEIGHT}.quant_state.bitsandbytes__nf4"), "quant_state.* is missing"),
-        (4, lambda t: t.update({WEIGHT: t[WEIGHT][:-8]}), "expected U8 with"),
-        (4, lambda t: t.update({WEIGHT: torch.ones(320, 192)}), "stored as F32"),
-        (4, lambda t: t.update({f"{WEIGHT}.foo": torch.ones(3)}), "foo is in .* not in the model"),
-        (
-            4,
-            lambda t: t.update({f"{WEIGHT}.absmax": t[f"{WEIGHT}.absmax"][:-8]}),
-            "expected 960 scales",
-        ),
-        (8, lambda t: t.pop("model.layers.1.mlp.up_proj.SCB"), "SCB is missing"),
-        (
-            8,
-            lambda t: t.update({"model.layers.1.mlp.up_proj.SCB": torch.ones(7)}),
-            "7 scales, expected 320",
-        ),
-        (
-            8,
-            lambda t: t["model.layers.1.mlp.up_proj.weight_format"].fill_(2),
-            "laid out for one kind of GPU",
-        ),
-    ],
-)
-def test_a_damaged_quantized_checkpoint_is_refused(bits, change, message, quantized, tmp_path):
-    folder = tmp_path / "damaged"
-    shutil.copytree(quantized[bits], folder)
-    change_tensors(folder, change)
-    with pytest.raises(CheckpointError, match=message):
-        load(folder, device="cpu")
-
-
-@pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("size", [32, 128])
-def test_a_quantized_checkpoint_of_another_block_size_is_refused(size, nested, quantized, tmp_path):
-    folder = tmp_path / "blocks"
-    shutil.copytree(quantized[4], folder)
-    weight = bnb.nn.Params4bit(
-        torch.randn(320, 192), False, blocksize=size, compress_statistics=nested, quant_type="nf4"
-    ).to("cpu")
-    state = {f"{WEIGHT}.{part}": v for part, v in weight.quant_state.as_dict(packed=True).items()}
-    change_tensors(folder, lambda t: t.update({WEIGHT: weight.data, **state}))
-    with pytest.raises(CheckpointError, match=r"expected 960 scales, one for every 64 numbers"):
-        load(folder, device="cpu")
-
-
-def test_a_quantized_checkpoint_of_another_four_bit_type_is_refused(quantized, tmp_path):
-    folder = tmp_path / "damaged"
-    shutil.copytree(quantized[4], folder)
-    for name, message in (("fp4", "bitsandbytes__fp4 is missing"), ("xyz", "expected nf4 or fp4")):
-        settings = config_of(folder)["quantization_config"] | {"bnb_4bit_quant_type": name}
-        change_config(folder, quantization_config=settings)
-        with pytest.raises(CheckpointError, match=message):
-            load(folder, device="cpu")
-
-
-def test_the_router_keeps_the_precision_of_its_file(tmp_path):
-    folder = make_tiny_checkpoint(tmp_path, dtype="float32")
-    stored = load_file(folder / "model.safetensors")
-    for bits in (4, 8):
-        mlp = load(folder, bits=bits, device="cpu").model.model.layers[1].mlp
-        assert torch.equal(mlp.gate.weight, stored["model.layers.1.mlp.gate.weight"])
-        assert torch.equal(mlp.router_scale, stored["model.layers.1.mlp.router_scale"])
-
-
-def test_what_is_loaded_shares_no_memory_with_the_file(tmp_path):
-    folder = make_tiny_checkpoint(tmp_path, "PanguEmbedded", dtype="bfloat16")
-    pangu = load(folder, bits=16, device="cpu")
-    before = pangu.model.model.norm.weight.clone()
-    file = folder / "model.safetensors"
-    with file.open("r+b") as stream:
-        stream.write(bytes(file.stat().st_size))
-    assert torch.equal(pangu.model.model.norm.weight, before)
-
-
-@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(7, 30), (1, 1), (), (0, 5)])
-def test_a_tensor_is_converted_piece_by_piece_as_it_would_be_whole(
-    stored, shape, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(reading, "PIECE", 32)
-    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(stored)
-    save_file({"other": torch.zeros(3), "numbers": numbers}, tmp_path / "model.safetensors")
-    info = read_header(tmp_path / "model.safetensors")["numbers"]
-    for wanted in (None, torch.float32, torch.float16, torch.bfloat16):
-        read = reading.read_tensor("numbers", info, wanted)
-        assert read.dtype == (wanted or stored)
-        assert torch.equal(read, numbers.to(read.dtype))
-    if numbers.numel() > 32:  # in the last piece
-        numbers[-1, -1] = torch.nan
-        save_file({"numbers": numbers}, tmp_path / "damaged.safetensors")
-        info = read_header(tmp_path / "damaged.safetensors")["numbers"]
-        for wanted in (None, torch.float32, torch.bfloat16):
-            with pytest.raises(CheckpointError, match=r"numbers in damaged.* NaN or infinity"):
-                reading.read_tensor("numbers", info, wanted)

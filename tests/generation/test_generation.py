@@ -1,4 +1,4 @@
-"""Generation equals transformers' own, can be repeated, and stops when told."""
+"""Generation equals transformers' own, can be repeated, and stops when told: generation."""
 
 import threading
 from dataclasses import replace
@@ -13,13 +13,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from tests.helpers.fake_server import fake_server
-from workbench import connect
-from workbench.errors import GenerationError, TokenizerError, TraceError
+from tests.generation.streams import IDS, endless
+from workbench.errors import GenerationError, TraceError
 from workbench.generation.sampling import Sampling
 from workbench.generation.steps import Generation, Step
-
-IDS = [1, 45, 99, 7, 300, 45, 211]
 
 
 @pytest.mark.parametrize("which", ["moe", "dense"])
@@ -64,17 +61,6 @@ def test_tokens_are_drawn_from_the_warped_distribution(dense):
     assert step.logprob == pytest.approx(float(logprobs[step.token_id]), abs=1e-4)
 
 
-def test_stop_stops_before_the_next_token(moe):
-    stop, steps = threading.Event(), []
-    for step in moe.stream(IDS, 50, Sampling(temperature=1.0), stop=stop):
-        steps.append(step)
-        if len(steps) == 4:
-            stop.set()
-    assert len(steps) == 4
-    stop.set()
-    assert moe.generate(IDS, 5, stop=stop).finish_reason == "stopped"
-
-
 def test_the_streamed_text_is_the_decoded_text(moe):
     for seed in range(5):
         result = moe.generate(IDS, 40, Sampling(1.5, 1.0, 0, seed))
@@ -95,218 +81,6 @@ def test_a_full_context_ends_the_generation(tmp_path):
     assert result.finish_reason in ("context", "eos")
     with pytest.raises(GenerationError, match="context is 10"):
         pangu.generate([1] * 10, 5)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"temperature": -1}, "temperature is -1"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_p": 0}, "top_p is 0"),
-        ({"top_p": 1.1}, r"top_p is 1\.1"),
-        ({"top_k": -2}, "top_k is -2"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(settings, message):
-    with pytest.raises(GenerationError, match=message):
-        Sampling(**settings)
-
-
-@pytest.mark.parametrize("prompt", ["To be", IDS, [{"role": "user", "content": "To be"}]])
-def test_another_way_of_thinking_is_refused_for_every_prompt(prompt, moe):
-    with pytest.raises(TokenizerError, match="thinking is 'medium'; expected one of"):
-        moe.generate(prompt, 2, thinking="medium")
-    with fake_server() as server, pytest.raises(TokenizerError, match="thinking is 'medium'"):
-        connect(server.url).generate(prompt, 2, thinking="medium")
-
-
-def test_an_empty_prompt_and_an_empty_wish_are_refused(moe):
-    with pytest.raises(GenerationError, match="max_new_tokens is 0"):
-        moe.generate(IDS, 0)
-    with pytest.raises(TokenizerError, match="empty"):
-        moe.generate([], 5)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"temperature": "a"}, "temperature is 'a'; expected a number"),
-        ({"top_p": None}, "top_p is None; expected a number"),
-        ({"top_k": 1.5}, r"top_k is 1\.5; expected a whole number"),
-        ({"seed": "3"}, "seed is '3'; expected a whole number"),
-        ({"seed": 2**70}, "seed is 1180591620717411303424; expected"),
-        ({"seed": -(2**63) - 1}, "expected -2.63 to 2.64"),
-    ],
-)
-def test_settings_of_another_kind_are_refused(settings, message):
-    with pytest.raises(GenerationError, match=message):
-        Sampling(**settings)
-
-
-def test_numbers_of_numpy_are_settings_as_well(moe, tmp_path):
-    sampling = Sampling(np.float32(0.5), np.float64(0.5), np.int64(7), np.int32(3))
-    assert sampling == Sampling(0.5, 0.5, 7, 3)
-    trace = moe.trace(IDS, np.int64(2), sampling=sampling)
-    assert trace.meta["sampling"] == sampling.as_dict()
-    trace.save(tmp_path / "a.trace")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"max_new_tokens": None}, "max_new_tokens is None"),
-        ({"max_new_tokens": "5"}, "max_new_tokens is '5'"),
-        ({"max_new_tokens": 2.5}, r"max_new_tokens is 2\.5"),
-        ({"alternatives": -1}, "alternatives is -1"),
-        ({"alternatives": 1.5}, r"alternatives is 1\.5"),
-        ({"sampling": "a"}, "sampling is 'a'"),
-    ],
-)
-def test_wishes_of_another_kind_are_refused_before_the_first_token(settings, message, moe):
-    with pytest.raises(GenerationError, match=message):
-        moe.stream(IDS, **settings)
-
-
-def test_the_ends_of_the_range_of_seeds_can_be_used(moe):
-    for seed in (-(2**63), 2**64 - 1):
-        assert moe.generate(IDS, 1, Sampling(1.0, seed=seed)).steps
-    assert [len(step.alternatives) for step in moe.stream(IDS, 2, alternatives=0)] == [0, 0]
-
-
-def endless(monkeypatch):
-    monkeypatch.setattr("workbench.generation.stream.end_ids", lambda _pangu: set())
-
-
-def test_stop_ends_a_forward_pass_before_its_next_layer(moe, monkeypatch):
-    endless(monkeypatch)
-    stop, layers = threading.Event(), []
-    stream = moe.stream(IDS, 50, Sampling(1.0), stop=stop, record=True)
-    expected = [next(stream) for _ in range(3)]
-
-    def press(*_):
-        layers.append(1)
-        stop.set()
-
-    handles = [layer.register_forward_hook(press) for layer in moe.model.model.layers]
-    assert list(stream) == []
-    for handle in handles:
-        handle.remove()
-    assert len(layers) == 1
-    assert stream.generation.steps == tuple(expected)
-    assert stream.finish_reason == "stopped"
-    assert stream.trace().num_tokens == len(IDS) + 3
-    assert not any(module._forward_pre_hooks for module in moe.model.modules())
-
-
-@pytest.mark.parametrize("during", ["the prompt", "a token"])
-def test_an_interruption_leaves_what_was_generated_and_one_can_go_on(during, moe, monkeypatch):
-    endless(monkeypatch)
-    whole = moe.generate(IDS, 6, Sampling(1.0))
-    stream = moe.stream(IDS, 6, Sampling(1.0), record=True)
-    seen = [] if during == "the prompt" else [next(stream), next(stream)]
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    handle = moe.model.model.layers[1].mlp.register_forward_hook(interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        next(stream)
-    handle.remove()
-    assert stream.generation.steps == tuple(seen)
-    assert stream.generation.finish_reason == "stopped"
-    assert [*seen, *stream] == list(whole.steps)
-    assert stream.trace().num_tokens == len(IDS) + 6
-
-
-def test_an_interrupted_generate_carries_what_it_had(moe, monkeypatch):
-    endless(monkeypatch)
-    calls = []
-
-    def interrupt(*_):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-
-    handle = moe.model.model.norm.register_forward_hook(interrupt)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        moe.generate(IDS, 9, Sampling(1.0))
-    handle.remove()
-    assert caught.value.generation.finish_reason == "stopped"
-    assert caught.value.generation.steps == moe.generate(IDS, 3, Sampling(1.0)).steps
-    assert "3 tokens were generated" in caught.value.__notes__[0]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        MemoryError(),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
-        ),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_the_end_of_memory_is_an_error_with_a_way_out(error, moe, monkeypatch):
-    endless(monkeypatch)
-    stream = moe.stream(IDS, 5, Sampling(1.0))
-    first = next(stream)
-
-    def fail(*_):
-        raise error
-
-    handle = moe.model.model.layers[2].register_forward_hook(fail)
-    with pytest.raises(GenerationError, match=r"memory is full after 8 tokens.*fewer bits"):
-        next(stream)
-    handle.remove()
-    assert stream.generation.steps == (first,)
-    assert len(list(stream)) == 4
-
-
-def test_another_error_is_not_hidden(moe):
-    def fail(*_):
-        raise RuntimeError("something else")
-
-    handle = moe.model.model.layers[2].register_forward_hook(fail)
-    with pytest.raises(RuntimeError, match="something else"):
-        moe.generate(IDS, 2)
-    handle.remove()
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_stop_string_ends_the_answer_and_is_not_shown(seed, moe, monkeypatch):
-    endless(monkeypatch)
-    sampling = Sampling(1.5, 1.0, 0, seed)
-    whole = moe.generate(IDS, 40, sampling)
-    text = whole.text.rstrip("\ufffd")
-    for length in (1, 3, 8):
-        stop_string = text[len(text) // 2 :][:length]
-        result = moe.generate(IDS, 40, sampling, stop_strings=["never there", stop_string])
-        assert result.text == text.partition(stop_string)[0]
-        assert (result.finish_reason, result.stop_string) == ("stop_string", stop_string)
-        assert result.token_ids == whole.token_ids[: len(result.token_ids)]
-        before = moe.tokenizer.decode(
-            result.token_ids[len(IDS) : -1], skip_special=True, starts_text=False
-        )
-        # It ended with the token that completed it (U+FFFD: a character that was not complete).
-        assert stop_string not in before.rstrip("\ufffd")
-
-
-def test_what_a_stop_string_might_have_begun_is_shown_in_the_end(moe, monkeypatch):
-    endless(monkeypatch)
-    whole = moe.generate(IDS, 9, Sampling(1.0))
-    text, last = whole.text, whole.steps[-1].text
-    assert last
-    result = moe.generate(IDS, 9, Sampling(1.0), stop_strings=text[-1] + "…")
-    assert (result.text, result.finish_reason) == (text, "length")
-    stop, stream = threading.Event(), None
-    stream = moe.stream(IDS, 20, Sampling(1.0), stop=stop, stop_strings=text[-1] + "…")
-    for _ in range(9):
-        next(stream)
-    stop.set()
-    assert list(stream) == []
-    assert stream.generation.tail == ""
-    assert stream.generation.text == text
 
 
 def test_in_the_end_every_token_has_its_own_text_whatever_was_held_back(moe, monkeypatch):
@@ -331,17 +105,6 @@ def test_in_the_end_every_token_has_its_own_text_whatever_was_held_back(moe, mon
     assert [step.text for step in told[:place]] != texts[:place]  # some came late
     again = moe.generate(IDS, 1, begun=steps).steps[: place + 2]
     assert [(step.text, step.cut) for step in again] == [(text, "") for text in texts[: place + 2]]
-
-
-def test_a_begun_answer_may_end_with_a_stop_string_and_not_go_on(moe, monkeypatch):
-    endless(monkeypatch)
-    whole = moe.generate(IDS, 9, Sampling(1.0))
-    place = next(place for place, step in enumerate(whole.steps) if step.text.strip())
-    stop_string = whole.steps[place].text
-    ended = moe.generate(IDS, 9, begun=whole.steps[: place + 1], stop_strings=stop_string)
-    assert (ended.finish_reason, len(ended.steps)) == ("stop_string", place + 1)
-    with pytest.raises(GenerationError, match=f"at token {place}, and goes on"):
-        moe.stream(IDS, 9, begun=whole.steps, stop_strings=stop_string)
 
 
 def test_alternatives_tell_what_was_before_and_after_the_filters(dense):
@@ -385,15 +148,6 @@ def test_repetition_penalty_counts_the_prompt_as_transformers_does(moe):
     assert texts[0] != texts[1]
 
 
-def test_a_banned_token_never_comes_and_one_outside_the_vocabulary_is_refused(moe):
-    first = moe.generate(IDS, 1, Sampling.greedy()).steps[0].token_id
-    result = moe.generate(IDS, 8, Sampling.greedy(logit_bias={first: -100}))
-    assert first not in [step.token_id for step in result.steps]
-    size = moe.config.vocab_size
-    with pytest.raises(GenerationError, match=f"token {size}, which is outside"):
-        moe.stream(IDS, 1, Sampling(logit_bias={size: 1}))
-
-
 def test_thinking_and_answer_are_told_by_token(moe):
     tokenizer = moe.tokenizer
     inner = [tokenizer.thinking_start_id, 45, 99, tokenizer.thinking_end_id, 300]
@@ -432,17 +186,6 @@ def test_a_trace_of_a_stream_equals_that_of_its_tokens_but_for_rounding(moe, mon
         trace_generation(moe, stream.generation, stop)
 
 
-def test_numbers_that_are_none_are_an_error(tmp_path):
-    from tests.helpers.tiny import make_tiny_checkpoint
-    from workbench import load
-
-    pangu = load(make_tiny_checkpoint(tmp_path, "PanguEmbedded"), bits=16, device="cpu")
-    with torch.no_grad():
-        pangu.model.lm_head.weight[5, 3] = float("nan")
-    with pytest.raises(GenerationError, match="gives NaN after 7 tokens"):
-        pangu.generate(IDS, 2)
-
-
 def test_an_answer_that_ends_inside_a_character_says_so(moe, monkeypatch):
     endless(monkeypatch)
     tokenizer = moe.tokenizer
@@ -458,17 +201,6 @@ def test_an_answer_that_ends_inside_a_character_says_so(moe, monkeypatch):
     whole = moe.generate(IDS, 1, Sampling.greedy(logit_bias={three[2]: 1000.0}), begun=cut.steps)
     assert (whole.text, whole.tail) == ("龘", "")
     assert moe.generate(IDS, 1, sure, begun=three[:1], stop_strings="\ufffd").text == ""
-
-
-def test_a_stream_can_be_stopped_after_its_trace_was_taken(moe, monkeypatch):
-    endless(monkeypatch)
-    stop = threading.Event()
-    stream = moe.stream(IDS, 50, Sampling(1.0), stop=stop, record=[])
-    next(stream)
-    assert stream.trace().num_tokens == len(IDS) + 1
-    stop.set()
-    assert list(stream) == []
-    assert stream.finish_reason == "stopped"
 
 
 def test_a_generation_shows_itself_in_a_line_and_prints_thinking_apart(moe):
