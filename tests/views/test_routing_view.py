@@ -14,8 +14,8 @@ from tests.helpers.made_up import NAMED, SEARCHES, made_up_trace, only_choices
 from workbench.analysis.exact_tests import LEVEL, beyond_others, uniform_band
 from workbench.errors import GenerationError, TraceError
 from workbench.views import RoutingView
-from workbench.views.routing.numbers import Routing
 from workbench.views.routing.messages import BLOCK
+from workbench.views.routing.numbers import Routing
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.checkpoints.fingerprint import versions
 from workbench.errors import GenerationError, WorkbenchError
 from workbench.generation.recipe import Recipe
 from workbench.generation.steps import Generation, Step
@@ -223,7 +222,7 @@ def _differences(recipe: Recipe, pangu: Model) -> list[str]:
         found.append(recipe.quant_type)
     if recipe.device != pangu.plan.device:
         found.append(f"the device {recipe.device}")
-    now = versions()
+    now = pangu.versions()
     left_out = ("python", "threads")  # a thread that computes nothing does not know torch's number
     made = {name: value for name, value in recipe.versions.items() if name not in left_out}
     made["processor"] = re.sub(r", \d+ threads$", "", made.get("processor", now["processor"]))
