@@ -23,8 +23,8 @@ from workbench.views import RoutingView
 
 LAYERS, TOKENS, EXPERTS, GROUPS = 48, 4096, 64, 8
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-RECOUNT = 'if (all || todo.has("filter")) recount();'
-TIMED = """if (all || todo.has("filter")) {
+RECOUNT = 'if (has("all", "filter")) recount();'
+TIMED = """if (has("all", "filter")) {
   const began = performance.now();
   recount();
   (window.recounts ||= []).push(performance.now() - began);

@@ -3,13 +3,17 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { beyondOthers, uniformBand } from "../../workbench/views/routing/chance.js";
+import { choiceAt, choiceGrid, layerTop, tokensShown } from "../../workbench/views/routing/choice_grid.js";
 import { Counts, passing } from "../../workbench/views/routing/counts.js";
 import { Details } from "../../workbench/views/routing/details.js";
 import { byWeight, partners } from "../../workbench/views/routing/expert_card.js";
+import { selectedBy } from "../../workbench/views/routing/keyboard.js";
+import { DOMAIN, domainTop, expertLeft, loadAt, loadGrid, loadHeight } from "../../workbench/views/routing/load_grid.js";
+import { readoutOf, summaryOf, titleOf, warningOf } from "../../workbench/views/routing/readout.js";
 import { globalTop } from "../../workbench/views/routing/router_panel.js";
 import { matcher, saidBy } from "../../workbench/views/routing/search.js";
 import { Tokens } from "../../workbench/views/routing/tokens.js";
-import { fixed, percent } from "../../workbench/views/routing/writing.js";
+import { besideChance, fixed, percent } from "../../workbench/views/routing/writing.js";
 
 const bytes = (array) => new DataView(array.buffer);
 
@@ -45,6 +49,16 @@ test("the band of uniform routing leaves a tail of at most 2.5 % on each side", 
     assert.ok(below(low) <= 0.025 && below(low + 1) > 0.025, `${tokens} ${share} low ${low}`);
     assert.ok(above(high) <= 0.025 && above(high - 1) > 0.025, `${tokens} ${share} high ${high}`);
   }
+});
+
+test("known bands of uniform routing", () => {
+  // 10 tokens, 1/2: P(0 or 1) = 11/1024 = 1.1 %, P(0 to 2) = 56/1024 = 5.5 %; the other side is its mirror.
+  assert.deepEqual(uniformBand(10, 0.5, 1), [2, 8]);
+  // 100 tokens, 1/2: 40 to 60, as in tables of the binomial distribution.
+  assert.deepEqual(uniformBand(100, 0.5, 1), [40, 60]);
+  // 4096 tokens, 1/8, 48 · 64 cells: about 512 ± 21.2 · 4.31, of a normal distribution's tail of 0.025 / 3072.
+  const [low, high] = uniformBand(4096, 0.125, 3072);
+  assert.ok(Math.abs(low - 421) <= 4 && Math.abs(high - 605) <= 4, `${low} ${high}`);
 });
 
 test("more comparisons make the band wider", () => {
@@ -127,6 +141,13 @@ test("partners are weighed against independence, those of the own group are impo
   assert.deepEqual(several.map(({ other, lift }) => [other, Number(lift.toFixed(4))]), [[1, 1.2], [2, 1.2], [3, 0.6]]);
 });
 
+test("partners beyond chance stand before those with more lift", () => {
+  // Of 20 tokens 10 are the expert's. Expert 1: 9 of its 10 uses, C(10,9) C(10,1) + C(10,10) of C(20,10) = 101 / 184756 = 0.05 %;
+  // expert 2: 1 of its 1 use, 1/2. Lift 1.8 and 2.
+  const rows = partners(0, { experts: 3, slots: 3, groups: 3, users: 10, kept: 20, together: [10, 9, 1], uses: (expert) => [10, 10, 1][expert] });
+  assert.deepEqual(rows.map(({ other, lift, marked }) => [other, lift, marked]), [[1, 1.8, true], [2, 2, false]]);
+});
+
 test("of equal probabilities the lower id is in the global top, of equal weights the earlier token first", () => {
   assert.deepEqual([...globalTop(Float32Array.of(0.1, 0.4, 0.1, 0.4), 3)], [1, 3, 0]);
   assert.deepEqual(byWeight([{ token: 3, weight: 1 }, { token: 1, weight: 1 }, { token: 2, weight: 2 }]).map(({ token }) => token), [2, 1, 3]);
@@ -154,4 +175,77 @@ test("shares and numbers that are not known are a dash", () => {
   assert.equal(percent(NaN), "–");
   assert.equal(fixed(1.005, 1), "1.0");
   assert.equal(fixed(undefined, 3), "–");
+});
+
+test("numbers lie above, below or within what chance gives", () => {
+  assert.deepEqual([besideChance(true, true), besideChance(true, false), besideChance(false, true)], ["above", "below", "within"]);
+});
+
+/** [y][x] what lies where, painted cell by cell; later cells lie on top. */
+function painted(width, height, cells) {
+  const raster = Array.from({ length: height }, () => new Array(width).fill(null));
+  for (const { x, y, wide, high, what } of cells) for (let v = y; v < Math.min(height, y + high); v++) for (let u = x; u < Math.min(width, x + wide); u++) raster[v][u] = what;
+  return raster;
+}
+
+test("every point of the map of choices is the cell that is drawn there", () => {
+  const shape = { layers: 3, slots: 4 }, grid = choiceGrid(200, shape), cell = 16, columns = tokensShown(grid, cell, 7);
+  assert.deepEqual(grid, { width: 200, left: 66, row: 10, gap: 4 });
+  assert.equal(columns, 7); // 8 would fit
+  const cells = [], height = layerTop(grid, 4, 3);
+  assert.equal(height, 3 * (4 * 10 + 4));
+  for (let column = 0; column < columns; column++)
+    for (let layer = 0; layer < 3; layer++)
+      for (let slot = 0; slot < 4; slot++) cells.push({ x: 66 + 16 * column, y: 44 * layer + 10 * slot, wide: 16, high: slot === 3 ? 14 : 10, what: { column, layer, slot } });
+  const raster = painted(200, height, cells);
+  for (let y = 0; y < height; y++) for (let x = 0; x < 200; x++) assert.deepEqual(choiceAt(grid, shape, cell, columns, [x + 0.5, y + 0.5]), raster[y][x], `${x} ${y}`);
+});
+
+test("a large model's rows are thin, and a map shows as many tokens as fit", () => {
+  const grid = choiceGrid(1000, { layers: 48, slots: 8 });
+  assert.deepEqual([grid.row, grid.gap], [1, 1]);
+  assert.deepEqual([tokensShown(grid, 3, 4096), tokensShown(grid, 3, 40), tokensShown(grid, 5000, 40), tokensShown(grid, 3, 0)], [311, 40, 1, 0]);
+});
+
+test("every point of the loads is the cell that is drawn there", () => {
+  const shape = { layers: 2, experts: 6, groups: 2 }, grid = loadGrid(160, shape), size = 3, domains = 2;
+  assert.deepEqual(grid, { left: 88, top: 16, gap: 4, cell: 10, row: 22 });
+  assert.deepEqual([loadHeight(grid, 2, 1), loadHeight(grid, 2, 2)], [16 + 44 + 30, 16 + 44 + 20 + 36 + 30]);
+  const width = 160, height = loadHeight(grid, 2, domains), cells = [];
+  for (let expert = 0; expert < 6; expert++) {
+    const x = 88 + 10 * expert + (expert > 2 ? 4 : 0), wide = expert === 5 ? width : expert === 2 ? 14 : 10;
+    assert.equal(expertLeft(grid, size, expert), x);
+    for (const layer of [0, 1]) cells.push({ x, y: 16 + 22 * layer, wide, high: 22, what: { expert, layer } });
+    for (const domain of [0, 1]) cells.push({ x, y: 80 + 18 * domain, wide, high: 18, what: { expert, domain } });
+  }
+  assert.deepEqual([domainTop(grid, 2), DOMAIN], [80, 18]);
+  const raster = painted(width, height, cells);
+  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) assert.deepEqual(loadAt(grid, shape, domains, [x + 0.5, y + 0.5]), raster[y][x], `${x} ${y}`);
+  assert.equal(loadAt(grid, shape, 1, [100, 90]), null); // a single text has no row of its own
+});
+
+test("keys go along the tokens, the experts and the layers, and no further", () => {
+  const shape = { count: 40, layers: 3, experts: 12 }, now = { token: 3, layer: 1, expert: -1 };
+  const tokens = (key, at = now) => selectedBy(key, "token", at, shape), experts = (key, at = now) => selectedBy(key, "expert", at, shape);
+  assert.deepEqual(tokens("ArrowRight"), { layer: 1, token: 4 });
+  assert.deepEqual(tokens("ArrowDown"), { layer: 2 });
+  assert.deepEqual(tokens("ArrowUp", { ...now, layer: 0 }), { layer: 0 });
+  assert.deepEqual([tokens("Home"), tokens("End")], [{ layer: 1, token: 0 }, { layer: 1, token: 39 }]);
+  assert.deepEqual(tokens("ArrowLeft", { ...now, token: -1 }), { layer: 1, token: 0 });
+  assert.deepEqual(experts("ArrowRight"), { layer: 1, expert: 0 });
+  assert.deepEqual(experts("ArrowLeft", { ...now, expert: 0 }), { layer: 1, expert: 0 });
+  assert.deepEqual(experts("ArrowDown"), { layer: 2, expert: -1 }); // none stays none
+  assert.deepEqual(experts("Escape"), { token: -1, expert: -1 });
+  assert.equal(tokens("a"), null);
+});
+
+test("the lines at the top say what is there, what is missing, and what is selected", () => {
+  const data = tokens(), all = new Counts(data, ALL, true), verse = new Counts(data, { ...ALL, domain: "verse" }, true);
+  assert.equal(titleOf(data), "Expert routing of tiny");
+  assert.equal(summaryOf(data), "4 tokens · 2 layers · 4 experts in 2 groups · 2 texts");
+  assert.equal(warningOf(["router_scale"]), "This trace has no router_scale.");
+  assert.equal(warningOf(["router_logits", "chosen_logprobs"]), "This trace has no router_logits, no chosen_logprobs: choices and loads are shown, probabilities, margins and entropy, surprisal are not.");
+  assert.equal(readoutOf(data, all, { token: -1, layer: 1, expert: -1 }), "layer 1");
+  assert.equal(readoutOf(data, all, { token: 3, layer: 1, expert: 2 }), "sums, token 1 “<0x41>” · layer 1 · expert 2 (group 1): 2 of 4 tokens, 50.0 %; uniform routing 50.0 %: within what chance gives");
+  assert.equal(readoutOf(data, verse, { token: 0, layer: 0, expert: 0 }), "verse, token 0 “To” · layer 0 · expert 0 (group 0): 2 of 2 tokens, 100.0 %; of the others 0.0 %: within what chance gives");
 });

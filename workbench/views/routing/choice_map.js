@@ -3,6 +3,7 @@ import { outline, pen, spot, stage, wipe } from "../shared/canvas.js";
 import { pixel } from "../shared/colours.js";
 import { element } from "../shared/dom.js";
 import { counted, limit } from "../shared/values.js";
+import { choiceAt, layerTop } from "./choice_grid.js";
 import { panel } from "./panel.js";
 import { WIDEST } from "./state.js";
 
@@ -25,11 +26,11 @@ export function choiceMap(state, scrollTo) {
   };
   maps.bar.append(zoom("−", "zoom out", (cell) => Math.floor(cell / 1.5)), zoom("+", "zoom in", (cell) => Math.ceil(cell * 1.5)), range);
 
-  const layerTop = (layer) => layer * (state.data.slots * state.place.row + state.place.gap);
+  const topOf = (layer) => layerTop(state.place, state.data.slots, layer);
 
   function draw() {
     const { data, place, cell, from, theme, counts } = state;
-    const count = state.shown(), rows = data.layers * data.slots, height = layerTop(data.layers);
+    const count = state.shown(), rows = data.layers * data.slots, height = topOf(data.layers);
     const context = pen(map.canvas, place.width, height);
     pen(map.over, place.width, height);
     range.textContent = count < data.count ? `tokens ${from} to ${from + count - 1} of ${data.count}; drag the overview of the tokens, or turn the wheel with Shift` : `${counted(data.count)}; a row per group, hue is the group, lightness and number the expert in it`;
@@ -51,7 +52,7 @@ export function choiceMap(state, scrollTo) {
     context.imageSmoothingEnabled = false;
     const every = Math.ceil(13 / (data.slots * place.row + place.gap));
     for (let layer = 0; layer < data.layers; layer++) {
-      const top = layerTop(layer);
+      const top = topOf(layer);
       context.drawImage(buffer, 0, layer * data.slots, count, data.slots, place.left, top, count * cell, data.slots * place.row);
       context.fillStyle = theme.ink;
       if (layer % every === 0) {
@@ -74,7 +75,7 @@ export function choiceMap(state, scrollTo) {
           for (let slot = 0; slot < data.slots; slot++) {
             const expert = data.at(from + column, layer, slot);
             context.fillStyle = data.inks[expert];
-            context.fillText(String(expert), place.left + (column + 0.5) * cell, layerTop(layer) + (slot + 0.5) * place.row + 0.5);
+            context.fillText(String(expert), place.left + (column + 0.5) * cell, topOf(layer) + (slot + 0.5) * place.row + 0.5);
           }
       }
     }
@@ -92,26 +93,22 @@ export function choiceMap(state, scrollTo) {
       for (let column = 0; column < count; column++) {
         const slot = data.slot(from + column, layer, expert);
         if (slot < 0) continue;
-        const x = place.left + column * cell, y = layerTop(layer) + slot * place.row;
+        const x = place.left + column * cell, y = topOf(layer) + slot * place.row;
         if (place.row >= 4 && cell >= 4) { outline(over, theme.paper, 3, x, y, cell, place.row); outline(over, theme.ink, 1.5, x, y, cell, place.row); }
         else if (place.row >= 4) over.fillRect(x, y, Math.max(2, cell), place.row);
-        else over.fillRect(x, layerTop(layer), Math.max(1, cell - 1), data.slots * place.row);
+        else over.fillRect(x, topOf(layer), Math.max(1, cell - 1), data.slots * place.row);
       }
     }
     over.fillStyle = theme.mark;
-    over.fillRect(place.left - 2, layerTop(layer), 2, data.slots * place.row);
+    over.fillRect(place.left - 2, topOf(layer), 2, data.slots * place.row);
     for (const [which, colour] of [[selected, theme.mark], [token, theme.ink]])
-      if (which >= from && which < from + count) outline(over, colour, 2, place.left + (which - from) * cell, 1, Math.max(2, cell), layerTop(data.layers) - 2);
+      if (which >= from && which < from + count) outline(over, colour, 2, place.left + (which - from) * cell, 1, Math.max(2, cell), topOf(data.layers) - 2);
   }
 
   /** The token, layer and expert under the pointer. */
   function find(event) {
-    const { data, place, cell, from } = state;
-    const [x, y] = spot(map.canvas, event), column = Math.floor((x - place.left) / cell);
-    if (column < 0 || column >= state.shown()) return null;
-    const layer = limit(Math.floor(y / (data.slots * place.row + place.gap)), 0, data.layers - 1);
-    const slot = limit(Math.floor((y - layerTop(layer)) / place.row), 0, data.slots - 1);
-    return { token: from + column, layer, expert: data.at(from + column, layer, slot) };
+    const { data, place, cell, from } = state, found = choiceAt(place, data, cell, state.shown(), spot(map.canvas, event));
+    return found && { token: from + found.column, layer: found.layer, expert: data.at(from + found.column, found.layer, found.slot) };
   }
   map.canvas.addEventListener("wheel", (event) => {
     const turn = event.shiftKey ? event.deltaY || event.deltaX : event.deltaX;

@@ -1,10 +1,11 @@
 /** The card of an expert: its tokens, their words, its domains, its partners. */
 import { element, refill } from "../shared/dom.js";
+import { tableOf } from "../shared/table.js";
 import { counted, quoted } from "../shared/values.js";
 import { beyondOthers } from "./chance.js";
 import { expertButton, swatch } from "./experts.js";
 import { panel } from "./panel.js";
-import { NONE, fixed, percent, tableOf, verdict } from "./writing.js";
+import { NONE, fixed, percent, verdict } from "./writing.js";
 
 const LIST = 8; // tokens listed
 

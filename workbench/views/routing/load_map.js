@@ -1,14 +1,14 @@
 /** Layers × experts: the share of tokens that use each, with what chance gives, and the preferred experts. */
 import { hatch, outline, pen, spot, stage, wipe } from "../shared/canvas.js";
-import { css } from "../shared/colours.js";
 import { element, refill } from "../shared/dom.js";
+import { drawRamp } from "../shared/legend.js";
+import { tableOf } from "../shared/table.js";
 import { counted, limit } from "../shared/values.js";
 import { expertButton } from "./experts.js";
+import { DOMAIN, domainTop, expertLeft, loadAt, loadGrid, loadHeight } from "./load_grid.js";
 import { panel } from "./panel.js";
 import { KINDS } from "./search.js";
-import { NONE, percent, tableOf, verdict } from "./writing.js";
-
-const DOMAIN = 18; // pixels of a domain's row
+import { NONE, percent, verdict } from "./writing.js";
 
 /** @param {import("./state.js").State} state */
 export function loadMap(state) {
@@ -20,17 +20,17 @@ export function loadMap(state) {
   const note = element("p", "soft small");
   left.append(note);
 
+  /** @type {import("./load_grid.js").LoadGrid} */
   let grid = { left: 88, top: 16, cell: 8, row: 12, gap: 4 };
   let most = 1, hatching = null; // the share of the darkest cell; patterns by the colour of their lines
   let domains = { layer: -1, counts: null }; // that are drawn
-  const expertLeft = (expert) => grid.left + expert * grid.cell + state.data.group(expert) * grid.gap;
-  const domainTop = () => grid.top + state.data.layers * grid.row + 20;
+  const leftOf = (expert) => expertLeft(grid, state.data.size, expert);
 
   function draw() {
     const { data, counts, theme } = state;
-    const width = state.widthOf(left) || 600, gap = data.groups > 1 ? 4 : 0;
-    grid = { left: 88, top: 16, gap, cell: Math.max(3, Math.floor((width - 88 - gap * data.groups) / data.experts)), row: limit(Math.floor(330 / data.layers), 7, 22) };
-    const many = data.labels.length > 1, height = grid.top + data.layers * grid.row + (many ? 20 + data.labels.length * DOMAIN : 0) + 30;
+    const width = state.widthOf(left) || 600;
+    grid = loadGrid(width, data);
+    const height = loadHeight(grid, data.layers, data.labels.length);
     const context = pen(load.canvas, width, height);
     pen(load.over, width, height);
     load.canvas.dataset.geometry = JSON.stringify(grid);
@@ -39,7 +39,7 @@ export function loadMap(state) {
     for (let n = 0; n < counts.counts.length; n++) most = Math.max(most, counts.counts[n] / Math.max(1, counts.kept));
     context.fillStyle = theme.ink;
     context.textAlign = "center";
-    if (data.groups > 1) for (let group = 0; group < data.groups; group++) context.fillText(data.size * grid.cell > 44 ? `group ${group}` : String(group), expertLeft(group * data.size) + (data.size * grid.cell) / 2, 7);
+    if (data.groups > 1) for (let group = 0; group < data.groups; group++) context.fillText(data.size * grid.cell > 44 ? `group ${group}` : String(group), leftOf(group * data.size) + (data.size * grid.cell) / 2, 7);
     context.textAlign = "right";
     const every = Math.ceil(12 / grid.row);
     for (let layer = 0; layer < data.layers; layer++) {
@@ -60,7 +60,7 @@ export function loadMap(state) {
     const hatched = { "#000": new Path2D(), "#fff": new Path2D() }; // by the colour of the hatching
     for (let row = 0; row < rows; row++) {
       let ink = null, start = 0; // of a run that is hatched alike
-      const end = (expert) => { if (ink) hatched[ink].rect(expertLeft(start), top + row * height, expertLeft(expert - 1) + grid.cell - expertLeft(start), height); };
+      const end = (expert) => { if (ink) hatched[ink].rect(leftOf(start), top + row * height, leftOf(expert - 1) + grid.cell - leftOf(start), height); };
       for (let expert = 0; expert < data.experts; expert++) {
         const step = Math.round(limit(shareOf(row, expert) / most, 0, 1) * 255), next = marked(row, expert) ? null : theme.inks[step];
         pixels[row * data.experts + expert] = theme.pixels[step];
@@ -71,19 +71,19 @@ export function loadMap(state) {
     const buffer = new OffscreenCanvas(data.experts, rows);
     buffer.getContext("2d").putImageData(image, 0, 0);
     context.imageSmoothingEnabled = false;
-    for (let first = 0; first < data.experts; first += data.size) context.drawImage(buffer, first, 0, data.size, rows, expertLeft(first), top, data.size * grid.cell, rows * height);
+    for (let first = 0; first < data.experts; first += data.size) context.drawImage(buffer, first, 0, data.size, rows, leftOf(first), top, data.size * grid.cell, rows * height);
     for (const [ink, path] of Object.entries(hatched)) {
       context.fillStyle = hatching[ink];
       context.fill(path);
     }
     context.fillStyle = theme.paper;
-    for (let row = 1; row <= rows; row++) context.fillRect(grid.left, top + row * height - 1, expertLeft(data.experts) - grid.left, 1);
-    if (grid.cell > 5) for (let expert = 0; expert < data.experts; expert++) context.fillRect(expertLeft(expert) + grid.cell - 1, top, 1, rows * height);
+    for (let row = 1; row <= rows; row++) context.fillRect(grid.left, top + row * height - 1, leftOf(data.experts) - grid.left, 1);
+    if (grid.cell > 5) for (let expert = 0; expert < data.experts; expert++) context.fillRect(leftOf(expert) + grid.cell - 1, top, 1, rows * height);
   }
 
   function drawLegend(context, y) {
     const { data, counts, theme } = state, wide = Math.min(200, 10 * grid.cell + 120);
-    for (let x = 0; x < wide; x++) { context.fillStyle = css(theme.ramp(x / wide)); context.fillRect(grid.left + x, y, 1, 9); }
+    drawRamp(context, { x: grid.left, y, width: wide, height: 9 }, (x) => theme.ramp(x / wide));
     const at = grid.left + (counts.chance / most) * wide;
     context.fillStyle = theme.ink;
     context.fillRect(at, y - 3, 1.5, 15);
@@ -99,7 +99,7 @@ export function loadMap(state) {
     const { data, counts, theme } = state;
     if (data.labels.length < 2 || (domains.layer === layer && domains.counts === counts)) return;
     domains = { layer, counts };
-    const context = load.canvas.getContext("2d"), top = domainTop();
+    const context = load.canvas.getContext("2d"), top = domainTop(grid, data.layers);
     context.fillStyle = theme.paper;
     context.fillRect(0, top - 19, load.canvas.width, data.labels.length * DOMAIN + 19);
     context.fillStyle = theme.ink;
@@ -134,22 +134,17 @@ export function loadMap(state) {
     const { data, theme } = state;
     drawDomains(layer);
     const over = wipe(load.over), top = grid.top + layer * grid.row;
-    outline(over, theme.mark, 1, grid.left - 2, top - 1, expertLeft(data.experts - 1) + grid.cell - grid.left + 3, grid.row + 1);
+    outline(over, theme.mark, 1, grid.left - 2, top - 1, leftOf(data.experts - 1) + grid.cell - grid.left + 3, grid.row + 1);
     if (expert >= 0) {
-      outline(over, theme.ink, 2, expertLeft(expert) - 1, top - 1, grid.cell + 1, grid.row + 1);
-      if (data.labels.length > 1) outline(over, theme.ink, 1.5, expertLeft(expert) - 1, domainTop() - 1, grid.cell + 1, data.labels.length * DOMAIN + 1);
-    } else if (token >= 0) for (let slot = 0; slot < data.slots; slot++) outline(over, theme.ink, 1, expertLeft(data.at(token, layer, slot)), top, grid.cell - 1, grid.row - 1);
+      outline(over, theme.ink, 2, leftOf(expert) - 1, top - 1, grid.cell + 1, grid.row + 1);
+      if (data.labels.length > 1) outline(over, theme.ink, 1.5, leftOf(expert) - 1, domainTop(grid, data.layers) - 1, grid.cell + 1, data.labels.length * DOMAIN + 1);
+    } else if (token >= 0) for (let slot = 0; slot < data.slots; slot++) outline(over, theme.ink, 1, leftOf(data.at(token, layer, slot)), top, grid.cell - 1, grid.row - 1);
   }
 
-  /** The layer and expert under the pointer. */
+  /** The layer and expert under the pointer; on a domain's row, of the selected layer. */
   function find(event) {
-    const { data } = state;
-    const [x, y] = spot(load.canvas, event), group = limit(Math.floor((x - grid.left) / (data.size * grid.cell + grid.gap)), 0, data.groups - 1);
-    const expert = group * data.size + limit(Math.floor((x - expertLeft(group * data.size)) / grid.cell), 0, data.size - 1);
-    const row = Math.floor((y - grid.top) / grid.row);
-    if (x < grid.left || y < grid.top) return null;
-    if (row < data.layers) return { layer: row, expert };
-    return data.labels.length > 1 && y >= domainTop() && y < domainTop() + DOMAIN * data.labels.length ? { layer: model.get("layer"), expert } : null;
+    const { data } = state, found = loadAt(grid, data, data.labels.length, spot(load.canvas, event));
+    return found && { layer: found.layer ?? model.get("layer"), expert: found.expert };
   }
 
   return { ...loads, left, canvas: load.canvas, draw, drawRank, mark, find };

@@ -16,7 +16,7 @@ from workbench.errors import TraceError
 from workbench.traces.trace import Trace, softmax
 
 OPTIONAL = ("router_logits", "routing_weights", "chosen_logprobs", "router_scale")
-# Pieces that are names and not what a token says; routing_view.js has the same patterns.
+# Pieces that are names and not what a token says; `search.js` has the same patterns.
 NAME = re.compile(r"\[unused[0-9]+\]|<(s|/s|unk|pad|id [0-9]+|0x[0-9A-F]{2})>|<\|[^|]*\|>:?")
 BYTE = re.compile(r"<0x([0-7][0-9A-F])>")  # that is a character
 ASKED = re.compile(r"\[unused|<[a-z0-9/|]", re.IGNORECASE)

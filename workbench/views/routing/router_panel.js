@@ -1,10 +1,11 @@
 /** The router of a token: the probability of every expert, the winners, and what a global top would take. */
 import { pen, wipe } from "../shared/canvas.js";
 import { element, refill } from "../shared/dom.js";
+import { explained, tableOf } from "../shared/table.js";
 import { quoted } from "../shared/values.js";
 import { expertButton } from "./experts.js";
 import { panel } from "./panel.js";
-import { explained, fixed, percent, tableOf } from "./writing.js";
+import { fixed, percent } from "./writing.js";
 
 /** The experts that would be chosen without groups: the most probable, of equal ones the first. */
 export const globalTop = (probability, count) => new Set([...probability.keys()].sort((a, b) => probability[b] - probability[a]).slice(0, count));

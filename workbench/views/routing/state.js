@@ -2,6 +2,7 @@
 import { BLUES, between, css, fromHex, luminance, onTop, pixel } from "../shared/colours.js";
 import { element } from "../shared/dom.js";
 import { limit } from "../shared/values.js";
+import { choiceGrid, tokensShown } from "./choice_grid.js";
 
 export const WIDEST = 32; // pixels of a token on the map
 
@@ -32,6 +33,12 @@ function themeOf(root) {
  * The tokens, what is selected and pointed at, which tokens are on screen, and when something is drawn anew.
  */
 export class State {
+  /**
+   * @param {{get: (name: string) => any}} model   the traits, see view.js
+   * @param {ReturnType<typeof import("../shared/talk.js").talk>} page  sets traits and asks Python
+   * @param {HTMLElement} root
+   * @param {import("./details.js").Details} details  what comes only when it is asked for
+   */
   constructor(model, page, root, details) {
     this.model = model;
     this.page = page;
@@ -47,7 +54,8 @@ export class State {
     this.theme = null;
     this.from = 0; // first token of the window
     this.cell = 0; // pixels of a token; 0: not chosen yet
-    this.place = { width: 900, left: 66, row: 4, gap: 2 }; // of the map
+    /** Of the map. */
+    this.place = { width: 900, left: 66, row: 4, gap: 2 };
     /** Where the keyboard's focus goes when what had it is gone. @type {HTMLElement} */
     this.choices = null;
     this.preferred = []; // experts of the selected layer
@@ -92,16 +100,15 @@ export class State {
   widthOf(node) { return this.widths.get(node) || Math.floor(node.clientWidth); }
 
   /** How many tokens are on screen. */
-  shown() { return Math.min(this.data.count, Math.max(1, Math.floor((this.place.width - this.place.left) / this.cell))); }
+  shown() { return tokensShown(this.place, this.cell, this.data.count); }
 
   /** Keep the window of tokens within the text. */
   keepInside(token) { this.from = limit(token, 0, Math.max(0, this.data.count - this.shown())); }
 
   /** @param {number} width  of the map */
   measure(width) {
-    const { data } = this, row = limit(Math.floor(290 / (data.layers * data.slots)), 1, 10);
-    this.place = { width, left: 66, row, gap: row > 2 ? 4 : 1 };
-    if (this.cell === 0) this.cell = limit(Math.floor((width - this.place.left) / data.count), 3, WIDEST);
+    this.place = choiceGrid(width, this.data);
+    if (this.cell === 0) this.cell = limit(Math.floor((width - this.place.left) / this.data.count), 3, WIDEST);
     this.keepInside(this.from);
   }
 }

@@ -1,9 +1,10 @@
 /** The same numbers as the panels, as tables. */
 import { element } from "../shared/dom.js";
+import { tableOf } from "../shared/table.js";
 import { byWeight, usersOf } from "./expert_card.js";
 import { globalTop } from "./router_panel.js";
 import { SPANS } from "./tokens.js";
-import { fixed, percent, tableOf, verdict, yesNo } from "./writing.js";
+import { fixed, percent, verdict, yesNo } from "./writing.js";
 
 const ROWS = 400; // of a table
 

@@ -2,6 +2,7 @@
 import { css, onTop } from "../shared/colours.js";
 import { pen, spot } from "../shared/canvas.js";
 import { element } from "../shared/dom.js";
+import { drawRamp } from "../shared/legend.js";
 import { swatch } from "./experts.js";
 import { panel } from "./panel.js";
 import { SPANS } from "./tokens.js";
@@ -101,8 +102,7 @@ export function tokenStrip(state, colouring, scrollTo) {
       const needed = { margin: "router_logits", entropy: "router_logits", surprisal: "chosen_logprobs" }[colour];
       const words = { margin: `0 to ${scales.margin.toFixed(3)}: lead over the second in group ${group}, layer ${layer}`, entropy: `0, certain, to 1, uniform; H(p) / ln ${data.experts}, layer ${layer}`, surprisal: `0 to ${scales.surprisal.toFixed(1)} bits; −log₂ of the probability the token was given` }[colour];
       const scale = element("canvas");
-      const context = pen(scale, 90, 10);
-      for (let x = 0; x < 90; x++) { context.fillStyle = css(theme.ramp(x / 89)); context.fillRect(x, 0, 1, 10); }
+      drawRamp(pen(scale, 90, 10), { x: 0, y: 0, width: 90, height: 10 }, (x) => theme.ramp(x / 89));
       legend.replaceChildren(...(data.missing.includes(needed) ? [`this trace has no ${needed}`] : [scale, words]));
     }
     if (data.kind.some((kind, token) => kind && token < data.count)) legend.append(" · dotted: thinking, solid: answer");

@@ -29,22 +29,21 @@
  */
 import { element, rootOf, tellGone } from "../shared/dom.js";
 import { talk } from "../shared/talk.js";
-import { counted, limit, quoted } from "../shared/values.js";
+import { limit } from "../shared/values.js";
 import { choiceMap } from "./choice_map.js";
 import { Counts } from "./counts.js";
 import { Details } from "./details.js";
 import { expertCard } from "./expert_card.js";
 import { filterRow } from "./filters.js";
+import { listenToKeys } from "./keyboard.js";
 import { loadMap } from "./load_map.js";
 import { tableButton } from "./panel.js";
+import { readoutOf, summaryOf, titleOf, warningOf } from "./readout.js";
 import { routerPanel } from "./router_panel.js";
 import { State } from "./state.js";
 import { tables } from "./tables.js";
 import { tokenStrip } from "./token_strip.js";
 import { Tokens } from "./tokens.js";
-import { percent, verdict } from "./writing.js";
-
-const LOST = { router_logits: "probabilities, margins and entropy", routing_weights: "weights", chosen_logprobs: "surprisal" }; // with an array that is missing
 
 function render({ model, el }) {
   const root = rootOf(el, "pw-routing"), page = talk(model, () => tellGone(root));
@@ -141,9 +140,8 @@ function render({ model, el }) {
   function describe() {
     const { data } = state;
     for (const box of [pair, strips.body, maps.body, loads.body]) box.hidden = !data.count;
-    summary.textContent = data.count ? `${counted(data.count)} · ${data.layers} layers · ${data.experts} experts${data.groups > 1 ? ` in ${data.groups} groups` : ""}${data.documents.length > 1 ? ` · ${data.documents.length} texts` : ""}` : "waiting for the first tokens…";
-    const lost = Object.entries(LOST).filter(([name]) => data.missing.includes(name)).map(([, words]) => words);
-    warning.textContent = `This trace has no ${data.missing.join(", no ")}${lost.length ? `: choices and loads are shown, ${lost.join(", ")} are not` : ""}.`;
+    summary.textContent = summaryOf(data);
+    warning.textContent = warningOf(data.missing);
     status.textContent = data.error || "";
   }
 
@@ -159,9 +157,7 @@ function render({ model, el }) {
     cardDue = Boolean(state.hover) && drawn;
     if (!cardDue) cards.show(layer, expert);
     if (turn || cardDue) state.schedule("hover");
-    const beside = expert < 0 ? "" : verdict(counts.isBeyond(layer, expert), counts.share(layer, expert) > counts.base(layer, expert)).textContent;
-    const used = expert >= 0 ? ` · expert ${expert} (group ${data.group(expert)}): ${counts.count(layer, expert)} of ${counted(counts.kept)}, ${percent(counts.share(layer, expert))}; ${counts.others ? `of the others ${percent(counts.shareOfOthers(layer, expert))}` : `uniform routing ${percent(counts.chance)}`}: ${beside} what chance gives` : "";
-    readout.textContent = `${token >= 0 ? `${data.documents.length > 1 ? `${data.label(token)}, ` : ""}token ${data.within(token)} ${quoted(data.pieces[token])} · ` : ""}layer ${layer}${used}`;
+    readout.textContent = readoutOf(data, counts, now);
   }
 
   // -- pointer and keys -----------------------------------------------------------------------------------
@@ -180,22 +176,9 @@ function render({ model, el }) {
     if (button?.dataset.expert) state.choose({ expert: Number(button.dataset.expert), layer: Number(button.dataset.layer) });
     else if (button?.dataset.token) state.choose({ token: Number(button.dataset.token) });
   });
-  const onKey = (byExpert) => (event) => {
-    const { data } = state;
-    if (!data) return;
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-data.count, 0], End: [data.count, 0], Escape: [0, 0] }[event.key];
-    if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    state.hover = null;
-    if (event.key === "Escape") return state.choose({ token: -1, expert: -1 });
-    const layer = limit(model.get("layer") + step[1], 0, data.layers - 1);
-    if (byExpert) state.choose({ layer, expert: limit(Math.max(-1, model.get("expert")) + step[0], step[0] ? 0 : -1, data.experts - 1) });
-    else state.choose({ layer, ...(step[0] ? { token: limit(state.pinned() + step[0], 0, data.count - 1) } : {}) });
-  };
-  strips.strip.addEventListener("keydown", onKey(false));
-  maps.canvas.addEventListener("keydown", onKey(false));
-  loads.canvas.addEventListener("keydown", onKey(true));
+  listenToKeys(strips.strip, "token", state);
+  listenToKeys(maps.canvas, "token", state);
+  listenToKeys(loads.canvas, "expert", state);
 
   // -- messages -----------------------------------------------------------------------------------------------
 
@@ -205,7 +188,7 @@ function render({ model, el }) {
       state.data = new Tokens(content, buffers);
       state.details.clear(state.data);
       state.hover = null;
-      title.textContent = `Expert routing of ${[...new Set(state.data.documents.map((part) => part.model))].join(", ")}`;
+      title.textContent = titleOf(state.data);
       filters.build();
       dirty.add("all");
       flush();

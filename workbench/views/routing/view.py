@@ -22,8 +22,8 @@ from workbench.generation.steps import Step
 from workbench.generation.turn import ask_turn
 from workbench.traces.trace import Trace
 from workbench.tracing.engine import TracedEngine
-from workbench.views.figures import routing_figure
 from workbench.views.routing import messages, tables
+from workbench.views.routing.figures import routing_figure
 from workbench.views.routing.numbers import Document, Routing, matcher
 from workbench.views.routing.selection import Selection
 from workbench.views.shared.generating import GeneratingView
