@@ -18,7 +18,7 @@ from workbench.errors import TraceError
 from workbench.traces.trace import Trace
 from workbench.views.attention.view import AttentionView
 from workbench.views.heads.view import HeadScoresView
-from workbench.views.link import Link
+from workbench.views.linking import Link
 from workbench.views.routing.view import RoutingView
 from workbench.wording import counted, titled
 
