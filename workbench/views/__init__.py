@@ -1,9 +1,10 @@
 """Widgets and figures: every picture is a function of a trace, the playground of a loaded model."""
 
+from workbench.views.attention.heatmap import attention_heatmap
 from workbench.views.attention.view import AttentionView
 from workbench.views.comparison.view import ComparisonView
 from workbench.views.explorer import Explorer
-from workbench.views.figures import attention_heatmap, expert_load_bars, routing_heatmap
+from workbench.views.figures import expert_load_bars, routing_heatmap
 from workbench.views.heads.view import HeadScoresView
 from workbench.views.link import Link, link
 from workbench.views.matrix.view import PromptMatrixView
