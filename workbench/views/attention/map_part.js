@@ -4,15 +4,12 @@
  */
 import { limit } from "../shared/values.js";
 
-/** @returns {Part} */
-export const wholeMap = (count) => [0, count, 0, count];
-
 /**
  * What is zoomed to, or the whole where the text has no such part.
  * @param {number[]} zoom  a part, or empty
  * @returns {Part}
  */
-export const partShown = (zoom, count) => (zoom.length === 4 && zoom[1] <= count && zoom[3] <= count ? zoom : wholeMap(count));
+export const partShown = (zoom, count) => (zoom.length === 4 && zoom[1] <= count && zoom[3] <= count ? zoom : [0, count, 0, count]);
 
 /**
  * The part from one cell to another; null if it is less than 2 × 2 tokens.
