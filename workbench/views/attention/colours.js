@@ -1,5 +1,5 @@
 /** Colours of the view: of weights, in 256 steps, and of everything else, as the page around it is light or dark. */
-import { css, luminance } from "../shared/colours.js";
+import { between, css, fromHex, luminance, onTop, pixel } from "../shared/colours.js";
 import { element } from "../shared/dom.js";
 import { limit } from "../shared/values.js";
 
@@ -34,12 +34,8 @@ const RAMPS = {
  * @returns {ColourTable}
  */
 export function colourTable(hexes) {
-  const stops = hexes.map((hex) => [0, 2, 4].map((c) => parseInt(hex.slice(c, c + 2), 16)));
-  const rgb = Array.from({ length: 256 }, (_, n) => {
-    const x = (n / 255) * (stops.length - 1), from = Math.min(stops.length - 2, Math.floor(x));
-    return stops[from].map((part, c) => Math.round(part + (x - from) * (stops[from + 1][c] - part)));
-  });
-  return { css: rgb.map(css), ink: rgb.map((colour) => (luminance(colour) > 0.5 ? "#000" : "#fff")), words: Uint32Array.from(rgb, ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0) };
+  const stops = hexes.map(fromHex), rgb = Array.from({ length: 256 }, (_, n) => between(stops, n / 255));
+  return { css: rgb.map(css), ink: rgb.map(onTop), words: Uint32Array.from(rgb, pixel) };
 }
 
 /**

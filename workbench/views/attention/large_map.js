@@ -1,7 +1,8 @@
 /** One head as a large map: rows attend to columns. Bars of one token stand beside it, pins and colours below. */
+import { pen } from "../shared/canvas.js";
 import { element } from "../shared/dom.js";
 import { limit } from "../shared/values.js";
-import { CODE_FONT, pen } from "./canvas.js";
+import { CODE_FONT } from "./canvas_text.js";
 import { colourStep } from "./colours.js";
 import { headOfName } from "./head_store.js";
 import { drawMapFrame } from "./map_frame.js";

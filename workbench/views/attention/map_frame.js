@@ -1,6 +1,6 @@
 /** What stands around the large map: borders of stretches and turns, and words or numbers of its tokens. */
 import { ticks } from "./axis.js";
-import { CODE_FONT, PLAIN_FONT, writeUpwards } from "./canvas.js";
+import { CODE_FONT, PLAIN_FONT, writeUpwards } from "./canvas_text.js";
 import { columnLeft, rowTop } from "./map_place.js";
 import { shownPiece } from "./writing.js";
 

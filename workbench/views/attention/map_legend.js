@@ -1,6 +1,6 @@
 /** What the colours and lines of the large map say, and what its points are. */
+import { pen } from "../shared/canvas.js";
 import { element } from "../shared/dom.js";
-import { pen } from "./canvas.js";
 import { DECADES } from "./colours.js";
 import { percent, signed } from "./writing.js";
 

@@ -1,8 +1,9 @@
 /** What lies over the large map and changes with the pointer: bars of one token, frames, a rectangle. */
+import { pen, wipe } from "../shared/canvas.js";
 import { element } from "../shared/dom.js";
 import { limit } from "../shared/values.js";
 import { drawBars } from "./bars.js";
-import { pen, wiped, writeUpwards } from "./canvas.js";
+import { writeUpwards } from "./canvas_text.js";
 import { columnLeft, rowTop } from "./map_place.js";
 import { largestSize } from "./strongest.js";
 import { NO_DIFFERENCE, percent } from "./writing.js";
@@ -35,7 +36,7 @@ export function mapOverlay(state) {
 
   /** @param {Place} place */
   function draw(place) {
-    const context = wiped(over), profile = state.profile(), { x, y, side, below } = place;
+    const context = wipe(over), profile = state.profile(), { x, y, side, below } = place;
     if (profile) drawProfile(context, place, profile);
     else if (state.withoutDifference()) {
       context.fillStyle = state.theme.soft;

@@ -1,5 +1,5 @@
 /** The pointer on the large map: moving shows a weight, a click selects its row, a drawn rectangle is zoomed to. */
-import { pointerOn } from "./canvas.js";
+import { spot } from "../shared/canvas.js";
 import { partBetween } from "./map_part.js";
 import { cellAt } from "./map_place.js";
 
@@ -13,7 +13,7 @@ const DRAWN = 5; // pixels from which on a click is a rectangle
 export function hearMapPointer(state, map, place) {
   map.addEventListener("pointermove", (event) => {
     if (!state.text?.count || !place()) return;
-    const at = pointerOn(map, event), { drag, hover } = state;
+    const at = spot(map, event), { drag, hover } = state;
     if (drag) {
       if (Math.hypot(at[0] - drag.from[0], at[1] - drag.from[1]) > DRAWN) drag.to = at;
       state.schedule("hover");
@@ -23,8 +23,8 @@ export function hearMapPointer(state, map, place) {
     if (next?.row !== hover?.row || next?.column !== hover?.column || next?.apart !== hover?.apart) state.point(next);
   });
   map.addEventListener("pointerdown", (event) => {
-    if (event.button || !state.text?.count || !cellAt(place(), pointerOn(map, event))) return;
-    state.drag = { from: pointerOn(map, event), to: null };
+    if (event.button || !state.text?.count || !cellAt(place(), spot(map, event))) return;
+    state.drag = { from: spot(map, event), to: null };
     map.setPointerCapture(event.pointerId);
   });
   map.addEventListener("pointerup", (event) => {

@@ -1,7 +1,7 @@
 /** Rows of pinned tokens, one below the other under the large map. */
+import { pen } from "../shared/canvas.js";
 import { element, refill } from "../shared/dom.js";
 import { drawBars } from "./bars.js";
-import { pen } from "./canvas.js";
 import { barColours, withoutFirst } from "./map_overlay.js";
 import { largestSize } from "./strongest.js";
 import { NO_DIFFERENCE, percent, shownPiece } from "./writing.js";

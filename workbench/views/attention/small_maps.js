@@ -1,7 +1,7 @@
 /** All heads, each as a small map: a row per layer. A click shows a head large. */
+import { pen, spot } from "../shared/canvas.js";
 import { element } from "../shared/dom.js";
 import { limit } from "../shared/values.js";
-import { pen, pointerOn } from "./canvas.js";
 import { colourStep } from "./colours.js";
 import { FIRST_BOXES, headAt, headLeft, measuredGrid } from "./head_grid.js";
 
@@ -56,12 +56,12 @@ export function smallMaps(state, store) {
   }
   grid.addEventListener("pointermove", (event) => {
     if (!state.text?.count) return;
-    const at = headAt(boxes, state.text, pointerOn(grid, event));
+    const at = headAt(boxes, state.text, spot(grid, event));
     state.point(at && { grid: at });
   });
   grid.addEventListener("pointerleave", () => state.leave());
   grid.addEventListener("click", (event) => {
-    const at = state.text?.count && headAt(boxes, state.text, pointerOn(grid, event));
+    const at = state.text?.count && headAt(boxes, state.text, spot(grid, event));
     if (at) state.page.set({ layer: at[0], head: at[1] });
   });
 
