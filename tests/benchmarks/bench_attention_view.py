@@ -28,6 +28,8 @@ from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from workbench.traces.trace import Trace
 from workbench.views import AttentionView
+from workbench.views.attention.saved_page import questions
+from workbench.views.attention.selection import Selection
 
 LAYERS, HEADS, KEY_HEADS, HEAD_DIM, TOKENS = 34, 32, 8, 128, 512
 LONG = {2048: 100, 4096: 1000}  # tokens → milliseconds from a click to the map
@@ -133,7 +135,7 @@ def sent_at_first(view: AttentionView) -> tuple[int, str, str]:
     """Bytes of the text, one head and all small maps; times of one layer's maps, and of all."""
     total, began, at_first = 0, time.perf_counter(), time.process_time()
     layer, layer_worked = 0.0, 0.0
-    for question in view._questions([(view.layer, view.head)]):
+    for question in questions(Selection.of(view), [(view.layer, view.head)]):
         start, worked = time.perf_counter(), time.process_time()
         content, buffers = view.answer(question)
         if question["kind"] == "thumbnails" and question["layer"] == view.layer:

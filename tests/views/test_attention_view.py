@@ -8,7 +8,8 @@ import pytest
 from tests.helpers.made_up import attended_trace
 from workbench.errors import TraceError
 from workbench.views import AttentionView, attention_heatmap
-from workbench.views.attention.maps import Recorded, aggregated, thumbnail_block, thumbnails
+from workbench.views.attention.maps import aggregated, thumbnail_block, thumbnails
+from workbench.views.attention.recorded import Recorded
 
 
 @pytest.fixture(scope="module")

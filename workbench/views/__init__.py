@@ -22,7 +22,7 @@ _HOMES = {
     "Playground": "playground.view",
     "PromptMatrixView": "matrix.view",
     "RoutingView": "routing.view",
-    "attention_heatmap": "figures",
+    "attention_heatmap": "attention.heatmap",
     "coactivation_maps": "paper_figures",
     "expert_load_bars": "figures",
     "first_layer_load": "paper_figures",

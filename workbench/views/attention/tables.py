@@ -3,55 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from workbench.views.attention.view import AttentionView
+from workbench.views.attention.selection import Selection
 
 
-def row(view: AttentionView, token: int | None = None) -> pd.DataFrame:
+def row(selection: Selection, token: int | None = None) -> pd.DataFrame:
     """What a token attends to, most attended first (by difference, where heads are compared).
 
     token, piece, weight, uniform (the weight if attention were spread evenly over the token and
     all before it); other_weight and difference while something is compared.
     """
-    token = view.token if token is None else token
-    weights, other = view.weights([token])
+    token = selection.token if token is None else token
+    weights, other = selection.weights([token])
     reached = np.arange(token + 1)
     part = None if other is None else other[0, reached]
-    return _ranked(view, reached, weights[0, reached], part, np.full(len(reached), 1 / (token + 1)))
+    return _ranked(
+        selection, reached, weights[0, reached], part, np.full(len(reached), 1 / (token + 1))
+    )
 
 
-def column(view: AttentionView) -> pd.DataFrame:
-    """Which tokens attend to `view.token`; columns as in `row`."""
-    token = view.token
-    after = np.arange(token, view.recorded.num_tokens)
-    weights, other = view.weights(after)
+def column(selection: Selection) -> pd.DataFrame:
+    """Which tokens attend to `selection.token`; columns as in `row`."""
+    token = selection.token
+    after = np.arange(token, selection.recorded.num_tokens)
+    weights, other = selection.weights(after)
     part = None if other is None else other[:, token]
-    return _ranked(view, after, weights[:, token], part, 1 / (after + 1))
+    return _ranked(selection, after, weights[:, token], part, 1 / (after + 1))
 
 
-def pins(view: AttentionView) -> pd.DataFrame:
+def pins(selection: Selection) -> pd.DataFrame:
     """The rows of all pinned tokens, one below the other; from_token and from_piece say whose."""
-    frames = [row(view, pin).assign(from_token=pin) for pin in view.pins]
+    frames = [row(selection, pin).assign(from_token=pin) for pin in selection.pins]
     if not frames:
         names = ["from_token", "from_piece", "token", "piece", "weight", "uniform"]
         return pd.DataFrame(columns=names)
     frame = pd.concat(frames, ignore_index=True)
-    frame.insert(0, "from_piece", [view.recorded.pieces[token] for token in frame["from_token"]])
+    frame.insert(
+        0, "from_piece", [selection.recorded.pieces[token] for token in frame["from_token"]]
+    )
     frame.insert(0, "from_token", frame.pop("from_token"))
     return frame
 
 
-def whole_map(view: AttentionView) -> pd.DataFrame:
+def whole_map(selection: Selection) -> pd.DataFrame:
     """Every possible weight in the zoomed part: from_token, token, weight, and the comparison."""
-    tokens = view.recorded.num_tokens
-    top, bottom, left, right = view.zoom or [0, tokens, 0, tokens]
+    top, bottom, left, right = selection.part
     rows, columns = np.arange(top, bottom), np.arange(left, right)
-    weights, other = view.weights(rows)
+    weights, other = selection.weights(rows)
     possible = columns <= rows[:, None]
     from_token, token = np.broadcast_arrays(rows[:, None], columns)
     frame = pd.DataFrame(
@@ -67,24 +68,26 @@ def whole_map(view: AttentionView) -> pd.DataFrame:
     return frame
 
 
-def heads(view: AttentionView) -> pd.DataFrame:
-    """What `view.token` attends to most in every head, first tokens (`view.sink`) left out.
+def heads(selection: Selection) -> pd.DataFrame:
+    """What `selection.token` attends to most in every head, first tokens (`selection.sink`) left out.
 
     layer, head, key_value_head, sink_weight (on the first tokens), token, piece and weight of the
     strongest other; NaN and -1 where there is none.
     """
-    recorded, found = view.recorded, []
+    recorded, found = selection.recorded, []
     for layer in recorded.layers:
         for head in range(recorded.heads):
-            weights = recorded.rows(layer, head, np.array([view.token]))[0, : view.token + 1]
-            rest = weights[view.sink :]
-            best = view.sink + int(rest.argmax()) if len(rest) else -1
+            weights = recorded.rows(layer, head, np.array([selection.token]))[
+                0, : selection.token + 1
+            ]
+            rest = weights[selection.sink :]
+            best = selection.sink + int(rest.argmax()) if len(rest) else -1
             found.append(
                 {
                     "layer": layer,
                     "head": head,
                     "key_value_head": head // recorded.group_size,
-                    "sink_weight": weights[: view.sink].sum(),
+                    "sink_weight": weights[: selection.sink].sum(),
                     "token": best,
                     "piece": recorded.pieces[best] if len(rest) else "",
                     "weight": weights[best] if len(rest) else np.nan,
@@ -94,7 +97,7 @@ def heads(view: AttentionView) -> pd.DataFrame:
 
 
 def _ranked(
-    view: AttentionView,
+    selection: Selection,
     tokens: np.ndarray,
     weight: np.ndarray,
     other: np.ndarray | None,
@@ -102,7 +105,7 @@ def _ranked(
 ) -> pd.DataFrame:
     columns = {
         "token": tokens,
-        "piece": [view.recorded.pieces[token] for token in tokens],
+        "piece": [selection.recorded.pieces[token] for token in tokens],
         "weight": weight,
     }
     if other is not None:
@@ -113,7 +116,7 @@ def _ranked(
     return frame.iloc[order].reset_index(drop=True)
 
 
-PANELS: dict[str, Callable[[AttentionView], pd.DataFrame]] = {
+PANELS: dict[str, Callable[[Selection], pd.DataFrame]] = {
     "row": row,
     "column": column,
     "pins": pins,

@@ -54,7 +54,7 @@ export function hatch(context, colour) {
   return context.createPattern(tile, "repeat");
 }
 
-/** Where on a canvas an event happened, in CSS pixels. */
+/** Where on a canvas an event happened, in CSS pixels. @returns {[number, number]} */
 export function spot(canvas, event) {
   const box = canvas.getBoundingClientRect();
   return [event.clientX - box.left, event.clientY - box.top];

@@ -18,6 +18,7 @@ CHINESE = (
     "WenQuanYi Micro Hei", "Noto Serif CJK SC",
 )  # fmt: skip
 CONTROLS = {ord(c): " " for c in map(chr, range(32)) if c != "\n"}
+LABELLED_TOKENS = 60  # more pieces than this cannot be read along an axis
 
 
 class PrintFigure(Figure):
@@ -53,6 +54,11 @@ def for_print(text: str, width: int) -> str:
     text = text.encode("utf-8", "replace").decode("utf-8").translate(CONTROLS)
     lines = [line for part in text.split("\n") for line in _lines(part, width)]
     return "\n".join(lines).replace("$", r"\$")
+
+
+def printable(piece: str) -> str:
+    """A piece as a label: spaces and new lines shown, dollar signs not read as mathematics."""
+    return piece.replace(" ", "␣").replace("\n", "⏎").replace("$", r"\$")
 
 
 @cache
