@@ -84,13 +84,13 @@ def test_an_impossible_count_is_noticed_before_loading(count, tiny_moe, tmp_path
     arguments = ["trace", str(tiny_moe), "--prompt", "x", "--out", str(tmp_path / "x.trace")]
     with pytest.raises(SystemExit, match="2"):
         main([*arguments, f"--max-new-tokens={count}"])
-    assert "no whole number from 0 on" in capsys.readouterr().err
+    assert "not a whole number of 0 on" in capsys.readouterr().err
 
 
 def test_a_type_of_4_bits_is_not_ignored_with_8(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["quantize", "demo", str(tmp_path / "out"), "--bits", "8", "--quant-type", "fp4"])
-    assert "--quant-type is a choice among kinds of 4 bit" in capsys.readouterr().err
+    assert "--quant-type applies only to 4 bit" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_the_system_refuses_is_one_line(capsys):

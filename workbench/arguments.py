@@ -36,6 +36,6 @@ def require_loaded(pangu: Any) -> None:
         raise TraceError(pangu.missing("trace"))
     if not all(hasattr(pangu, part) for part in ("config", "tokenizer", "trace")):
         raise TraceError(
-            'expected a loaded model, for example pangu = wb.load("demo"); came '
+            'expected a loaded model, for example pangu = wb.load("demo"); got '
             f"{type(pangu).__name__}."
         )

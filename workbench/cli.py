@@ -27,18 +27,18 @@ def parser() -> argparse.ArgumentParser:
     checkpoint_help = (
         '"demo", "demo-dense", a checkpoint\'s folder, or a Hugging Face repository id'
     )
-    bits_help = "4, 8, or 16 for as stored (default: 4, or what a quantized checkpoint holds)"
-    quant_type_help = "type of the 4 bits (default: nf4, or what a quantized checkpoint holds)"
+    bits_help = "4, 8, or 16 (as stored); default: 4, or that of a quantized checkpoint"
+    quant_type_help = "type of 4 bit (default: nf4, or that of a quantized checkpoint)"
 
     inspect = commands.add_parser(
         "inspect",
-        help="say what a checkpoint is and what loading it takes",
-        description="Print what a checkpoint is, the memory it will take, and after loading the "
-        "receipt: what is stored how, and in how many bytes.",
+        help="describe a checkpoint and the memory it needs",
+        description="Print what a checkpoint is and how much memory it needs; then load it and print the "
+        "receipt: how each part is stored, and its size.",
     )
     trace = commands.add_parser(
         "trace",
-        help="run a text and write what the model did to a file",
+        help="run a text through a model and write a trace",
         description="Run a text through the model and write routing, queries and keys of all "
         "layers, and the model's alternatives to a trace file; open it with workbench.Trace.load.",
     )
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--memory",
             metavar="SIZE",
-            help="the most that the weights may take, for example 8GB, or auto; a larger model "
+            help="the most memory that weights may take, for example 8GB, or auto; a larger model "
             "stays on disk and is read as it runs",
         )
     inspect.add_argument("--plan-only", action="store_true", help="stop before loading any weight")
@@ -67,10 +67,10 @@ def parser() -> argparse.ArgumentParser:
     )
     quantize = commands.add_parser(
         "quantize",
-        help="write a checkpoint again in 4 or 8 bit",
+        help="convert a checkpoint to 4 or 8 bit",
         description="Convert a 16-bit checkpoint, or one quantized for Ascend, to 4 or 8 bit, module "
         "by module, in little memory. "
-        "After an interruption the same command goes on where it stopped.",
+        "After an interruption, run the same command again to resume.",
     )
     quantize.add_argument("source", metavar="SRC", help=checkpoint_help)
     quantize.add_argument("destination", type=_place, metavar="DST", help="a new or empty folder")
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if further and options.command != "lab":
         parser().error(f"unknown arguments: {' '.join(further)}")
     if getattr(options, "quant_type", None) and options.bits not in (None, 4):
-        parser().error(f"--quant-type is a choice among kinds of 4 bit; --bits is {options.bits}")
+        parser().error(f"--quant-type applies only to 4 bit; --bits is {options.bits}")
     try:
         if options.command == "lab":
             return _lab(further)
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = options.command == "quantize"
-        said = "the same command goes on where it stopped" if again else "nothing was written"
+        said = "run the same command again to resume" if again else "nothing was written"
         print(f"interrupted; {said}", file=sys.stderr)
         return 130
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _count(text: str) -> int:
     """Type of an option that counts from 0."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
 
 
@@ -187,7 +187,7 @@ def _quantize(options: argparse.Namespace) -> int:
         size_in_bytes(options.shard_size),
     )
     inspect = shlex.join(["python", "-m", "workbench", "inspect", str(folder)])
-    print(f"written to {folder}; look at it with: {inspect}")
+    print(f"written to {folder}; inspect it with: {inspect}")
     return 0
 
 

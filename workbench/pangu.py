@@ -265,8 +265,8 @@ class Pangu:
         """
         if self.checkpoint.stays_as_stored(self.bits):
             raise QuantizationError(
-                f"{self.name} is held as {self.checkpoint.path} stores it ({self.checkpoint.stored}). "
-                "Copy that folder to keep it so; `python -m workbench quantize` writes it for "
+                f"{self.name} is loaded as {self.checkpoint.path} stores it ({self.checkpoint.stored}). "
+                "To keep it like this, copy that folder; `python -m workbench quantize` writes it for "
                 "bitsandbytes, and load(…, bits=…).save(folder) in other bits."
             )
         quant_type = self.quant_type if self.bits == 4 else None

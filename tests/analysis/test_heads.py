@@ -208,7 +208,7 @@ def test_what_a_text_does_not_hold_is_not_scored():
         ({"threshold": {"local": "high"}}, "threshold is 'high'; expected a share"),
         ({"window": 0}, "window is 0"),
         ({"threshold": {"inductoin": 0.3}}, "threshold names 'inductoin'"),
-        ({"where": "answer"}, "leaves no query token"),
+        ({"where": "answer"}, "matches no query token"),
     ],
 )  # fmt: skip
 def test_a_wrong_argument_is_refused(arguments, message):

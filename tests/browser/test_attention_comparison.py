@@ -24,7 +24,7 @@ def trace():
 def test_two_heads_are_compared_as_a_signed_difference(trace, watched, tmp_path):
     view = AttentionView(trace, layer=1, head=2, token=18)
     page = watched.open(page_of(view), tmp_path)
-    page.get_by_role("combobox", name="minus").select_option("head")
+    page.get_by_role("combobox", name="subtract").select_option("head")
     page.get_by_label("layer of the subtracted head").select_option("2")
     page.get_by_label("subtracted head", exact=True).select_option("4")
     settle(page)
@@ -44,12 +44,12 @@ def test_two_heads_are_compared_as_a_signed_difference(trace, watched, tmp_path)
 
 def test_a_head_minus_itself_says_so(trace, watched, tmp_path):
     page = watched.open(page_of(AttentionView(trace)), tmp_path)
-    page.get_by_role("combobox", name="minus").select_option("head")
+    page.get_by_role("combobox", name="subtract").select_option("head")
     settle(page)
     assert geometry(page)["top"] > 0  # it is another head's to begin with
     assert page.locator(".problem").first.is_hidden()
     page.get_by_label("subtracted head", exact=True).select_option("0")
-    page.get_by_text("This is a head minus itself").wait_for()
+    page.get_by_text("This subtracts a head from itself").wait_for()
 
 
 def test_a_token_without_a_difference_says_so(trace, watched, tmp_path):
@@ -58,7 +58,7 @@ def test_a_token_without_a_difference_says_so(trace, watched, tmp_path):
     view = AttentionView(trace, other=other)
     assert view.token == 27
     page = watched.open(page_of(view), tmp_path)
-    said = "no difference: the other trace has other tokens"
+    said = "not compared: the other trace has different tokens"
     assert said not in page.locator(".pw-attention").text_content()
     page.evaluate("model.set('token', 30)")
     settle(page)
@@ -105,7 +105,7 @@ def test_precisions_of_one_model_are_named(watched, tmp_path):
     )
     page = watched.open(page_of(AttentionView(one, other)), tmp_path)
     assert page.locator(".title").text_content() == "What made-up in 4 bit attends to"
-    menu = page.get_by_role("combobox", name="minus")
+    menu = page.get_by_role("combobox", name="subtract")
     assert menu.locator("option:checked").text_content() == "made-up in 16 bit"
     assert "− the same head of made-up in 16 bit" in page.locator(".right h4").text_content()
     widths = "(select) => { const wide = select.clientWidth; select.style.maxWidth = 'none'; return [wide, select.clientWidth]; }"

@@ -48,7 +48,7 @@ def test_the_first_token_stands_apart_and_its_colours_end_at_one(trace, watched,
     order = np.argsort(weights[:, 0])
     assert (np.diff(-strip[order, :3].sum(-1)) >= 0).all()
     assert pixel(page, spot(page, 9, 0))[3] == 0
-    page.get_by_label("first token apart").uncheck()
+    page.get_by_label("first token separately").uncheck()
     settle(page)
     assert page.evaluate("model.get('sink')") == 0
     assert geometry(page)["strip"] == 0

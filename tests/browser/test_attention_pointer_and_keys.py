@@ -86,7 +86,7 @@ def test_everything_can_be_done_with_the_keyboard(trace, watched, tmp_path):
         names.append(page.evaluate("document.activeElement.ariaLabel || document.activeElement.labels?.[0]?.textContent || document.activeElement.textContent"))  # fmt: skip
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none"  # what has the focus is seen
-    order = ["layer", "head", "colours", "blocks show", "first token apart", "minus", "smaller maps", "larger maps", "all heads", "pin token 3", "attention of one head", "tokens"]  # fmt: skip
+    order = ["layer", "head", "colours", "blocks show", "first token separately", "subtract", "smaller maps", "larger maps", "all heads", "pin token 3", "attention of one head", "tokens"]  # fmt: skip
     for expected, name in zip(order, names, strict=False):
         assert name.strip().startswith(expected)
     page.locator("canvas.heads").focus()

@@ -29,13 +29,13 @@ def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watch
     page.wait_for_selector(".pw-attention[data-shown='1/3']")
     page.locator("canvas.heads").focus()
     page.keyboard.press("ArrowRight")  # goes everywhere
-    page.locator(".absent", has_text="does not hold layer 1, head 4").wait_for()
+    page.locator(".absent", has_text="does not contain layer 1, head 4").wait_for()
     assert page.locator(".pw-attention").get_attribute("data-thumbnails") == "18"
     note = page.locator(".left > .small")
     assert "saved" not in note.text_content()
     page.get_by_label("blocks show").select_option("mean")
     note.and_(page.locator(".problem")).wait_for()
-    assert "holds no small maps for these settings" in note.text_content()
+    assert "has no small maps for these settings" in note.text_content()
     assert "without the first token" in note.text_content()  # of those that are still shown
     page.get_by_label("blocks show").select_option("max")
     note.and_(page.locator(":not(.problem)")).wait_for()
@@ -45,7 +45,7 @@ def test_a_saved_page_holds_the_chosen_heads_and_says_what_it_lacks(trace, watch
 def test_a_saved_page_shows_its_heads_with_and_without_the_first_token(tokens, watched, tmp_path):
     trace = attended_trace(layers=1, tokens=tokens, heads=2, key_heads=1)
     page = watched.open(page_of(AttentionView(trace), heads="all"), tmp_path)
-    page.get_by_label("first token apart").uncheck()
+    page.get_by_label("first token separately").uncheck()
     page.get_by_label("head", exact=True).select_option("1")
     page.wait_for_selector(".pw-attention[data-shown='0/1'][data-tile=done]")
     settle(page)
@@ -61,7 +61,7 @@ def test_a_saved_page_opens_on_a_head_that_it_holds(trace, watched, tmp_path):
     assert (view.layer, view.head) == (1, 2)
     assert closed(page, "subtracted head") == [0, 2, 3]
     page.evaluate("model.set('other_head', 3)")
-    page.locator(".absent", has_text="does not hold layer 0, head 3").wait_for()
+    page.locator(".absent", has_text="does not contain layer 0, head 3").wait_for()
 
 
 def test_a_saved_page_shows_which_heads_can_be_opened(trace, watched, tmp_path):
@@ -86,12 +86,12 @@ def test_a_saved_page_shows_which_heads_can_be_opened(trace, watched, tmp_path):
     assert [one - other > 50 for one, other in zip(pale, dark, strict=True)] == [
         True, True, False, False, True, True,
     ]  # fmt: skip
-    assert "holds no large map of the faded ones" in page.locator(".left > .small").text_content()
+    assert "faded heads cannot be enlarged on this page" in page.locator(".left > .small").text_content()
     assert closed(page, "layer") == [0, 2]
     assert closed(page, "head") == [0, 1, 4, 5]
     page.locator("canvas.heads").hover(position=head_place(page, 1, 4))
     settle(page)
-    assert "does not hold its large map" in page.locator(".reading").text_content()
+    assert "cannot be enlarged on this page" in page.locator(".reading").text_content()
     page.locator("canvas.heads").click(position=head_place(page, 1, 4))
     page.locator(".absent").wait_for()
     settle(page)

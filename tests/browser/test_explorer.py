@@ -102,7 +102,7 @@ def test_a_page_of_chosen_heads_is_small_and_opens_on_one_of_them(moe, watched, 
     assert (explorer.layer, explorer.head) == (1, 3)
     page.locator(".pw-attention[data-shown='2/3']").wait_for()
     page.evaluate("parts[0].model.set('head', 5)")
-    page.locator(".absent", has_text="does not hold layer 2, head 5").wait_for()
+    page.locator(".absent", has_text="does not contain layer 2, head 5").wait_for()
 
 
 def test_titles_are_shown_as_text(moe, watched, tmp_path):

@@ -52,10 +52,10 @@ def test_ranking_card_and_table_hold_the_frame(trace, watched, tmp_path):
             assert float(texts[3]) == pytest.approx(head[f"{name}_chance"], abs=6e-4)
     assert "mean over 19 query tokens" in page.locator(".meaning").text_content()
     said = page.locator(".meaning").text_content()
-    assert "tagged from 50 % of the way from chance to 1, if" in said
+    assert "tagged if its score covers at least 50 % of the distance from chance to 1" in said
     assert "at least 10 query tokens" in said
     page.evaluate("model.set('score', 'induction')")
-    assert "and above every shuffled text" in page.locator(".meaning").text_content()
+    assert "and lies above every shuffled text" in page.locator(".meaning").text_content()
     page.get_by_role("button", name="table", exact=True).click()
     page.get_by_role("button", name="mean distance").click()
     shown = cells(page, ".numbers")

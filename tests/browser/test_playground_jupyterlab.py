@@ -159,7 +159,7 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     play.scroll_into_view_if_needed()
     play.screenshot(path=tmp_path / "compare.png")
     play.get_by_role("button", name="Copy as Python").click()
-    code = play.get_by_label("Python that makes this text again")
+    code = play.get_by_label("Python code that reproduces this text")
     code.wait_for()
     copied = code.input_value()
     text = run_in_new_cell(page, "print(repr(playground.generation.text))")

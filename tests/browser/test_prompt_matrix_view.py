@@ -258,7 +258,7 @@ def test_copied_is_said_of_what_was_copied(clipboard, old_way, watched, tmp_path
         assert page.evaluate("window.copied") == python
         assert page.evaluate("document.activeElement.textContent") == "Copy as Python"
     else:
-        said.get_by_text("the code is selected, press Ctrl+C").wait_for()
+        said.get_by_text("The code is selected: press Ctrl+C").wait_for()
         assert page.evaluate("getSelection().toString()") == python
         assert page.evaluate("window.copied") is None
 
@@ -296,10 +296,10 @@ def test_a_kernel_that_has_gone_is_told_of(watched, tmp_path, gate):
     page = watched.open(html, tmp_path)
     page.evaluate("model.send = () => { throw new Error('Cannot send'); }; null")
     page.get_by_role("button", name="Run 6 cells").click()
-    assert "has gone: run its cell again" in page.locator(".warn").text_content()
+    assert "is gone: run its cell again" in page.locator(".warn").text_content()
     page.evaluate("document.querySelector('.warn').textContent = ''")
     page.locator(".cell").first.click()
-    assert "has gone: run its cell again" in page.locator(".warn").text_content()
+    assert "is gone: run its cell again" in page.locator(".warn").text_content()
 
 
 def test_the_page_of_a_history_shows_hostile_text_and_runs_nothing(watched, tmp_path):

@@ -146,7 +146,7 @@ def more_than_32_bits(tensors):
 
 def test_saving_what_stays_as_stored_is_refused_with_what_to_do(tmp_path):
     ascend, _ = make_ascend_checkpoint(tmp_path)
-    with pytest.raises(QuantizationError, match=r"Copy that folder .* workbench quantize"):
+    with pytest.raises(QuantizationError, match=r"copy that folder .* workbench quantize"):
         load(ascend, device="cpu").save(tmp_path / "saved")
     load(ascend, bits=4, device="cpu").save(tmp_path / "saved")
     assert load(tmp_path / "saved", device="cpu").bits == 4
@@ -186,7 +186,7 @@ def test_a_kind_of_4_bit_is_refused_where_it_would_not_be_used(tmp_path):
         (two_descriptions, "holds 2 descriptions"),
         (damaged_number, r"k_proj\.weight_scale .* NaN or infinity"),
         (truncated, "ends early"),
-        (no_file, "holds no weights"),
+        (no_file, "contains no weights"),
         (second_file_without_index, "no index that says which belong together"),
     ],
 )

@@ -153,7 +153,7 @@ def tied_with_another_head(folder):
         (trailing_bytes, "4 bytes after its last tensor"),
         (shape_and_bytes_differ, r"shape \(191,\) of F32 does not take 768 bytes"),
         (offsets_overlap, "overlap or leave a hole"),
-        (negative_offset, "no whole numbers"),
+        (negative_offset, "not whole numbers"),
         (odd_type, "damaged safetensors header"),
         (eight_bit_floats, "F8_E4M3"),
         (config_value(rope_theta="abc"), "cannot be used|rope_theta='abc'"),
@@ -188,7 +188,7 @@ def tied_with_another_head(folder):
         (nan, r"experts\.3\.down_proj\.weight .* NaN or infinity"),
         (infinity, r"model\.norm\.weight .* NaN or infinity"),
         (pickled, "pickled weights"),
-        (no_weights, "holds no weights"),
+        (no_weights, "contains no weights"),
         (no_tokenizer, r"tokenizer\.model is missing"),
         (foreign_quantization, "gptq"),
     ],
@@ -230,7 +230,7 @@ def test_a_missing_shard_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "no such name", "nowhere"])
 def test_a_path_that_is_not_there_is_refused(name):
-    with pytest.raises(CheckpointError, match="is no folder here"):
+    with pytest.raises(CheckpointError, match="is not a folder here"):
         open_checkpoint(name)
 
 
@@ -252,7 +252,7 @@ def test_code_of_the_checkpoint_is_named_and_never_run(tiny_moe, tmp_path, caplo
     (folder / "remote.py").write_text("raise SystemExit('this code was run')")
     pangu = load(folder, bits=16, device="cpu")
     assert [r.getMessage() for r in caplog.records if r.name == "workbench"] == [
-        "with-code names Python code of its own (auto_map); it is ignored and never run."
+        "with-code refers to its own Python code (auto_map), which is ignored and never run."
     ]
     assert "auto_map" not in pangu.config.to_dict()
 

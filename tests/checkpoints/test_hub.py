@@ -137,8 +137,8 @@ def test_the_least_memory_is_planned_without_weights(tmp_path):
     assert "GB free: does not fit; the least is" in result.stdout, result.stderr
     assert served.weights() == []
     refused = served.run(*asked)
-    least = result.stdout.partition("the least is ")[2].partition("B.")[0]
-    assert f"the least is {least}B, for" in refused.stderr
+    least = result.stdout.partition("the minimum is ")[2].partition("B.")[0]
+    assert f"the minimum is {least}B, for" in refused.stderr
     assert served.weights() == []
     served.server.shutdown()
 

@@ -89,7 +89,7 @@ def test_a_recipe_comes_back_from_json(prompt, moe):
 
 @pytest.mark.parametrize("values", [[], {}, {"prompt": "a"}, {"sampling": {"top_p": 7}}])
 def test_what_is_no_recipe_is_refused(values):
-    with pytest.raises(GenerationError, match="this is no recipe"):
+    with pytest.raises(GenerationError, match="this is not a recipe"):
         Recipe.from_dict(values)
 
 

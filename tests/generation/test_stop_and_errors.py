@@ -77,7 +77,7 @@ def test_an_interrupted_generate_carries_what_it_had(moe, monkeypatch):
     handle.remove()
     assert caught.value.generation.finish_reason == "stopped"
     assert caught.value.generation.steps == moe.generate(IDS, 3, Sampling(1.0)).steps
-    assert "3 tokens were generated" in caught.value.__notes__[0]
+    assert "3 tokens had been generated" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused_and_what_would_fit_is_named(tiny_moe, monk
     with pytest.raises(QuantizationError, match=r"bits=8 .* or bits=4"):
         load(tiny_moe, bits=16, device="cpu")
     memory.available = 1000
-    with pytest.raises(QuantizationError, match="No precision here fits"):
+    with pytest.raises(QuantizationError, match="No precision fits here"):
         load(tiny_moe, bits=4, device="cpu")
 
 

@@ -160,7 +160,7 @@ def test_files_of_another_size_do_not_go_on_with_an_unfinished_conversion(
 ):
     folder = stopped(moe_source, tmp_path / "out", monkeypatch)
     count = re.search(r"of-(\d+)", min(folder.glob("model-*")).name)[1]
-    with pytest.raises(QuantizationError, match="its files had another size"):
+    with pytest.raises(QuantizationError, match="its files had a different size"):
         quantize_checkpoint(moe_source, folder, 4, shard_bytes=310_000)
     other = quantize_checkpoint(moe_source, tmp_path / "other", 4, shard_bytes=310_000)
     assert (other / f"model-{count}-of-{count}.safetensors").exists()  # as many, divided otherwise

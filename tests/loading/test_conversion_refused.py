@@ -51,10 +51,10 @@ def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monke
         fill(self, module)
 
     monkeypatch.setattr(Filler, "fill", changing)
-    with pytest.raises(CheckpointError, match="changed while it was read"):
+    with pytest.raises(CheckpointError, match="changed while it was being read"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
     with pytest.raises(
-        QuantizationError, match="of another kind: its source was another one, or has changed since"
+        QuantizationError, match="with other settings: its source was different, or has changed since"
     ):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
@@ -69,7 +69,7 @@ def test_a_source_that_is_cut_in_between_is_told_as_changed(moe_source, tmp_path
         fill(self, module)
 
     monkeypatch.setattr(Filler, "fill", cutting)
-    with pytest.raises(CheckpointError, match=r"changed while it was read .*; remove .*out and"):
+    with pytest.raises(CheckpointError, match=r"changed while it was being read .*; remove .*out and"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4)
 
 
@@ -97,7 +97,7 @@ def test_a_loaded_model_is_not_saved_from_a_source_that_changed(shard, moe_sourc
     pangu = load(moe_source, bits=4, device="cpu")
     name = f"model-{shard:05}-of-00002.safetensors"
     shutil.copyfile(other / name, moe_source / name)
-    with pytest.raises(CheckpointError, match=f"{name} changed since it was opened"):
+    with pytest.raises(CheckpointError, match=f"{name} changed after it was opened"):
         pangu.save(tmp_path / "out")
     with pytest.raises(CheckpointError, match="was not finished"):
         open_checkpoint(tmp_path / "out")
@@ -120,7 +120,7 @@ def test_a_source_that_changes_before_its_first_weight_is_read_is_noticed(
         return fingerprint(checkpoint)
 
     monkeypatch.setattr(conversion, "source_fingerprint", after_a_change)
-    with pytest.raises(CheckpointError, match="changed since it was opened"):
+    with pytest.raises(CheckpointError, match="changed after it was opened"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
 
@@ -133,7 +133,7 @@ def test_a_change_of_tokenizer_or_settings_is_noticed(name, moe_source, tmp_path
     original = (moe_source / name).read_bytes()
     changed = original + (b"\xa0\x06\x01" if name == "tokenizer.model" else b"\n")  # a new field
     (moe_source / name).write_bytes(changed)
-    with pytest.raises(QuantizationError, match="another one, or has changed since"):
+    with pytest.raises(QuantizationError, match="different, or has changed since"):
         quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     (moe_source / name).write_bytes(original)
     save = conversion.PanguTokenizer.save_pretrained
@@ -143,7 +143,7 @@ def test_a_change_of_tokenizer_or_settings_is_noticed(name, moe_source, tmp_path
         save(self, directory)
 
     monkeypatch.setattr(conversion.PanguTokenizer, "save_pretrained", at_the_last_moment)
-    with pytest.raises(CheckpointError, match="changed while it was read"):
+    with pytest.raises(CheckpointError, match="changed while it was being read"):
         quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert not (folder / "config.json").exists()
 
@@ -224,7 +224,7 @@ def test_what_is_not_of_the_conversion_is_neither_removed_nor_overwritten(
     folder = stopped(moe_source, tmp_path / "out", monkeypatch)
     (folder / name).mkdir() if name == "unfinished_files_mine" else (folder / name).touch()
     before = sorted(folder.iterdir())
-    with pytest.raises(QuantizationError, match=rf"did not write \({name}\).*Move it to another"):
+    with pytest.raises(QuantizationError, match=rf"did not write \({name}\).*Move them elsewhere"):
         quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
     assert sorted(folder.iterdir()) == before
     (folder / name).rename(tmp_path / name)

@@ -216,4 +216,4 @@ def test_the_command_line_traces_from_disk(stored, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("stay on disk") == 2
     assert main(["inspect", folder, "--memory", "1KB", "--device", "cpu"]) == 2
-    assert "the least is" in capsys.readouterr().err
+    assert "the minimum is" in capsys.readouterr().err

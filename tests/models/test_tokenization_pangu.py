@@ -105,7 +105,7 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(TokenizerError, match=r"tokenizer\.model is missing"):
         PanguTokenizer(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"not a model")
-    with pytest.raises(TokenizerError, match="no SentencePiece model"):
+    with pytest.raises(TokenizerError, match="not a SentencePiece model"):
         PanguTokenizer(tmp_path)
 
 

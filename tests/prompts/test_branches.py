@@ -93,8 +93,8 @@ def test_going_to_a_branch_is_no_change_to_undo(tree):
         (lambda tree: tree[7], "no branch 7; there are: 0, 1, 2, 3"),
         (lambda tree: tree.go(None), "no branch None"),
         (lambda tree: tree.add(generation(5), at=1), "at is 1 and there is no parent"),
-        (lambda tree: tree.add(generation(4, 1), 0, 1), "no branch of it"),
-        (lambda tree: tree.add(generation(5, 1, prompt=(2,)), 0, 1), "no branch of it"),
+        (lambda tree: tree.add(generation(4, 1), 0, 1), "not a branch of it"),
+        (lambda tree: tree.add(generation(5, 1, prompt=(2,)), 0, 1), "not a branch of it"),
         (lambda tree: tree.add(generation(5, 6, 7, 8, 9), 0, 5), "at is 5; the parent's answer has 4"),
         (lambda tree: tree.add(generation(5), 0, "a"), "at is 'a'"),
         (lambda tree: tree.rename(0, " "), "the name is ' '"),
@@ -131,5 +131,5 @@ def test_a_server_need_not_tell_the_prompt_of_a_branch():
     tree.add(generation(5, 6, 7))
     tree.add(generation(5, 9, prompt=()), 0, 1)
     assert [branch.id for branch in tree.path(1)] == [0, 1]
-    with pytest.raises(GenerationError, match="no branch of it"):
+    with pytest.raises(GenerationError, match="not a branch of it"):
         tree.add(generation(4, 9, prompt=()), 0, 1)

@@ -154,8 +154,8 @@ def test_branches_know_what_they_leave_and_make_a_tree(history, tmp_path):
     with pytest.raises(HistoryError, match="no generation 'x'"):
         again.rename("x", "name")
     page = again.to_html()
-    assert "leaves 1 at token 1, the first being 0, named &lt;b&gt;the better" in page
-    assert "leaves 2 at token 1" in page
+    assert "branches from 1 at token 1 (counted from 0), named &lt;b&gt;the better" in page
+    assert "branches from 2 at token 1" in page
     again.to_jsonl(tmp_path / "export.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "export.jsonl").read_text().splitlines()]
     assert [line["parent"] for line in lines] == ["", root.id, "", branch.id]

@@ -103,5 +103,5 @@ def test_a_place_that_cannot_hold_a_file_is_refused(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_told():
-    with pytest.raises(HistoryError, match=r"No space left.*make room"):
+    with pytest.raises(HistoryError, match=r"No space left.*free some space"):
         Journal("/dev/full").append({"a": 1})

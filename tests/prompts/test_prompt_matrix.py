@@ -212,7 +212,7 @@ def test_no_other_generation_comes_between_two_cells(moe):
     other = threading.Thread(target=intrude)  # afterwards the model is free
     other.start()
     other.join(60)
-    assert "generating already" not in outcomes[0]
+    assert "already generating" not in outcomes[0]
 
 
 def test_a_changed_setting_is_noticed_and_only_its_cells_are_run(moe, path):

@@ -58,15 +58,15 @@ describe("texts", () => {
 
 describe("what the model reads", () => {
   it("says how long it is and what an edit does", () => {
-    assert.equal(readsWords({ count: 2048, raw: false }), "2,048 tokens. An edit here switches to raw text.");
+    assert.equal(readsWords({ count: 2048, raw: false }), "2,048 tokens. Editing here switches to raw text.");
     assert.equal(readsWords({ count: null, raw: false, missing: "The server does not send it." }), "The server does not send it.");
     assert.equal(
       readsWords({ count: 0, raw: true, missing: "The server does not send it." }),
-      "0 tokens. Raw text: names such as [unused9] are special tokens; the conversation does not count.",
+      "0 tokens. Raw text: names such as [unused9] are special tokens; the conversation is ignored.",
     );
   });
   it("names special tokens in the conversation", () => {
-    assert.equal(spelledWords(["[unused10]"]), "“[unused10]” in the conversation is read as plain characters, not as the special token of that name. Once this text is edited (raw text), it is the special token.");
+    assert.equal(spelledWords(["[unused10]"]), "“[unused10]” in the conversation is read as plain text, not as a special token. In raw text (after an edit here) it becomes the special token.");
     assert.match(spelledWords(["<s>", "[unused10]"]), /^“<s>”, “\[unused10\]” in the conversation are read .* not as special tokens .* they are the special tokens\.$/);
   });
 });
@@ -88,7 +88,7 @@ describe("settings", () => {
     assert.deepEqual(typedNumber("seed", "-9007199254740991", true), { value: -9007199254740991, refused: "" });
     assert.deepEqual(typedNumber("seed", "", true), { refused: "" });
     assert.deepEqual(typedNumber("seed", "1.5", true), { refused: "seed 1.5: expected a whole number." });
-    assert.match(typedNumber("seed", "9007199254740993", true).refused, /^seed 9007199254740993: a page knows whole numbers up to 9,007,199,254,740,991\./);
+    assert.match(typedNumber("seed", "9007199254740993", true).refused, /^seed 9007199254740993: this page can only handle whole numbers up to 9,007,199,254,740,991\./);
   });
   it("what is typed is sent together, once", () => {
     const sent = [], area = new EventTarget(), other = new EventTarget();
@@ -160,9 +160,9 @@ describe("how it went", () => {
     assert.equal(statusWords({}, false, false), "");
     assert.equal(statusWords({ doing: "reading the prompt" }, true, false), "reading the prompt");
     const now = { tokens: 1234, speed: 12.34, seconds: 2, memory_gb: 1.5, reason: "max tokens reached" };
-    assert.equal(statusWords(now, false, false), "1,234 new tokens · 12.3 tokens/s · 2.0 s with reading the prompt · memory 1.50 GB · max tokens reached");
+    assert.equal(statusWords(now, false, false), "1,234 new tokens · 12.3 tokens/s · 2.0 s including the prompt · memory 1.50 GB · max tokens reached");
     assert.equal(statusWords({ ...now, seconds: undefined }, true, false), "1,234 new tokens · 12.3 tokens/s · memory 1.50 GB");
-    assert.equal(statusWords({ tokens: 2, speed: null, memory_gb: null }, false, true), "2 new tokens · memory: the server's");
+    assert.equal(statusWords({ tokens: 2, speed: null, memory_gb: null }, false, true), "2 new tokens · memory: on the server");
   });
   it("the context and thinking are counted", () => {
     assert.equal(contextWords(68, 2048), "context 68 of 2,048 ");
@@ -187,9 +187,9 @@ describe("branches", () => {
     const now = { held: true, running: false, cannot: "", any: true, unfiltered: false };
     assert.equal(hintWords(now), "Choose one to branch from here.");
     assert.equal(hintWords({ ...now, any: false }), "");
-    assert.equal(hintWords({ ...now, held: false }), "Choose one to branch from here; a click on the token shows more.");
+    assert.equal(hintWords({ ...now, held: false }), "Choose one to branch from here; click the token for more.");
     assert.equal(hintWords({ ...now, running: true }), "To branch from here, stop the generation or let it end.");
     assert.equal(hintWords({ ...now, running: true, cannot: "This server cannot." }), "This server cannot.");
-    assert.equal(hintWords({ ...now, unfiltered: true }), "From the history, which keeps the likeliest and not what the filters left. Choose one to branch from here.");
+    assert.equal(hintWords({ ...now, unfiltered: true }), "From the history, which keeps the most probable tokens but not their probabilities after the filters. Choose one to branch from here.");
   });
 });

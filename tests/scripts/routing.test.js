@@ -177,7 +177,7 @@ test("shares and numbers that are not known are a dash", () => {
   assert.equal(fixed(undefined, 3), "–");
 });
 
-test("numbers lie above, below or within what chance gives", () => {
+test("numbers lie above, below or within chance", () => {
   assert.deepEqual([besideChance(true, true), besideChance(true, false), besideChance(false, true)], ["above", "below", "within"]);
 });
 
@@ -246,6 +246,6 @@ test("the lines at the top say what is there, what is missing, and what is selec
   assert.equal(warningOf(["router_scale"]), "This trace has no router_scale.");
   assert.equal(warningOf(["router_logits", "chosen_logprobs"]), "This trace has no router_logits, no chosen_logprobs: choices and loads are shown, probabilities, margins and entropy, surprisal are not.");
   assert.equal(readoutOf(data, all, { token: -1, layer: 1, expert: -1 }), "layer 1");
-  assert.equal(readoutOf(data, all, { token: 3, layer: 1, expert: 2 }), "sums, token 1 “<0x41>” · layer 1 · expert 2 (group 1): 2 of 4 tokens, 50.0 %; uniform routing 50.0 %: within what chance gives");
-  assert.equal(readoutOf(data, verse, { token: 0, layer: 0, expert: 0 }), "verse, token 0 “To” · layer 0 · expert 0 (group 0): 2 of 2 tokens, 100.0 %; of the others 0.0 %: within what chance gives");
+  assert.equal(readoutOf(data, all, { token: 3, layer: 1, expert: 2 }), "sums, token 1 “<0x41>” · layer 1 · expert 2 (group 1): 2 of 4 tokens, 50.0 %; uniform routing 50.0 %: within chance");
+  assert.equal(readoutOf(data, verse, { token: 0, layer: 0, expert: 0 }), "verse, token 0 “To” · layer 0 · expert 0 (group 0): 2 of 2 tokens, 100.0 %; others 0.0 %: within chance");
 });

@@ -17,7 +17,7 @@ test("one token, two tokens", () => {
 test("what is typed and is no whole number, or too large for a page, is refused by name", () => {
   assert.equal(whyRefused("seed", "17"), "");
   assert.match(whyRefused("seed", "1.5"), /^seed 1\.5: expected a whole number/);
-  assert.match(whyRefused("seed", "9007199254740993"), /Set a larger one in Python/);
+  assert.match(whyRefused("seed", "9007199254740993"), /Set a larger one from Python/);
 });
 
 test("numbers are read from where a message has them", () => {

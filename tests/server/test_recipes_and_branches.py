@@ -39,7 +39,7 @@ def test_a_branch_goes_on_from_another_token(server):
     assert pangu.generate("Say:", begun=whole.begun(1)).text == "To it"
     assert server.requests[-1]["body"]["prompt"] == "Say:To"
     plain(server)
-    with pytest.raises(GenerationError, match="raw text can be branched"):
+    with pytest.raises(GenerationError, match="branch in raw text instead"):
         connect(server.url).generate(ASK, begun=whole.begun(1))
 
 

@@ -228,9 +228,9 @@ def test_what_does_not_fit_is_refused(rows, config):
         read(rows[..., :3])
     with pytest.raises(TraceError, match="expected integers"):
         read(rows.astype(float))
-    with pytest.raises(TraceError, match="no base64"):
+    with pytest.raises(TraceError, match="not base64"):
         read("…")
-    with pytest.raises(TraceError, match="no multiple of 4 · 3 layers · 4 slots"):
+    with pytest.raises(TraceError, match="not a multiple of 4 · 3 layers · 4 slots"):
         read(base64.b64encode(b"123456").decode())
     with pytest.raises(TraceError, match=r"damaged \.npy"):
         read(base64.b64encode(b"\x93NUMPY\x01\x00").decode())

@@ -86,7 +86,7 @@ def test_a_truncated_trace_is_refused(trace, tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(TraceError, match="is no file"):
+    with pytest.raises(TraceError, match="is not a file"):
         Trace.load(tmp_path / "nothing")
 
 
@@ -134,7 +134,7 @@ def meta_without(key):
     [
         (lambda header: header["__metadata__"].pop("meta") and None, "is damaged"),
         (lambda header: header["__metadata__"].update(meta="{"), "is damaged"),
-        (lambda header: header["__metadata__"].update(meta="[]"), "meta is no JSON object"),
+        (lambda header: header["__metadata__"].update(meta="[]"), "meta is not a JSON object"),
         (lambda header: header["__metadata__"].update(meta=[1]), "is damaged"),
         (meta_without("pieces"), "pieces in its meta"),
         (meta_without("config"), "config in its meta"),

@@ -272,7 +272,7 @@ def test_where_counts_only_the_thinking(moe, tmp_path):
     assert corpus.tokens.tolist() == [4]
     trace = moe.trace(ids, attention=None)
     pd.testing.assert_frame_equal(wb.expert_load(corpus), wb.expert_load(trace, where="thinking"))
-    with pytest.raises(TraceError, match="leaves no token"):
+    with pytest.raises(TraceError, match="matches none of the"):
         wb.trace_corpus(moe, {"a": [ids]}, tmp_path / "d", where="decode")
 
 
@@ -301,7 +301,7 @@ def test_the_room_for_all_documents_is_taken_before_the_first_is_read(moe, tmp_p
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
         patched.setattr(corpus_recording, "_read", None)
-        with pytest.raises(TraceError, match=r"cannot be written .*No space left.*make room"):
+        with pytest.raises(TraceError, match=r"cannot be written .*No space left.*free some space"):
             wb.trace_corpus(moe, texts(1), tmp_path / "c")
     corpus = wb.trace_corpus(moe, texts(1), tmp_path / "c")  # there is room now
     assert corpus.complete
@@ -320,7 +320,7 @@ def test_a_disk_that_fills_meanwhile_keeps_what_was_saved(moe, tmp_path, monkeyp
 
     with monkeypatch.context() as patched:
         patched.setattr(corpus_folder, "save_file", filling)
-        with pytest.raises(TraceError, match=r"cannot be written .*No space left.*make room"):
+        with pytest.raises(TraceError, match=r"cannot be written .*No space left.*free some space"):
             wb.trace_corpus(moe, texts(2), tmp_path / "c", save_seconds=0)
     assert wb.RoutingCorpus.load(tmp_path / "c").done == 1
     assert wb.trace_corpus(moe, texts(2), tmp_path / "c").complete

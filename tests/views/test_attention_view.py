@@ -205,7 +205,7 @@ def test_the_figure_names_stretches_and_tells_where_turns_begin():
     lines, names, words = shown()
     assert lines == {(16, "-"), (25, "-"), (7, ":")}
     assert names == {"prompt": 0, "thinking": 16, "answer": 25}
-    assert "dotted: a turn begins" in words
+    assert "dotted: start of a turn" in words
     view.zoom = [10, 20, 6, 17]
     assert shown()[:2] == ({(16, "-"), (7, ":")}, {"prompt": 6})
 
@@ -259,7 +259,7 @@ def test_a_live_view_fills_and_stops(moe):
     told, three = [], threading.Event()
     view = AttentionView.live(moe, "To be", max_new_tokens=5, attention=[0, 2])
     view.running = True  # as while its first tokens are still to come
-    assert "still being filled" in view.figure().texts[0].get_text()
+    assert "not finished" in view.figure().texts[0].get_text()
     trace = view.wait(60)
     assert not view.running
     assert view.recorded.layers == trace.attention_layers == [0, 2]

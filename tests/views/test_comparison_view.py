@@ -193,7 +193,7 @@ def test_the_reference_stays_the_column_that_it_was(view):
 def test_columns_stay_as_they_are_while_they_are_generated(view):
     view.max_new_tokens = 400
     view.start()
-    with pytest.raises(GenerationError, match="stop that first"):
+    with pytest.raises(GenerationError, match="stop them first"):
         view.columns = view.columns[:1]
     view.stop()
     view.wait(60)

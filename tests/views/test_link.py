@@ -82,7 +82,7 @@ def test_what_cannot_be_linked_is_refused(moe, trace):
         wb.link(wb.RoutingView([made_up_trace(), made_up_trace()]), view)
     live = wb.RoutingView.live(moe, "To be", max_new_tokens=3)
     live.trace = None
-    with pytest.raises(TraceError, match="still being filled"):
+    with pytest.raises(TraceError, match="not finished"):
         wb.link(live, view)
     live.stop()
     live.wait(60)
@@ -168,7 +168,7 @@ def values_of(page):
 
 def test_chosen_heads_need_an_attention_view(moe, trace):
     linked = wb.link(wb.HeadScoresView(trace), wb.RoutingView(trace))
-    with pytest.raises(TraceError, match="an AttentionView of the page holds; there is none"):
+    with pytest.raises(TraceError, match="an AttentionView of the page contains; there is none"):
         linked.to_html(layers=[1])
     with pytest.raises(TraceError, match="layer 7 is not recorded"):
         wb.Explorer(trace, layer=1).to_html(layers=[7])

@@ -210,7 +210,7 @@ def test_a_live_view_is_not_in_the_way_of_its_own_cell_alone(
     endless, request_now, moe, monkeypatch
 ):
     monkeypatch.setattr(generating.get_ipython(), "get_parent", lambda: request_now)
-    with pytest.raises(GenerationError, match="this model is generating already"):
+    with pytest.raises(GenerationError, match="this model is already generating"):
         type(endless).live(moe, "To be", max_new_tokens=2)
     assert endless.running
 

@@ -46,8 +46,8 @@ def routing_agreement(first: Trace, second: Trace, where: Where = None) -> pd.Da
             else min(len(mine), len(other))
         )
         raise TraceError(
-            f"the traces are of different tokens ({len(mine)} and {len(other)}; they part at token "
-            f"{where_from} or before it); trace the same token ids with both models."
+            f"the traces have different tokens ({len(mine)} and {len(other)}; they differ from token "
+            f"{where_from} or earlier); trace the same token ids with both models."
         )
     mask = token_mask(first, where)
     tokens = np.flatnonzero(mask)

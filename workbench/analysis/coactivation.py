@@ -48,7 +48,7 @@ def expert_coactivation(
     """
     found = documents(source, where=where)
     if layer is not None and not 0 <= layer < found.num_moe_layers:
-        raise TraceError(f"layer {layer} is not there; there are {found.num_moe_layers}.")
+        raise TraceError(f"there is no layer {layer}; there are {found.num_moe_layers}.")
     together = found.coactivation(domain)  # [layer, expert, expert]
     tokens = float(found.tokens[found.in_domain(domain)].sum())
     experts, group = found.num_experts, found.group_of()

@@ -111,14 +111,14 @@ def boundary_margin(source: Traces, where: Where = None, layer: int | None = Non
     """
     traces = require_traces(source)
     if layer is not None and not 0 <= layer < traces[0].num_moe_layers:
-        raise TraceError(f"layer {layer} is not there; there are {traces[0].num_moe_layers}.")
+        raise TraceError(f"there is no layer {layer}; there are {traces[0].num_moe_layers}.")
     frames = []
     for document, trace in enumerate(traces):
         mask = token_mask(trace, where)
         groups = trace.num_groups
         winners = trace.num_experts_per_tok // groups
         if winners == trace.num_experts // groups:
-            raise TraceError("every expert is used by every token: there is no loser.")
+            raise TraceError("every token uses every expert, so there is no runner-up.")
         for number in range(trace.num_moe_layers) if layer is None else [layer]:
             logits = np.asarray(trace.router_logits[number], dtype=np.float64)[mask]
             probability = trace.router_probabilities(number)[mask]

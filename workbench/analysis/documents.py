@@ -35,7 +35,7 @@ class TraceDocuments(Documents):
         self.tokens = np.array([int(mask.sum()) for mask in self.masks])
         if not self.tokens.sum():
             raise TraceError(
-                f"where={where!r} leaves no token of {sum(t.num_tokens for t in self.traces)}; "
+                f"where={where!r} matches none of the {sum(t.num_tokens for t in self.traces)} tokens; "
                 "trace.tokens() lists the span and the phase of each."
             )
 
@@ -161,7 +161,7 @@ def require_traces(source: Source) -> list[Trace]:
     if not traces or not all(isinstance(trace, Trace) for trace in traces):
         raise TraceError(
             "expected a trace, a sequence of traces or a corpus of wb.trace_corpus; "
-            f"{'an empty sequence' if not traces else repr(traces[0])[:80]} came."
+            f"{'an empty sequence' if not traces else repr(traces[0])[:80]} was given."
         )
     shapes = {
         (t.selected_experts.shape[0], t.num_experts, t.num_groups, t.num_experts_per_tok)

@@ -20,13 +20,13 @@ from workbench.errors import TraceError
 from workbench.traces.trace import Trace
 
 PATTERNS = {
-    "previous_token": "the token before",
-    "first_token": "the first token, where many heads rest (an attention sink)",
+    "previous_token": "the previous token",
+    "first_token": "the first token (in many models an attention sink)",
     "own_token": "the token itself",
     "same_token": "earlier tokens of the same id",
     "induction": "tokens that follow an earlier token of the same id",
-    "local": "the last tokens, the token itself included",
-    "uniform": "every token alike",
+    "local": "the last tokens, including the token itself",
+    "uniform": "all tokens evenly",
 }
 THRESHOLDS = dict.fromkeys(PATTERNS, 0.5) | {"uniform": 0.8}
 MEASURES = ("entropy_bits", "entropy_normalised", "mean_distance")
@@ -203,7 +203,7 @@ def _measure(
             for n, t in enumerate(found)
         ]
     if not sum(part.queries for part in parts):
-        raise TraceError(f"where={where!r} leaves no query token after the first of a text.")
+        raise TraceError(f"where={where!r} matches no query token after the first token of a text.")
     score, chance, highest, interval, queries = {}, {}, {}, {}, {}
     for name in [*PATTERNS, *patterns]:
         on, rows, null = _per_document(name, parts)
@@ -258,7 +258,7 @@ def _tags(
     for value in [*alone, *given.values()]:
         if not isinstance(value, Real) or np.isnan(value):
             raise TraceError(
-                f"threshold is {value!r}; expected a share of the way from chance to 1, such as "
+                f"threshold is {value!r}; expected a fraction of the distance from chance to 1, such as "
                 "0.5, or {pattern: share}."
             )
     tagged = {}
@@ -330,17 +330,17 @@ def _require(traces: Trace | Sequence[Trace], patterns: Mapping[str, Pattern]) -
             if one != other:
                 raise TraceError(
                     f"{what} is {one} of a trace of {first.model_name} and {other} of another of "
-                    f"{trace.model_name}; score traces of one model, recorded alike."
+                    f"{trace.model_name}; score traces of one model, recorded in the same way."
                 )
         if trace.num_tokens < 2:
-            raise TraceError("a text of one token has nothing to attend to but itself.")
+            raise TraceError("a text of one token can only attend to itself; pass a longer one.")
     if not isinstance(patterns, Mapping):
         raise TraceError(f"patterns is {patterns!r}; expected {{name: pattern}}.")
     taken = [*PATTERNS, *MEASURES, "layer", "head", "kv_head", "tags"]
     for name, pattern in patterns.items():
         if not isinstance(name, str) or not name or ", " in name:
             raise TraceError(
-                f'a pattern cannot be called {name!r}; expected a name without ", ", which parts '
+                f'a pattern cannot be called {name!r}; expected a name without ", ", which separates '
                 "the tags of a head."
             )
         if name in taken or name.endswith("_chance"):

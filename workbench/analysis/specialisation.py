@@ -154,7 +154,7 @@ def domain_divergence(
 
 
 def _require_permutations(permutations: int) -> None:
-    expected = "1 or more, of which the chance level is made"
+    expected = "1 or more, which the chance level is computed from"
     if whole_number("permutations", permutations, TraceError, expected) < 1:
         raise TraceError(f"permutations is {permutations}; expected {expected}.")
 

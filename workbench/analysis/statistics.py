@@ -156,7 +156,7 @@ def uniform_loads(
     A multinomial draw per group, which is exact for one expert of each group a token. Several of
     a group are never the same one, which makes loads more even than drawing with replacement: the
     deviations are narrowed by √((n - s) / (n - 1)) for s of n experts, so that means, variances and
-    covariances are exact; such loads are no whole numbers.
+    covariances are exact; such loads are not whole numbers.
     """
     size, slots = num_experts // num_groups, num_experts_per_tok // num_groups
     random = np.random.default_rng(seed)

@@ -102,7 +102,7 @@ def arranged(
         if kind is None:
             raise CheckpointError(
                 f"the description in {folder} does not say how {name} is stored; expected FLOAT, "
-                f"{' or '.join(BITS)}. It belongs to other weights, or is not whole: copy it again."
+                f"{' or '.join(BITS)}. It belongs to other weights, or is incomplete: copy it again."
             )
         if not isinstance(kind, str) or (kind != "FLOAT" and kind not in BITS):
             raise CheckpointError(

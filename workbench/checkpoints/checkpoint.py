@@ -26,7 +26,7 @@ NOT_SUPPORTED = {
     "tokens and a sigmoid router without groups",
     "ultra": "openPangu-Ultra-MoE has multi-head latent attention and a sigmoid router",
     "panguv2": "openPangu 2.0 has multi-head latent attention with sparse and sliding layers",
-    "pangu": "the workbench does not know this architecture's maths",
+    "pangu": "this architecture is not implemented",
 }
 NEEDED_KEYS = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads "
@@ -168,7 +168,7 @@ def open_checkpoint(name_or_path: str | Path) -> Checkpoint:
                 "`python -m workbench quantize` again to finish it."
             )
         raise CheckpointError(
-            f"{path / 'config.json'} is missing, so {name!r} holds no checkpoint of a model; "
+            f"{path / 'config.json'} is missing, so {name!r} does not contain a model's checkpoint; "
             "download it again or check the path."
         )
     values = read_json(path / "config.json")
@@ -205,14 +205,14 @@ def _local_folder(name: str) -> Path | None:
             return path
         is_file = path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, a zero byte
-        raise CheckpointError(f"{name!r} is no path ({error}).") from error
+        raise CheckpointError(f"{name!r} is not a path ({error}).") from error
     if is_file:
         raise CheckpointError(f"{path} is a file; pass the folder that holds config.json.")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or (
         path.parent.is_dir() and str(path.parent) != "."
     ):
         raise CheckpointError(
-            f"{name!r} is no folder here. Pass a checkpoint's folder, a Hugging Face repository as "
+            f"{name!r} is not a folder here. Pass a checkpoint's folder, a Hugging Face repository as "
             f'"owner/name", or one of {", ".join(DEMOS)}.'
         )
     return None
@@ -243,7 +243,8 @@ def _configuration(values: dict[str, Any], path: Path) -> Any:
         )
     if values.get("auto_map"):
         logger.warning(
-            "%s names Python code of its own (auto_map); it is ignored and never run.", path.name
+            "%s refers to its own Python code (auto_map), which is ignored and never run.",
+            path.name,
         )
     config_class = {"PanguProMoE": PanguProMoEConfig, "PanguEmbedded": PanguEmbeddedConfig}[
         model_type

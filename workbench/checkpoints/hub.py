@@ -88,7 +88,7 @@ def _asked(repository: str, call: Callable[..., Any], *arguments: Any, **options
     except Exception as error:  # the hub's library has no one class for all that can go wrong
         reason = (str(error).splitlines() or [""])[0][:200]
         raise CheckpointError(
-            f"{repository} is no folder here and could not be fetched from the Hugging Face hub "
+            f"{repository} is not a folder here and could not be fetched from the Hugging Face hub "
             f"({type(error).__name__}: {reason}). Check the name and the network, or download the "
             "checkpoint and pass its folder."
         ) from error

@@ -121,7 +121,7 @@ def _opened(info: TensorInfo) -> Iterator[Any]:
 def _require_unchanged(file: Any, info: TensorInfo) -> None:
     if file_state(file.fileno()) != info.state:
         raise CheckpointError(
-            f"{info.file} changed since it was opened, and its weights are others now; load the "
+            f"{info.file} changed after it was opened and now holds different weights; load the "
             "checkpoint again."
         )
 
@@ -131,7 +131,7 @@ def _read_into(file: Any, view: memoryview, name: str, info: TensorInfo) -> None
         count = file.readinto(view)
         if not count:
             raise CheckpointError(
-                f"{name}: {info.file} ends early, and did not when it was opened; download it again."
+                f"{name}: {info.file} has become shorter since it was opened; download it again."
             )
         view = view[count:]
 

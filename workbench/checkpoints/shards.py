@@ -67,8 +67,8 @@ def tensors_in(folder: Path) -> dict[str, TensorInfo]:
         header = read_header(folder / name)
         if twice := sorted(tensors.keys() & header.keys()):
             raise CheckpointError(
-                f"{twice[0]} stands in {tensors[twice[0]].file.name} and in {name}; expected it "
-                "once. The files are not of one checkpoint: download them again."
+                f"{twice[0]} is in both {tensors[twice[0]].file.name} and {name}; expected it "
+                "once. The files do not belong to one checkpoint: download them again."
             )
         tensors |= header
     for tensor, name in weight_map.items():
@@ -104,7 +104,7 @@ def read_index(folder: Path) -> dict[str, str] | None:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise CheckpointError(
                 f"{file} names {name!r}; expected a .safetensors file of the same folder. "
-                "Do not trust this checkpoint; download it from its maker."
+                "Do not trust this checkpoint; download it from its publisher."
             )
     return weight_map
 
@@ -119,7 +119,7 @@ def refuse_without_weights(where: str, names: list[str]) -> None:
             "or convert it to safetensors on a machine where you trust it."
         )
     raise CheckpointError(
-        f"{where} holds no weights: expected {SINGLE}, or {INDEX} and the files it names. "
+        f"{where} contains no weights: expected {SINGLE}, or {INDEX} and the files it names. "
         "Download them again."
     )
 
@@ -139,7 +139,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read ({error}).") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{file} holds no JSON object; download it again.")
+        raise CheckpointError(f"{file} does not contain a JSON object; download it again.")
     return values
 
 
@@ -158,7 +158,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
         if not 0 < length <= size - 8:
             raise CheckpointError(
-                f"{file} ends early or is no safetensors file ({size:,} bytes); download it again."
+                f"{file} ends early or is not a safetensors file ({size:,} bytes); download it again."
             )
         text = stream.read(length)
     try:
@@ -204,7 +204,7 @@ def _info(file: Path, entry: Mapping[str, Any], data: int, state: tuple[int, int
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise ValueError(f"type {dtype!r} is not one of {', '.join(ITEM_BYTES)}")
     if not all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end)):
-        raise ValueError(f"shape {shape} and offsets {begin}, {end} are no whole numbers")
+        raise ValueError(f"shape {shape} and offsets {begin}, {end} are not whole numbers")
     if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
         raise ValueError(f"shape {shape} of {dtype} does not take {end - begin} bytes")
     return TensorInfo(file, dtype, shape, data + begin, end - begin, state)

@@ -26,7 +26,7 @@ CARD = """# {name}
 
 {what}
 
-* **Made by** `workbench.demo.train`, from nothing, with seed {seed}: {steps} steps of {step_tokens}
+* **Made by** `workbench.demo.train`, from scratch, with seed {seed}: {steps} steps of {step_tokens}
   tokens ({tokens:.1f} M tokens), in bf16 on a CPU. The file is {size:.1f} MB.
 * **Text**: see the table in `workbench/demo/corpus.py` for packages and licences: English verse and
   drama (public domain), Python's standard library (PSF-2.0), the French Debian handbook
@@ -51,8 +51,8 @@ numbers, so most of the 8,100 pairs were seen in training: {right_slow} right wi
 
 ## Limits
 
-A toy of its size: it knows the look of its five kinds of text and little else, and it repeats
-itself. Sequences longer than {context} tokens were not trained on. It is there to be looked into.
+A toy of its size: it has learned what its five kinds of text look like and little else, and it repeats
+itself. Sequences longer than {context} tokens were not trained on. It exists to be inspected.
 """
 WHAT = {
     "demo": "A small Pangu Pro MoE model in the released layout: 4 layers, 64 experts in 8 groups of "

@@ -50,7 +50,7 @@ class Chooser:
         if entropy_bits != entropy_bits:
             raise GenerationError(
                 f"the model gives NaN after {len(token_ids)} tokens; its weights are damaged, or "
-                "its numbers left the range of their type. Load it with other bits."
+                "its numbers overflowed. Load it with other bits."
             )
         scores = self._drawer.adjusted(logits, token_ids)
         drawn = self._drawer.draw(scores, place)

@@ -99,7 +99,7 @@ class Recipe:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise GenerationError(
-                f"this is no recipe ({error!r}); expected what Recipe.as_dict gives."
+                f"this is not a recipe ({error!r}); expected what Recipe.as_dict returns."
             ) from error
 
     def to_python(self, text: str | None = None) -> str:
@@ -131,8 +131,8 @@ class Recipe:
         if text is not None and self.bits == 0:
             lines += [
                 f"if generation.text != {text!r}:",
-                "    print('The text differs: a server computes several requests at once, which may')",
-                "    print('change the last digits of a probability, and with them a token.')",
+                "    print('The text differs: a server computes several requests together, which can')",
+                "    print('change the last digits of a probability, and with them the token drawn.')",
             ]
         elif text is not None:
             made = ", ".join(f"{name} {value}" for name, value in self.versions.items())
@@ -159,5 +159,5 @@ class Recipe:
             options.append(f"memory={self.memory!r}")
         return [
             f"pangu = wb.load({', '.join(options)})",
-            f"assert pangu.fingerprint == {self.fingerprint!r}, 'these are other weights'",
+            f"assert pangu.fingerprint == {self.fingerprint!r}, 'these are different weights'",
         ]

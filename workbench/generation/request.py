@@ -66,7 +66,7 @@ def checked_request(
         )
     if len(token_ids) + len(given) > context:
         raise GenerationError(
-            f"prompt and begun answer have {len(token_ids) + len(given)} tokens and the model's "
+            f"the prompt and the given beginning of the answer have {len(token_ids) + len(given)} tokens and the model's "
             f"context is {context}; shorten them."
         )
     if max_new_tokens < 1:

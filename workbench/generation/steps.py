@@ -14,8 +14,8 @@ SHOWN = 60  # characters of a text in its repr
 FINISH_REASONS = {
     "eos": "the model ended its turn",
     "length": "max tokens reached",
-    "context": "the model's context is full: shorten the conversation, or begin a new one",
-    "stop_string": "a stop string came",
+    "context": "the model's context is full: shorten the conversation, or start a new one",
+    "stop_string": "stop string reached",
     "stopped": "stopped",
 }
 
@@ -165,7 +165,7 @@ class Generation:
             token_id = whole_number("token_id", token_id, GenerationError, expected)
         if not 0 <= place <= len(self.steps) or (token_id is not None and place == len(self.steps)):
             raise GenerationError(
-                f"step {place} is not there; the answer has steps 0 to {len(self.steps) - 1}."
+                f"there is no step {place}; the answer has steps 0 to {len(self.steps) - 1}."
             )
         shared = self.steps[:place]
         if token_id is None:

@@ -74,8 +74,8 @@ def stream(
     )
     if prefixes is not None and prefixes.pangu is not pangu:
         raise GenerationError(
-            f"these prefixes are of another model, {prefixes.pangu.name!r} (or of this one, loaded "
-            "another time); use Prefixes(pangu) of the model that generates."
+            f"these prefixes belong to another model, {prefixes.pangu.name!r} (or to this one, loaded "
+            "a second time); use Prefixes(pangu) of the model that generates."
         )
     return Stream(pangu, request, stop, prefixes, recorder)
 
@@ -256,8 +256,8 @@ class Stream(Iterator[Step]):
         place = len(self._steps)
         if self._words.stops.found is not None and place < len(self.request.begun):
             raise GenerationError(
-                f"the begun answer holds the stop string {self._words.stops.found!r} at token "
-                f"{place - 1}, and goes on; let it end there or leave the stop string out."
+                f"the given beginning of the answer contains the stop string {self._words.stops.found!r} at token "
+                f"{place - 1}, and continues after it; end it there or remove the stop string."
             )
 
     def _append(self, step: Step, last: bool) -> None:
@@ -361,7 +361,7 @@ def completed(steps: Stream) -> Generation:
         steps.close()
         error.generation = steps.generation
         error.add_note(
-            f"{len(error.generation.steps)} tokens were generated until then: "
+            f"{len(error.generation.steps)} tokens had been generated; get them with: "
             "import sys; sys.last_value.generation"
         )
         raise

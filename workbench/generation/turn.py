@@ -115,8 +115,8 @@ class Turn:
                 f" ({len(holder.token_ids) - holder.prompt_length} tokens so far)" if going else ""
             )
             raise GenerationError(
-                f"this model is generating already, in the thread {self._thread.name!r}{count}; stop "
-                "that generation or wait until it ends."
+                f"this model is already generating, in the thread {self._thread.name!r}{count}; stop "
+                "that generation or wait for it to end."
             )
 
 

@@ -251,6 +251,6 @@ def describe_packed(state: QuantState) -> None:
 
 def _refuse_state_dict(*_: Any) -> None:
     raise QuantizationError(
-        "This 4-bit model is packed for the CPU and cannot give its weights back exactly. "
+        "This 4-bit model is packed for the CPU and cannot return its exact weights. "
         "Save it with pangu.save(folder), which quantizes the source checkpoint again."
     )

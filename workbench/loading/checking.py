@@ -78,7 +78,7 @@ def check_tensors(plan: Plan) -> None:
         elif info.shape != shape:
             raise CheckpointError(
                 f"{name} has shape {list(info.shape)}, expected {list(shape)} by config.json; "
-                "the two do not belong together."
+                "the two do not match."
             )
     if found:
         extra = sorted(found)
@@ -153,7 +153,7 @@ def _check_quantized(
             parts += [f"{name}.nested_absmax", f"{name}.nested_quant_map"]
     if missing := [part for part in parts if part not in tensors]:
         raise CheckpointError(
-            f"{missing[0]} is missing from {checkpoint.path}: without it {name} means nothing. "
+            f"{missing[0]} is missing from {checkpoint.path}: without it {name} cannot be read. "
             "Download the checkpoint again."
         )
 

@@ -162,7 +162,7 @@ def _require_room(folder: Path, needed: int) -> None:
     if free < needed:
         raise QuantizationError(
             f"{folder} needs {format_size(needed)} more and the disk has {format_size(free)} "
-            "free; free some and run the same again."
+            "free; free some space and run the conversion again."
         )
 
 
@@ -178,8 +178,8 @@ def _without_added_biases(checkpoint: Checkpoint) -> Checkpoint:
         info = tensors.pop(name)
         if not checkpoint.remote and read_tensor(name, info).any():
             raise QuantizationError(
-                f"{name} in {checkpoint.path} is not 0 (smoothing outliers away left it), and the "
-                "model's plain layout has no place for it. Load the checkpoint as it is, or "
+                f"{name} in {checkpoint.path} is not 0 (left by outlier smoothing), and the "
+                "model's standard layout cannot hold it. Load the checkpoint as it is, or "
                 "convert the 16-bit one it was made from."
             )
     return replace(checkpoint, tensors=tensors)
@@ -240,12 +240,12 @@ def _explained(folder: Path, source: Path) -> Iterator[None]:
         written = named.is_relative_to(folder) or folder.is_relative_to(named)
         if source in named.parents and not written:
             raise CheckpointError(
-                f"{named} of the source could not be read ({error.strerror}); what is finished is "
-                "kept: bring it back as it was and run the same again."
+                f"{named} of the source could not be read ({error.strerror}); finished parts are "
+                "kept: restore it and run the conversion again."
             ) from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = f"{'free some space' if full else 'put that right'} and run the same again"
+        advice = f"{'free some space' if full else 'fix that'} and run the conversion again"
         raise QuantizationError(
             f"{folder} could not be written ({error.strerror or error}); "
-            f"{'what is finished is kept: ' if (folder / JOURNAL).exists() else ''}{advice}."
+            f"{'finished parts are kept: ' if (folder / JOURNAL).exists() else ''}{advice}."
         ) from error

@@ -62,7 +62,7 @@ class ConversionJournal:
             before, finished, self.claimed = self._read()
             if before != job:
                 raise QuantizationError(
-                    f"{folder} holds an unfinished conversion of another kind: "
+                    f"{folder} contains an unfinished conversion with other settings: "
                     f"{_differences(before, job)}. Run it as before, or remove the folder and "
                     "begin again."
                 )
@@ -130,8 +130,8 @@ class ConversionJournal:
     def _refuse(self, names: Iterable[str]) -> None:
         if found := ", ".join(sorted(names)):
             raise QuantizationError(
-                f"{self.folder} holds what this conversion did not write ({found}), and nothing is "
-                "overwritten. Move it to another place and run the same again."
+                f"{self.folder} contains files that this conversion did not write ({found}), and nothing is "
+                "overwritten. Move them elsewhere and run the conversion again."
             )
 
     def _read(self) -> tuple[dict[str, Any], dict[str, dict[str, int]], list[str]]:
@@ -144,8 +144,8 @@ class ConversionJournal:
                 raise ValueError("another shape was expected")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise QuantizationError(
-                f"{file} is damaged ({type(error).__name__}: {error}); without it nobody "
-                f"knows what is finished. Remove {self.folder} and begin again."
+                f"{file} is damaged ({type(error).__name__}: {error}); without it, "
+                f"nobody can tell what is finished. Remove {self.folder} and start again."
             ) from error
         return job, finished, claimed
 
@@ -239,12 +239,12 @@ def _differences(before: dict[str, Any], job: dict[str, Any]) -> str:
     """What another conversion was asked for, in words."""
     said = []
     if before.get("source") != job["source"]:
-        said.append("its source was another one, or has changed since")
+        said.append("its source was different, or has changed since")
     if before.get("bits") != job["bits"]:  # the other settings follow
         said.append(f"bits was {before.get('bits')} and is {job['bits']}")
     elif before.get("quant_type") != job["quant_type"]:
         said.append(f"quant_type was {before.get('quant_type')} and is {job['quant_type']}")
-    return ", ".join(said) or "its files had another size"
+    return ", ".join(said) or "its files had a different size"
 
 
 def _holds(file: Path, entries: dict[str, int]) -> bool:

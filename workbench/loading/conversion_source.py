@@ -36,7 +36,7 @@ def source_fingerprint(checkpoint: Checkpoint) -> dict[str, Any]:
 def require_unchanged(checkpoint: Checkpoint, journal: ConversionJournal) -> None:
     if source_fingerprint(checkpoint) != journal.job["source"]:
         raise CheckpointError(
-            f"{checkpoint.path} changed while it was read (sizes, times or headers of its files "
-            f"are others now); remove {journal.folder} and begin again with a source that stays "
-            "as it is."
+            f"{checkpoint.path} changed while it was being read (sizes, times or headers of its files "
+            f"differ now); remove {journal.folder} and start again with a source that does not "
+            "change."
         )

@@ -43,7 +43,7 @@ def chosen_device(device: str) -> str:
     several = {one.index for one in named if one.type == "cuda"} - {None}
     if len(named) > 1 and len(several) < len(named):
         raise QuantizationError(
-            f'device is "{device}"; of several, each must be another GPU, named by its number as '
+            f'device is "{device}"; if you name several, each must be a different GPU with its number, as '
             'in "cuda:0+cuda:1".'
         )
     return device

@@ -305,7 +305,7 @@ class Filler:
             if not stored.bias_is_rounding:
                 raise QuantizationError(
                     f"{name} has a bias in {self.checkpoint.path} (in quant_bias), which the "
-                    "model's plain layout has no place for. Load the checkpoint as it is, or "
+                    "model's standard layout cannot hold. Load the checkpoint as it is, or "
                     "convert the 16-bit one it was made from."
                 )
             return parts

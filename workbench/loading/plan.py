@@ -125,10 +125,10 @@ class Plan:
         if self.memory_bytes is not None and self.must_convert:
             verdict += f"; to leave it on disk, {self.how_to_convert}"
         elif self.memory_bytes is not None and (self.least_bytes or 0) > self.memory_bytes:
-            verdict += f"; the least is {size_to_ask_for(self.least_bytes)}"
+            verdict += f"; the minimum is {size_to_ask_for(self.least_bytes)}"
         size = f"{self.nbytes / 1e9:.3f} GB"
         if self.memory_bytes is not None:
-            size += f" that stay on disk, at a time at most {format_size(self.memory_bytes)}"
+            size += f" left on disk, at most {format_size(self.memory_bytes)} in memory at a time,"
         elif self.allowed_bytes is not None:
             size += f", whole in memory ({format_size(self.allowed_bytes)} allowed),"
         return (
@@ -265,7 +265,7 @@ def require_fit(plan: Plan) -> None:
     if plan.memory_bytes is not None:
         raise QuantizationError(
             f"memory allows {format_size(plan.memory_bytes)}, and {plan.device} has {free} "
-            f'free (a tenth is kept for running). Pass memory="auto", which takes {usable}.'
+            f'free (a tenth is reserved for running). Pass memory="auto", which takes {usable}.'
         )
     fitting = [
         f"bits={bits} ({smaller.nbytes / 1e9:.1f} GB)"
@@ -275,7 +275,7 @@ def require_fit(plan: Plan) -> None:
         and (smaller := make_plan(plan.checkpoint, bits, plan.device)).fits
     ]
     advice = f"It would fit with {' or '.join(fitting)}." if fitting else (
-        f"No precision here fits: it needs a device with {plan.nbytes / WORKING_SHARE / 1e9:.1f} GB "
+        f"No precision fits here: it needs a device with {plan.nbytes / WORKING_SHARE / 1e9:.1f} GB "
         "free, or a smaller model."
     )  # fmt: skip
     streamed = (
@@ -285,6 +285,6 @@ def require_fit(plan: Plan) -> None:
     )
     raise QuantizationError(
         f"{plan.name} in {plan.bits} bit needs {format_size(plan.nbytes)}, and {plan.device} has "
-        f"{free} free (a tenth is kept for running). {advice} Or leave the weights on disk, "
+        f"{free} free (a tenth is reserved for running). {advice} Or leave the weights on disk, "
         f"with at most {usable} of them in memory at a time: {streamed}."
     )

@@ -54,12 +54,12 @@ def choose_quant_type(
         raise QuantizationError(f"quant_type is {quant_type!r}; expected 'nf4' or 'fp4'.")
     if checkpoint.is_bitsandbytes and quant_type not in (None, checkpoint.stored):
         raise QuantizationError(
-            f"{checkpoint.name} is already quantized to {checkpoint.stored} and cannot be had in "
+            f"{checkpoint.name} is already quantized to {checkpoint.stored} and is not available in "
             f"{quant_type}. Leave quant_type out, or pass the 16-bit checkpoint it was made from."
         )
     if quant_type is not None and bits == 4 and checkpoint.stays_as_stored(bits):
         raise QuantizationError(
-            f"{checkpoint.name} is loaded as it is stored, in {checkpoint.stored}, which is no "
+            f"{checkpoint.name} is loaded as it is stored, in {checkpoint.stored}, which is not "
             f"{quant_type}. Leave quant_type out, or convert it: python -m workbench quantize "
             f"{shlex.quote(checkpoint.name)} FOLDER --bits 4 --quant-type {quant_type}"
         )

@@ -71,7 +71,7 @@ class Receipt:
     def _on_disk(self) -> str:
         if self.memory_bytes is None:
             return ""
-        return f" that stay on disk; at a time at most {format_size(self.memory_bytes)} in memory"
+        return f" left on disk; at most {format_size(self.memory_bytes)} in memory at a time"
 
     def _repr_html_(self) -> str:
         head, _, _ = str(self).partition("\n")
@@ -109,7 +109,7 @@ def make_receipt(model: nn.Module, plan: Plan) -> Receipt:
                 share[component] += count
             elif plan.bits < 16 and is_quantizable(full_name) and full_name not in in_float:
                 raise QuantizationError(
-                    f"{full_name} stayed in {kind} although {plan.bits} bit was asked for."
+                    f"{full_name} is stored in {kind} although {plan.bits} bit was requested."
                 )
             if kind not in kinds[component]:
                 kinds[component].append(kind)

@@ -54,7 +54,7 @@ def size_in_bytes(text: str | float) -> int:
             raise ValueError("nothing")
     except (TypeError, ValueError, OverflowError) as error:
         raise QuantizationError(
-            f"{text!r} is no size; expected for example 8GB or 500MB."
+            f"{text!r} is not a size; expected for example 8GB or 500MB."
         ) from error
     if size < LEAST_BARE and not match[2] and not match[3]:
         raise QuantizationError(

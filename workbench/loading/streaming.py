@@ -125,7 +125,7 @@ class Streaming:
             total=sum(info.nbytes for part in infos.values() for info in part),
             unit="B",
             unit_scale=True,
-            desc=f"loading what stays of {self.filler.checkpoint.name}",
+            desc=f"loading the part of {self.filler.checkpoint.name} kept in memory",
             delay=0.5,
         ) as bar:
             for name, following in zip_longest(self.kept, self.kept[1:]):
@@ -314,7 +314,7 @@ class EmbeddingOnDisk(nn.Module):
 
 def _refuse_state_dict(*_: Any) -> None:
     raise QuantizationError(
-        "This model's weights stay on disk, so that it cannot give them. Write them with "
+        "This model's weights are on disk, so it cannot return them. Write them with "
         "pangu.save(folder), which reads the source checkpoint."
     )
 

@@ -72,7 +72,7 @@ def require_least(least_bytes: int, memory_bytes: int, name: str) -> None:
     if least_bytes > memory_bytes:
         least = size_to_ask_for(least_bytes)
         raise QuantizationError(
-            f"{name} cannot be run with {format_size(memory_bytes)} for its weights: the least is "
+            f"{name} cannot be run with {format_size(memory_bytes)} for its weights: the minimum is "
             f"{least}, for its largest layer (in a mixture-of-experts model without its experts, "
             f'and one of them) or its head. Pass memory="{least}" or more.'
         )

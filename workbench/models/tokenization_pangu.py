@@ -62,7 +62,7 @@ class PanguTokenizer:
             self._model.LoadFromSerializedProto(proto.SerializeToString())
         except (DecodeError, RuntimeError) as error:
             raise TokenizerError(
-                f"{model_file} is no SentencePiece model ({error}); download it again."
+                f"{model_file} is not a SentencePiece model ({error}); download it again."
             ) from error
         self._config_file = self.directory / "tokenizer_config.json"
         self.config = self._read_config(self._config_file)
@@ -250,7 +250,7 @@ class PanguTokenizer:
         except ValueError as error:
             raise TokenizerError(f"{file} is not JSON ({error}); download it again.") from error
         if not isinstance(config, dict):
-            raise TokenizerError(f"{file} holds no JSON object; download it again.")
+            raise TokenizerError(f"{file} does not contain a JSON object; download it again.")
         return config
 
     def _find_special_tokens(self) -> dict[str, int]:

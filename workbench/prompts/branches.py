@@ -224,14 +224,14 @@ def _require_shared(parent: Generation, child: Generation, at: int) -> None:
     ids = [step.token_id for step in parent.steps[:at]]
     if not 0 <= at <= len(parent.steps):
         raise GenerationError(
-            f"at is {at}; the parent's answer has {len(parent.steps)} steps to leave it at."
+            f"at is {at}; the parent's answer has {len(parent.steps)} steps to branch from."
         )
     known = _prompt(parent) and _prompt(child)  # a server may not tell the prompt's tokens
     other = known and _prompt(parent) != _prompt(child)
     if other or ids != [step.token_id for step in child.steps[:at]]:
         raise GenerationError(
             f"this generation does not begin with the parent's prompt and its first {at} steps, so "
-            "it is no branch of it."
+            "it is not a branch of it."
         )
 
 

@@ -57,7 +57,7 @@ def history_page(entries: Sequence[Entry], title: str) -> str:
         f"<title>{shown(title, marks=False)}</title><style>{CSS}</style></head><body>\n"
         f"<h1>{shown(title)}</h1>\n"
         f'<p class="facts">{len(entries)} generation{"" if len(entries) == 1 else "s"}, oldest first.</p>'
-        f'<p class="legend">A token\'s probability: {legend}; hovering it tells the number.</p>\n'
+        f'<p class="legend">A token\'s probability: {legend}; hover to see the number.</p>\n'
         f"{articles}\n</body></html>\n"
     )
 
@@ -84,7 +84,7 @@ def _article(numbers: Mapping[str, int], entry: Entry) -> str:
         counted(entry.num_tokens),
     ]
     if entry.parent in numbers:
-        facts.append(f"leaves {numbers[entry.parent]} at token {entry.at}, the first being 0")
+        facts.append(f"branches from {numbers[entry.parent]} at token {entry.at} (counted from 0)")
     if entry.name:
         facts.append(f"named {entry.name}")
     if entry.seconds:

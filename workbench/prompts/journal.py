@@ -91,8 +91,8 @@ class Journal:
                 os.close(file)
         except OSError as error:
             raise HistoryError(
-                f"{self.path} cannot be written ({error.strerror}); make room or choose another "
-                "path. What was to be saved is still in memory."
+                f"{self.path} cannot be written ({error.strerror}); free some space or choose another "
+                "path. The unsaved data is still in memory."
             ) from error
 
     def read(self) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ class Journal:
             numbers = ", ".join(str(line.number) for line in damaged[:5])
             more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
             warnings.warn(
-                f"{self.path}: line {numbers}{more} is damaged, as after a crash. It stays in the "
+                f"{self.path}: line {numbers}{more} is damaged, perhaps by a crash. It stays in the "
                 "file and in .damaged; all other lines were read.",
                 stacklevel=4,
             )

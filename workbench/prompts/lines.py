@@ -12,7 +12,7 @@ from workbench.errors import HistoryError
 from workbench.generation.steps import Step
 
 RATINGS = range(6)  # 0 takes a rating back
-_RATED = "1 to 5, or 0 to take a rating back"
+_RATED = "1 to 5, or 0 to remove a rating"
 
 
 def token_columns(steps: Sequence[Step], alternatives: int = 0) -> dict[str, list[Any]]:

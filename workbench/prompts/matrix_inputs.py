@@ -27,7 +27,7 @@ def checked_settings(settings: Any) -> dict[str, Sampling]:
         chosen = [item if isinstance(item, Preset) else presets[item] for item in settings]
         names = [preset.name for preset in chosen]
         if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-            raise GenerationError(f"the setting {twice[0]!r} stands there twice; leave one out.")
+            raise GenerationError(f"the setting {twice[0]!r} is given twice; remove one.")
         settings = {preset.name: preset.sampling for preset in chosen}
     if not isinstance(settings, Mapping) or not settings:
         raise GenerationError(
@@ -42,7 +42,7 @@ def checked_settings(settings: Any) -> dict[str, Sampling]:
         for other, same in found.items():
             if same == sampling:
                 raise GenerationError(
-                    f"the settings {other!r} and {name!r} are the same; leave one out."
+                    f"the settings {other!r} and {name!r} are the same; remove one."
                 )
         found[str(name)] = sampling
     return found

@@ -19,10 +19,10 @@ from workbench.prompts.models import Model
 FORMAT = 1
 CHECKPOINT = "the checkpoint's own"
 BUILT_IN = {
-    "greedy": (Sampling.greedy(), "the most probable token every time"),
+    "greedy": (Sampling.greedy(), "always the most probable token"),
     "Pangu Pro MoE": (
         Sampling(temperature=0.6, top_p=0.95, top_k=50),
-        "suggested with the Pangu Pro MoE 72B",
+        "recommended for Pangu Pro MoE 72B",
     ),
     "openPangu Embedded": (
         Sampling(temperature=1.0, top_p=0.8, top_k=0),
@@ -30,7 +30,7 @@ BUILT_IN = {
     ),
     "as trained": (
         Sampling(temperature=1.0, top_p=1.0, top_k=0),
-        "the model's own probabilities, nothing cut off",
+        "the model's own probabilities, unfiltered",
     ),
 }
 
@@ -132,7 +132,7 @@ class Presets:
             raise HistoryError(f"sampling is {sampling!r}; expected workbench.Sampling(...).")
         if name in self._fixed:
             raise HistoryError(
-                f"{name!r} is {self._fixed[name].origin} and stays; choose another name."
+                f"{name!r} is {self._fixed[name].origin} and cannot be changed; choose another name."
             )
         preset = Preset(name, sampling, "yours", str(about))
         self._write({**self._yours(), name: preset})
@@ -147,7 +147,7 @@ class Presets:
             If it is not yours or not there.
         """
         if self[name].origin != "yours":
-            raise HistoryError(f"{name!r} is {self[name].origin} and stays.")
+            raise HistoryError(f"{name!r} is {self[name].origin} and cannot be removed.")
         self._write({key: preset for key, preset in self._yours().items() if key != name})
 
     def _yours(self) -> dict[str, Preset]:
@@ -169,7 +169,7 @@ class Presets:
                 found[name] = Preset(name, sampling, "yours", str(entry.get("about", "")))
         except (ValueError, KeyError, TypeError, AttributeError, GenerationError) as error:
             raise HistoryError(
-                f"{self.path} holds no presets ({type(error).__name__}: {error}); correct it or "
+                f"{self.path} contains no presets ({type(error).__name__}: {error}); correct it or "
                 "move it away. It was left as it is."
             ) from error
         return {name: preset for name, preset in found.items() if name not in self._fixed}

@@ -172,7 +172,7 @@ class PromptMatrix:
             If the matrix is running already.
         """
         if not self._lock.acquire(blocking=False):
-            raise GenerationError("this matrix is running already; stop it first or wait.")
+            raise GenerationError("this matrix is already running; stop it or wait.")
         try:
             missing = [cell for cell in self.cells if self.result(cell).state != "done"]
             on_news = self._news(on_news)
@@ -287,9 +287,9 @@ class PromptMatrix:
         if self.stale:
             known = len(self._results)
             warnings.warn(
-                f"{self.path} also holds {len(self.stale)} cells of another template, variant, "
-                "setting or model; they stay in the file and are not shown. "
-                f"{known} of the {len(self.cells)} cells of this matrix are there.",
+                f"{self.path} also contains {len(self.stale)} cells of another template, variant, "
+                "setting or model; they are kept but not shown. "
+                f"{known} of the {len(self.cells)} cells of this matrix are done.",
                 stacklevel=3,
             )
 

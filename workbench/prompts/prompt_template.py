@@ -38,7 +38,7 @@ class Template:
             if match[3]:
                 line = self.text.count("\n", 0, match.start()) + 1
                 raise GenerationError(
-                    f"line {line} of the template has {match[3]!r}, which is no variable; expected "
+                    f"line {line} of the template has {match[3]!r}, which is not a variable; expected "
                     "a name of letters, digits and _ as in {{name}}, or \\{{ for the braces "
                     "themselves."
                 )
@@ -87,7 +87,7 @@ def checked_variants(
         values = {name: _text(name, row[name]) for name in variables}
         if values in rows:
             raise GenerationError(
-                f"variant {number} is the same as variant {rows.index(values) + 1}; leave one out."
+                f"variant {number} is the same as variant {rows.index(values) + 1}; remove one."
             )
         rows.append(values)
     if not rows:
@@ -120,7 +120,7 @@ def _values(name: str, given: Iterable[str]) -> list[str]:
         raise GenerationError(f"{name!r} has no values; pass at least one.")
     for place, value in enumerate(values):
         if value in values[:place]:
-            raise GenerationError(f"{name!r} has the value {value!r} twice; leave one out.")
+            raise GenerationError(f"{name!r} has the value {value!r} twice; remove one.")
     return values
 
 

@@ -48,7 +48,7 @@ class Begun:
         known = self._vocabulary.content(item)
         if known is None:
             raise GenerationError(
-                f"token {item} never came from {self._url}; begin with its Step or its piece."
+                f"token {item} was not received from {self._url}; pass its Step or its piece."
             )
         return Step(item, piece(known), "", nan, (), "answer")
 
@@ -59,8 +59,8 @@ class Begun:
         known = self._vocabulary.content(step.token_id)
         if known is None:
             raise GenerationError(
-                f"the server names a token only by its id, {step.piece!r}, so nothing can be begun "
-                "with it; start the server without --return-tokens-as-token-ids."
+                f"the server identifies this token only by its id, {step.piece!r}, so no answer can continue "
+                "from it; start the server without --return-tokens-as-token-ids."
             )
         return known
 

@@ -9,22 +9,22 @@ from workbench.generation.sampling import Sampling
 
 EXTENDED = ("vllm", "sglang", "llamacpp")  # they take top_k, min_p and repetition_penalty
 INSIDE = (
-    "the server sends text and probabilities only; load() the checkpoint on this machine for it."
+    "the server sends only text and probabilities; load the checkpoint on this machine to see it."
 )
 OFF = {"top_k": 0, "min_p": 0, "repetition_penalty": 1}  # of what some servers do not take
 MISSING = {
     "trace": f"What happens inside the model cannot be recorded: {INSIDE}",
     "routing": f"Which experts a token used cannot be seen: {INSIDE}",
     "attention": f"What a token attended to cannot be seen: {INSIDE}",
-    "memory": "The memory is the server's, and it does not tell how much it uses.",
-    "receipt": "How the weights are stored is known to the server alone.",
-    "entropy": "The entropy needs the probabilities of all tokens; the server sends the best ones.",
-    "drawn": "The server does not tell what its sampling settings left of a token's probability.",
+    "memory": "The server does not report how much memory it uses.",
+    "receipt": "The server does not report how the weights are stored.",
+    "entropy": "The entropy needs the probabilities of all tokens; the server sends only the highest ones.",
+    "drawn": "The server does not send a token's probability after its sampling filters.",
     "template": (
-        "The server puts the conversation through its own chat template and does not send the "
+        "The server applies its own chat template and does not send the "
         "result; in raw text you write all of it yourself."
     ),
-    "prefixes": "The server keeps its own cache of shared prefixes; nothing is to be done here.",
+    "prefixes": "The server has its own cache of shared prefixes; nothing needs to be done here.",
 }
 
 
@@ -63,17 +63,17 @@ class Capabilities:
         if feature in MISSING:
             return MISSING[feature]
         conditional = {
-            "context": ("", "The server does not tell how long its context is.")[
+            "context": ("", "The server does not report the length of its context.")[
                 self.context is None
             ],
             "chat_branches": ""
             if self.engine == "vllm"
-            else "This server cannot go on with a begun answer of a chat; raw text can be branched.",
+            else "This server cannot continue a partial answer in a chat; branch in raw text instead.",
         } | {
             name: ""
             if self.extensions
-            else f"{name} is no setting of OpenAI's interface, and this server does not say that it "
-            "takes it (connect(…, extensions=True) if it does)."
+            else f"{name} is not part of OpenAI's API, and this server does not say that it "
+            "supports it (if it does: connect(…, extensions=True))."
             for name in ("top_k", "min_p", "repetition_penalty")
         }
         if feature not in conditional:

@@ -32,7 +32,7 @@ def explained(
             return f"{url} sent nothing for {timeout:g} s in the middle of its answer: it is overloaded or has hung."
         return (
             f"{url} did not answer within {timeout:g} s. A long prompt on a busy server takes "
-            "longer: connect(…, timeout=…); otherwise look whether the server is well."
+            "longer: connect(…, timeout=…); otherwise check that the server is running."
         )
     if isinstance(error, openai.APIConnectionError):
         if chunks:
@@ -50,7 +50,7 @@ def explained(
             way = f"correct {api_key_env} in the environment"
         else:
             way = f"set {api_key_env} in the environment before the kernel starts"
-        state = "does not accept the key it got" if has_key else "wants a key, and none was sent"
+        state = "rejects the key" if has_key else "requires a key, and none was sent"
         return f"{url} {state} (HTTP {error.status_code}{said}); {way}."
     if isinstance(error, openai.NotFoundError):
         return (
@@ -60,16 +60,16 @@ def explained(
     if isinstance(error, openai.RateLimitError):
         wait = error.response.headers.get("retry-after")
         way = f"wait {wait} s" if wait and wait.isdigit() else "wait a while"
-        return f"{url} takes no more requests for now (HTTP 429{said}); {way} and go on."
+        return f"{url} is limiting requests (HTTP 429{said}); {way} and try again."
     if isinstance(error, openai.APIStatusError):
         if error.status_code >= 500:
-            return f"{url} failed (HTTP {error.status_code}{said}); its own log says why."
+            return f"{url} failed (HTTP {error.status_code}{said}); its log should say why."
         way = " alternatives=0 asks for fewer probabilities." if "logprobs" in said else ""
         return f"{url} refuses the request (HTTP {error.status_code}{said}).{way}"
     if isinstance(error, openai.APIError):
-        return f"{url} broke off with an error{said}."
+        return f"{url} stopped with an error{said}."
     return (
-        f"{url} answers with something that is not OpenAI's interface "
+        f"{url} does not answer like OpenAI's API "
         f"({type(error).__name__}); is this the right address? It usually ends in /v1."
     )
 

@@ -253,7 +253,7 @@ def _checked_url(url: str, api_key_env: str | None) -> str:
     parts = urlsplit(str(url))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ServerError(
-            f'{url!r} is no address; expected one such as "http://localhost:8000/v1".'
+            f'{url!r} is not an address; expected one such as "http://localhost:8000/v1".'
         )
     if parts.username or parts.password:
         raise ServerError(
@@ -262,7 +262,7 @@ def _checked_url(url: str, api_key_env: str | None) -> str:
         )
     if api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", api_key_env):
         raise ServerError(
-            "api_key_env is no name of an environment variable; expected one in capital letters "
+            "api_key_env is not the name of an environment variable; expected one in capital letters "
             'such as "OPENAI_API_KEY", never the key itself.'
         )
     if parts.scheme == "http" and parts.hostname not in LOOPBACK and api_key(api_key_env):

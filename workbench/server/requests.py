@@ -89,7 +89,7 @@ def request_for(
             raise GenerationError("the prompt is empty; type something first.")
         if begun and not isinstance(prompt, str):
             raise GenerationError(
-                "a begun answer needs its prompt as a text or a conversation, not as token ids."
+                "to continue an answer, pass the prompt as a text or a conversation, not as token ids."
             )
         request |= {
             "prompt": prompt + begun if begun else prompt,

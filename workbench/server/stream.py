@@ -95,11 +95,11 @@ class RemoteStream(Iterator[Step]):
         if self._reader.finish_reason is None and not self._line.stopped:
             if not chunks:
                 raise self._broken(
-                    f"{self._server.url} answered without an error and without a word; is this the "
+                    f"{self._server.url} answered with neither text nor an error; is this the "
                     "right address? It usually ends in /v1."
                 )
             raise self._broken(
-                f"{self._server.url} ended its answer without saying that it was finished; the "
+                f"{self._server.url} ended its answer without a finish reason; the "
                 "server may have been stopped. Generate again."
             )
         self.finish_reason = self._reason()

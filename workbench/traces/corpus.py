@@ -82,7 +82,9 @@ class RoutingCorpus(Documents):
         folder = Path(folder)
         settings = read_json(folder / "settings.json")
         if settings.get("kind") != KIND:
-            raise TraceError(f"{folder} holds no corpus; expected a folder of wb.trace_corpus.")
+            raise TraceError(
+                f"{folder} does not contain a corpus; expected a folder of wb.trace_corpus."
+            )
         if settings["format_version"] > FORMAT_VERSION:
             raise TraceError(
                 f"{folder} has corpus format {settings['format_version']}, and this workbench reads "

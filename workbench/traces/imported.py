@@ -247,7 +247,7 @@ def decode_routed_experts(
         try:
             content = base64.b64decode(values, validate=True)
         except ValueError as error:
-            raise TraceError(f"routed_experts is a text that is no base64 ({error}).") from error
+            raise TraceError(f"routed_experts is a text that is not base64 ({error}).") from error
         if content.startswith(ENCODED):
             try:
                 values = np.load(io.BytesIO(content), allow_pickle=False)
@@ -259,7 +259,7 @@ def decode_routed_experts(
             row = num_layers * num_experts_per_tok
             if len(content) % (4 * row):
                 raise TraceError(
-                    f"routed_experts holds {len(content)} bytes, no multiple of 4 · {num_layers} "
+                    f"routed_experts holds {len(content)} bytes, not a multiple of 4 · {num_layers} "
                     f"layers · {num_experts_per_tok} slots; is it of another model?"
                 )
             values = np.frombuffer(content, "<i4").reshape(-1, num_layers, num_experts_per_tok)

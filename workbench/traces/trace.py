@@ -26,9 +26,9 @@ from workbench.traces.trace_file import FORMAT_VERSION, KIND, ROUTING, read, req
 
 NOT_EXPORTED = {  # by serving engines
     "router_logits": "the router's scores of all experts",
-    "routing_weights": "how much each expert counted",
-    "routed_norm": "the size of what the routed experts added",
-    "shared_norm": "the size of what the shared expert added",
+    "routing_weights": "the experts' weights",
+    "routed_norm": "the norm of the routed experts' output",
+    "shared_norm": "the norm of the shared expert's output",
     "query": "the attention's queries",
     "key": "the attention's keys",
     "top_ids": "the model's alternatives",
@@ -74,8 +74,8 @@ class Trace:
         if "origin" in self.meta and name in NOT_EXPORTED:
             raise TraceError(
                 f"this trace has no {name}, {NOT_EXPORTED[name]}: it was imported from "
-                f"{self.meta['origin']}, which records only which experts were chosen. Trace the "
-                "text with the model itself, pangu.trace(…), to have it."
+                f"{self.meta['origin']}, which records only the chosen experts. Trace the "
+                "text with the model itself, pangu.trace(…), to get it."
             )
         if name in ROUTING:
             raise TraceError(

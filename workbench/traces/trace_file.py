@@ -65,13 +65,13 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         If the file is missing, damaged, of another kind, or of a newer format.
     """
     if not path.is_file():
-        raise TraceError(f"{path} is no file; pass the path that trace.save() was given.")
+        raise TraceError(f"{path} is not a file; pass the path that trace.save() was given.")
     size = path.stat().st_size
     entries, data_start = _read_header(path, size)
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or metadata.get("kind") != KIND:
         raise TraceError(
-            f"{path} is no trace ({size:,} bytes of something else). Expected a file written by "
+            f"{path} is not a trace ({size:,} bytes of something else). Expected a file written by "
             "trace.save()."
         )
     version = metadata.get("format_version")
@@ -108,7 +108,7 @@ def require_writable(path: Path) -> None:
         if path.is_dir():
             raise TraceError(f"{path} is a folder; add the file's name.")
         if not path.parent.is_dir():
-            raise TraceError(f"{path.parent} is no folder; make it first.")
+            raise TraceError(f"{path.parent} is not a folder; create it first.")
         path.with_name(path.name + ".part").exists()  # the name may be too long
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -151,7 +151,7 @@ def _map(path: Path, entry: dict[str, Any], data_start: int, available: int) -> 
 def _check(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Everything that a Trace relies on is there and fits together; else a ValueError."""
     if not isinstance(meta, dict):
-        raise ValueError("its meta is no JSON object")
+        raise ValueError("its meta is not a JSON object")
     for key, kind in META.items():
         if not isinstance(meta.get(key), kind):
             raise ValueError(f"{key} in its meta is {meta.get(key)!r:.60}")

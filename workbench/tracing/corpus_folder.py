@@ -143,14 +143,16 @@ def _add_window(row: dict[str, np.ndarray], trace: Trace, mask: np.ndarray) -> N
 
 def _require_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
     if found.get("kind") != KIND:
-        raise TraceError(f"{folder} has a settings.json of something else; choose another folder.")
+        raise TraceError(
+            f"{folder} has a settings.json that is not a corpus's; choose another folder."
+        )
     before, now = found["fingerprints"], wanted["fingerprints"]
     if changed := [name for name in now if before.get(name) != now[name]]:
         detail = f" ({before['settings']} then, {now['settings']} now)" * ("settings" in changed)
         words = {"model": "another model", "texts": "other texts", "settings": "other settings"}
         raise TraceError(
             f"{folder} was recorded with {' and '.join(words[name] for name in changed)}{detail}: "
-            "going on would mix the two. Choose another folder, or delete this one."
+            "resuming would mix the two. Choose another folder, or delete this one."
         )
 
 
@@ -194,8 +196,8 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise TraceError(
-            f"{folder} cannot be written ({error}); what was saved is kept: make room, or see to "
-            "it that the folder can be written, and run the same again."
+            f"{folder} cannot be written ({error}); what was saved is kept: free some space, or make "
+            "the folder writable, and run the same call again."
         ) from error
 
 

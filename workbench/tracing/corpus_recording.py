@@ -95,11 +95,11 @@ def trace_corpus(
     ]
     masks = [_mask(pangu, document, where) for document in ids]
     if not any(mask.any() for mask in masks):
-        raise TraceError(f"where={where!r} leaves no token of {sum(map(len, ids))}.")
+        raise TraceError(f"where={where!r} matches none of the {sum(map(len, ids))} tokens.")
     if cut := sum(len(document) > window for document in ids):
         warnings.warn(
             f"{cut} of {len(ids)} documents are longer than {window} tokens and are read in "
-            "windows that do not see each other.",
+            "separate windows.",
             stacklevel=2,
         )
     types = _frequent(ids, masks, vocabulary)

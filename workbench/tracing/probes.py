@@ -40,7 +40,7 @@ def repeated_random_tokens(
     context = pangu.config.max_position_embeddings
     if longest > len(ordinary) or 2 * longest + 1 > context:
         raise TraceError(
-            f"the longest text would say {longest} different tokens twice; the vocabulary has "
+            f"the longest text would repeat {longest} different tokens; the vocabulary has "
             f"{len(ordinary)} ordinary tokens and the context holds {context}. Choose a smaller "
             "length, or fewer sequences."
         )

@@ -149,6 +149,6 @@ def attention_layers(attention: str | Sequence[int] | None, num_layers: int) -> 
     )
     if outside := [layer for layer in wanted if not 0 <= layer < num_layers]:
         raise TraceError(
-            f"layer {outside[0]} is not there; the model has layers 0 to {num_layers - 1}."
+            f"there is no layer {outside[0]}; the model has layers 0 to {num_layers - 1}."
         )
     return wanted

@@ -127,7 +127,7 @@ class Link:
         }
         if not chosen and (layers is not None or heads is not None):
             raise TraceError(
-                "layers and heads are those that an AttentionView of the page holds; there is none."
+                "layers= and heads= choose what an AttentionView of the page contains; there is none."
             )
         opening = next((opens for _, opens in chosen.values() if opens), {})
         parts = []
@@ -192,13 +192,13 @@ def _require_one_trace(views: tuple[Any, ...]) -> None:
             )
         if view.trace is None:
             raise TraceError(
-                f"this {type(view).__name__} is still being filled; link it when view.wait() has "
+                f"this {type(view).__name__} is not finished; link it when view.wait() has "
                 "returned its trace."
             )
         if isinstance(view, RoutingView) and len(view.routing.documents) > 1:
             raise TraceError(
-                f"this {type(view).__name__} shows {len(view.routing.documents)} texts; a link "
-                "goes with one: make a view of one trace."
+                f"this {type(view).__name__} shows {len(view.routing.documents)} texts, and only "
+                "views of one trace can be linked."
             )
     for one, other in combinations(views, 2):  # two may each share another trace with a third
         if not any(_same(a, b) for a in _traces(one) for b in _traces(other)):

@@ -164,7 +164,7 @@ def group_frequency(source: Source, layers: Sequence[int] | None = None) -> Figu
         for border in range(1, found.num_groups):
             axes.axvline(border * size - 0.5, color="black", linewidth=0.4)
         axes.set_ylabel(f"layer {layer}, %", fontsize=8)
-    panels[-1].set_xlabel("expert; lines part the groups")
+    panels[-1].set_xlabel("expert; lines separate groups")
     panels[0].set_title(
         f"Frequency within each group, {int(found.tokens.sum()):,} tokens", fontsize=9
     )
@@ -216,5 +216,5 @@ def _hatched(column: int, row: int) -> Rectangle:
 def _of_layer(frame: pd.DataFrame, layer: int) -> pd.DataFrame:
     part = frame[frame["layer"] == layer]
     if part.empty:
-        raise TraceError(f"layer {layer} is not there; there are {frame['layer'].nunique()}.")
+        raise TraceError(f"there is no layer {layer}; there are {frame['layer'].nunique()}.")
     return part

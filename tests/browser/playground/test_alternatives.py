@@ -23,7 +23,7 @@ def test_hovering_shows_alternatives_before_and_after_the_filters_and_a_click_br
     assert shown.is_hidden()
     play.locator(".token").nth(0).click()
     assert play.evaluate("model.get('token')") == 0
-    shown.get_by_label("text to go on with").fill("<i>six</i>")
+    shown.get_by_label("text to continue with").fill("<i>six</i>")
     shown.get_by_role("button", name="branch", exact=True).click()
     assert play.evaluate("sent.at(-1)") == {"kind": "branch", "place": 0, "text": "<i>six</i>"}
 
@@ -100,8 +100,8 @@ def test_a_token_without_alternatives_offers_a_text_of_ones_own(play):
     stream(play, [step("one", others=[])])
     end(play)
     play.locator(".token").click()
-    assert "were not kept" in play.locator(".popover").text_content()
+    assert "were not stored" in play.locator(".popover").text_content()
     assert "Choose one" not in play.locator(".popover").text_content()
-    play.get_by_label("text to go on with").fill("two")
-    play.get_by_label("text to go on with").press("Enter")
+    play.get_by_label("text to continue with").fill("two")
+    play.get_by_label("text to continue with").press("Enter")
     assert play.evaluate("sent.at(-1)") == {"kind": "branch", "place": 0, "text": "two"}

@@ -31,7 +31,7 @@ def test_a_prompt_is_sent_with_its_settings_and_the_answer_streams(play):
     play.get_by_role("button", name="Stop").click()
     assert play.evaluate("sent.map((m) => m.kind)") == ["generate", "stop", "stop"]
     end(play)
-    assert "2.0 s with reading the prompt" in play.locator(".status").text_content()
+    assert "2.0 s including the prompt" in play.locator(".status").text_content()
     assert "max tokens reached" in play.locator(".status").text_content()
     assert play.locator(".pw-play").get_attribute("data-state") == "length"
 
@@ -53,7 +53,7 @@ def test_the_conversation_and_the_text_that_is_read_are_edited(play):
     assert play.evaluate("model.get('system')") == "Be brief."
     text = play.get_by_label("what the model reads")
     assert "What is 2 + 2?" in text.input_value()
-    assert "An edit here switches to raw text" in play.locator(".reads").text_content()
+    assert "Editing here switches to raw text" in play.locator(".reads").text_content()
     text.fill("KING.")
     text.press("Tab")
     assert play.evaluate("model.get('text')") == "KING."

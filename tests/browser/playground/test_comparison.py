@@ -84,7 +84,7 @@ def test_a_text_of_earlier_settings_says_so(compared):
         steps = [step("a")]
         tell(compared, {"kind": "steps", "label": label, "from": 0, "steps": steps, "status": {}})
     marks = {"kind": "marks", "error": "", "differences": {}, "changed": ["two"]}
-    said = "settings changed since this text"
+    said = "settings have changed since"
     tell(compared, marks)
     columns = compared.locator(".column")
     assert [said in text for text in columns.all_text_contents()] == [False, True]
@@ -155,7 +155,7 @@ def test_a_seed_that_a_page_would_change_is_refused_in_a_sentence(view, request)
     for typed in ("9007199254740993", "99999999999999999999999"):
         seed.fill(typed)
         seed.press("Tab")
-        assert f"seed {typed}: a page knows whole numbers up to" in note.text_content()
+        assert f"seed {typed}: this page can only handle whole numbers up to" in note.text_content()
         assert page.evaluate("String(model.get('seed'))") == "-9007199254740991"
         assert seed.input_value() == "-9007199254740991"
     seed.fill("1.5")
@@ -173,11 +173,11 @@ def test_a_kernel_that_has_gone_is_told_of(view, request):
     page.evaluate("model.send = () => { throw new Error('Cannot send'); }; null")
     page.get_by_role("button", name="Generate").click()
     note = page.locator(".note")
-    assert "has gone: run its cell again" in note.text_content()
+    assert "is gone: run its cell again" in note.text_content()
     page.evaluate("document.querySelector('.note').textContent = ''")
     page.evaluate("model.set('running', true)")  # it had begun
     page.get_by_role("button", name="Stop").click()
-    assert "has gone: run its cell again" in note.text_content()
+    assert "is gone: run its cell again" in note.text_content()
 
 
 def test_keys_generate_with_what_is_being_typed(compared):

@@ -59,7 +59,7 @@ def test_python_is_shown_to_select_where_the_clipboard_is_closed(play):
     play.get_by_role("button", name="Copy as Python").click()
     assert play.evaluate("sent.at(-1)") == {"kind": "python"}
     tell(play, {"kind": "python", "code": "print('<b>')\n", "note": "checks"})
-    box = play.get_by_label("Python that makes this text again")
+    box = play.get_by_label("Python code that reproduces this text")
     assert box.input_value() == "print('<b>')\n"
     play.evaluate("document.execCommand = () => false")
     play.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")

@@ -21,8 +21,8 @@ def test_every_setting_has_a_control_with_a_label(play):
     play.get_by_label("stop strings").press("Tab")
     assert play.evaluate("model.get('stop_strings')") == ["END", "\n\n"]
     play.get_by_label("token to bias").fill("yes")
-    play.get_by_label("what is added").fill("-7")
-    play.get_by_label("what is added").press("Enter")
+    play.get_by_label("value added").fill("-7")
+    play.get_by_label("value added").press("Enter")
     assert play.evaluate("sent.at(-1)") == {"kind": "bias", "text": "yes", "value": -7}
     play.evaluate("model.set('logit_bias', [[5, -7], [6, 1]])")
     tell(play, {"kind": "bias", "bias": [[5, "yes", -7], [6, "\n", 1]]})

@@ -66,12 +66,12 @@ def test_an_expert_is_found_and_its_card_holds_the_tables(trace, watched, tmp_pa
     page.get_by_label("find tokens").fill("nothing has these letters")
     page.keyboard.press("Enter")
     for panel in (".rank", ".card", ".panel-load"):
-        page.locator(panel, has_text="No token passes these filters").wait_for()
+        page.locator(panel, has_text="No tokens match these filters").wait_for()
     page.get_by_label("find tokens").fill("")
     page.keyboard.press("Enter")
     page.get_by_label("find tokens").fill("/[/")
     page.keyboard.press("Enter")
-    page.locator(".problem", has_text="no regular expression").wait_for()
+    page.locator(".problem", has_text="not a regular expression").wait_for()
     assert page.evaluate("model.get('search')") == ""
     page.get_by_label("find tokens").fill("be")
     page.keyboard.press("Enter")

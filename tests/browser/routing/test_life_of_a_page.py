@@ -70,7 +70,7 @@ def test_without_its_kernel_a_view_says_so_and_works_on(view, keys, watched, tmp
         page.locator("canvas[tabindex='0']").last.press(key)
         after = page.evaluate("['token', 'layer', 'head'].map((name) => model.get(name)).join()")
         assert before != after
-    assert "has gone: run its cell again" in page.get_by_role("alert").first.text_content()
+    assert "is gone: run its cell again" in page.get_by_role("alert").first.text_content()
     assert page.locator(".gone").count() == 1
 
 

@@ -66,7 +66,7 @@ def test_a_redraw_leaves_what_is_being_typed(trace, watched, tmp_path):
         assert field.input_value() == text
         assert page.evaluate("model.get('search')") == ""
     page.keyboard.press("Enter")
-    page.locator(".problem", has_text="no regular expression").wait_for()
+    page.locator(".problem", has_text="not a regular expression").wait_for()
     page.get_by_role("button", name="all tokens").click()
     page.locator(".problem").wait_for(state="hidden")
     assert field.input_value() == ""

@@ -62,7 +62,7 @@ def test_routing_and_attention_open_at_the_selected_token(play):
     assert play.trace.token_ids.tolist() == list(again.token_ids)
     play.prompt, play.mode = "Another", "chat"  # typed and not asked
     play.show(0)
-    assert play.told[-1]["text"].startswith("What was typed and not asked comes back")
+    assert play.told[-1]["text"].startswith("What you typed but did not send comes back")
     assert play.inside.trace.token_ids.tolist() == list(generation.token_ids)
     assert play.generation.token_ids == generation.token_ids
     play.show(1)
@@ -164,7 +164,7 @@ def test_another_panel_stops_the_comparison_and_keeps_its_texts(play):
     play.panel = "history"
     assert not compared.running
     assert {made.finish_reason for made in compared.generations.values()} == {"stopped"}
-    assert compared._error == "It was stopped when its panel was left."
+    assert compared._error == "It was stopped because you left its panel."
     generate(play, max_new_tokens=2)
     play.panel = "compare"
     assert play.inside is compared

@@ -75,7 +75,7 @@ def test_thinking_without_an_answer_is_no_turn_to_go_on_from(play, moe, thought)
     asked = play.conversation
     play._on_message(play, {"kind": "follow_up"}, [])
     said = play.told[-1]["text"]
-    assert "all thinking, without an answer" in said
+    assert "only thinking and no answer" in said
     assert "the model ended its turn there" in said
     assert play.conversation == asked
 
@@ -83,7 +83,7 @@ def test_thinking_without_an_answer_is_no_turn_to_go_on_from(play, moe, thought)
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
-        ("length", "with more of them"),
+        ("length", "with a larger value"),
         ("context", "context is full"),
         ("stop_string", "the stop string 'zz' came. Take it out"),
         ("stopped", "let it end"),
@@ -297,7 +297,7 @@ def test_a_branch_that_ends_before_its_place_leaves_what_was_on_screen(
     again.wait(60)
     assert again.generation.text == kept.text
     assert len(again.branches) == 1
-    said = {"stop": "", "stop string": "holds the stop string", "memory": "memory is full"}[end]
+    said = {"stop": "", "stop string": "contains the stop string", "memory": "memory is full"}[end]
     assert said in again._error
     assert bool(again._error) == bool(said)
     assert bool(released) == (end == "memory")

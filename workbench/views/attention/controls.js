@@ -15,8 +15,8 @@ export function controlLines(state) {
     layer: labelledMenu("layer", (value) => page.set({ layer: Number(value) })),
     head: labelledMenu("head", (value) => page.set({ head: Number(value) })),
     scale: labelledMenu("colours", (value) => page.set({ scale: /** @type {import("./colours.js").Scale} */ (value) })),
-    blocks: labelledMenu("blocks show", (value) => page.set({ blocks: /** @type {"max"|"mean"} */ (value) }), "blocks show: what stands for the weights of several tokens"),
-    compare: labelledMenu("minus", (value) => page.set({ compare: /** @type {"none"|"head"|"trace"} */ (value) }), "minus: what is subtracted from the head’s weights"),
+    blocks: labelledMenu("blocks show", (value) => page.set({ blocks: /** @type {"max"|"mean"} */ (value) }), "blocks show: how the weights of several tokens are combined"),
+    compare: labelledMenu("subtract", (value) => page.set({ compare: /** @type {"none"|"head"|"trace"} */ (value) }), "subtract: what is subtracted from the head’s weights"),
     other_layer: labelledMenu("layer", (value) => page.set({ other_layer: Number(value) }), "layer of the subtracted head"),
     other_head: labelledMenu("head", (value) => page.set({ other_head: Number(value) }), "subtracted head"),
   };
@@ -44,7 +44,7 @@ export function controlLines(state) {
     /** @type {import("./menu.js").Entry[]} */
     const other = text.other ? [["trace", text.other]] : [];
     menus.compare.fill([["none", "nothing"], ["head", "another head"], ...other]);
-    title.textContent = `What ${text.model} attends to`;
+    title.textContent = `Attention of ${text.model}`;
   }
 
   /** Follow the traits. */
@@ -58,7 +58,7 @@ export function controlLines(state) {
     const sink = model.get("sink");
     if (sink > 0) usualSink = sink;
     apart.checked = sink > 0;
-    apartWords.textContent = usualSink === 1 ? "first token apart" : `first ${usualSink} tokens apart`;
+    apartWords.textContent = usualSink === 1 ? "first token separately" : `first ${usualSink} tokens separately`;
     stop.hidden = !model.get("running");
     const said = problems();
     problem.hidden = !said.length;
@@ -81,15 +81,15 @@ export function controlLines(state) {
   function problems() {
     const { text } = state, compare = model.get("compare"), said = [];
     if (text.error) said.push(text.error);
-    if (compare === "head" && state.mine() === state.theirs()) said.push("This is a head minus itself: choose another one.");
-    if (compare === "trace" && text.shared < text.count) said.push(`Only the first ${text.shared} tokens are the same in both traces; later rows have no difference.`);
+    if (compare === "head" && state.mine() === state.theirs()) said.push("This subtracts a head from itself: choose another head.");
+    if (compare === "trace" && text.shared < text.count) said.push(`Only the first ${text.shared} tokens are the same in both traces; later rows are not compared.`);
     return said;
   }
 
   function size() {
     const { count, layers, heads, key_heads } = state.text;
     if (!count) return "waiting for the first tokens …";
-    return `${counted(count)} · ${counted(layers.length, "layer")} × ${counted(heads, "head")}${key_heads < heads ? `, ${key_heads} key–value heads a layer` : ""}${model.get("running") ? " · generating …" : ""}`;
+    return `${counted(count)} · ${counted(layers.length, "layer")} × ${counted(heads, "head")}${key_heads < heads ? `, ${key_heads} key–value heads per layer` : ""}${model.get("running") ? " · generating …" : ""}`;
   }
 
   /** Say what a model does meanwhile, where a token takes long. */

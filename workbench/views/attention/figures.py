@@ -50,9 +50,7 @@ class Blocks:
 def unfilled_figure(recorded: Recorded) -> Figure:
     """In place of a text that has no tokens, or is growing: its arrays may grow at any moment."""
     figure = PrintFigure(figsize=(5, 0.6))
-    figure.text(
-        0.02, 0.5, f"Attention of {titled(recorded.name)}: still being filled.", va="center"
-    )
+    figure.text(0.02, 0.5, f"Attention of {titled(recorded.name)}: not finished yet.", va="center")
     return figure
 
 
@@ -184,7 +182,7 @@ def _name_tokens(axes: Axes, first: Axes, selection: Selection) -> None:
         axes.set_xticks(np.arange(left, right) + 0.5, labels[left:right], rotation=90, fontsize=7)
     if bottom - top <= LABELLED_TOKENS:
         first.set_yticks(np.arange(top, bottom) + 0.5, labels[top:bottom], fontsize=7)
-    turns = "; dotted: a turn begins" if any(recorded.turns) else ""
+    turns = "; dotted: start of a turn" if any(recorded.turns) else ""
     axes.set_xlabel(f"attended token{turns}")
     first.set_ylabel("attending token")
 

@@ -36,7 +36,7 @@ export function largeMap(state) {
   pinButton.addEventListener("click", () => state.pin(state.selected()));
   map.tabIndex = 0;
   map.setAttribute("role", "img");
-  map.setAttribute("aria-label", "attention of one head, rows attend to columns; arrow keys move the selected token, P pins it, plus and minus zoom, Escape shows the whole; the lists below say the same");
+  map.setAttribute("aria-label", "attention of one head, rows attend to columns; arrow keys move the selected token, P pins it, plus and minus zoom, Escape shows the whole map; the lists below have the same numbers");
   const stage = element("div", "stage", map, overlay.element, missing);
   const panel = element("div", "right", element("div", "bar", title, whole, pinButton), element("div", "bar", note), stage, pins.element, legend.element);
 
@@ -111,7 +111,7 @@ export function largeMap(state) {
     Object.assign(missing.style, { left: `${x + 12}px`, top: `${y + 12}px`, maxWidth: `${side - 50}px` });
     if (missing.hidden) { missing.textContent = ""; return; }
     const [trace, layer, head] = headOfName(name);
-    missing.textContent = `This saved page does not hold layer ${layer}, head ${head}${trace === 1 ? ` of ${state.text.other}` : ""}. Its maker chose what it holds: to_html(layers=…, heads=…).`;
+    missing.textContent = `This saved page does not contain layer ${layer}, head ${head}${trace === 1 ? ` of ${state.text.other}` : ""}. Save it with to_html(layers=…, heads=…) to include it.`;
   }
 
   /** @param {CanvasRenderingContext2D} context */
@@ -161,7 +161,7 @@ export function largeMap(state) {
 
   /** Say above the map which part it is, and what a point is. */
   function tellPart() {
-    const { count } = state.text, words = ["a row attends to its columns"];
+    const { count } = state.text, words = ["each row shows what its token attends to"];
     const part = tile !== null && (tile.r1 - tile.r0 < count || tile.c1 - tile.c0 < count);
     if (part) words[0] = `rows ${tile.r0} to ${tile.r1 - 1} attend to columns ${tile.c0} to ${tile.c1 - 1}`;
     if (tile?.size > 1) words.push(`a point is the ${model.get("blocks") === "max" ? (state.comparing() ? "largest difference" : "strongest weight") : "mean"} of ${tile.size} × ${tile.size} tokens`);

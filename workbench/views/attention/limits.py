@@ -103,7 +103,7 @@ def some_of(what: str, chosen: str | Iterable[int], allowed: Iterable[int]) -> l
 
 def _require_text(name: str, recorded: Recorded) -> None:
     if not recorded.num_tokens:
-        raise TraceError(f"there is no text yet; set {name} once its first tokens are there.")
+        raise TraceError(f"there is no text yet; set {name} after the first tokens have arrived.")
 
 
 def _require_range(name: str, value: int, low: int, high: int, recorded: Recorded) -> None:

@@ -29,9 +29,9 @@ export function mapLegend(state) {
   function explained(difference, how) {
     const said = [], { text } = state, apart = state.sink();
     if (how === "log") said.push("logarithmic" + (difference ? " on both sides" : ""));
-    if (apart) said.push(`column on the left: what the first ${apart === 1 ? "token gets" : `${apart} tokens get`}, ${difference ? "−100 to +100 %" : "0 to 100 %"}`);
-    if (text.spans.length > 1) said.push("solid lines: borders of prompt, thinking and answer");
-    if (text.turns.some((turn) => turn > 0)) said.push("dotted lines: a turn begins");
+    if (apart) said.push(`left column: attention to the first ${apart === 1 ? "token" : `${apart} tokens`}, ${difference ? "−100 to +100 %" : "0 to 100 %"}`);
+    if (text.spans.length > 1) said.push("solid lines: boundaries of prompt, thinking and answer");
+    if (text.turns.some((turn) => turn > 0)) said.push("dotted lines: start of a turn");
     return said;
   }
 

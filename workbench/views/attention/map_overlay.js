@@ -11,7 +11,7 @@ import { NO_DIFFERENCE, percent } from "./writing.js";
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./map_place.js").Place} Place */
 
-const OUTSIDE = "outside the part shown";
+const OUTSIDE = "outside the visible part";
 
 /**
  * Colours of bars: of differences by their sign, else one.

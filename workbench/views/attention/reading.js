@@ -19,7 +19,7 @@ export function readingLine(state) {
   /** Of a small map. */
   function ofHead([layer, head]) {
     const group = state.groupSize(), shared = group > 1 ? ` (key–value head ${Math.floor(head / group)})` : "";
-    return `Layer ${layer}, head ${head}${shared}: ${state.canOpen(layer, head) ? "click to see it large" : "this page does not hold its large map"}`;
+    return `Layer ${layer}, head ${head}${shared}: ${state.canOpen(layer, head) ? "click to enlarge" : "it cannot be enlarged on this page"}`;
   }
 
   /**
@@ -38,7 +38,7 @@ export function readingLine(state) {
       whole += pair.one.weight(row, key);
     }
     const told = pair.other ? `${percent(whole)} minus ${percent(whole - share)} = ${signed(share)}` : percent(share);
-    return `${nameOf(row)} → ${target}: ${told}; spread evenly it would be ${percent((to - from) / (row + 1))}`;
+    return `${nameOf(row)} → ${target}: ${told}; evenly spread: ${percent((to - from) / (row + 1))}`;
   }
 
   function draw() {

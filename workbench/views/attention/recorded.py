@@ -54,7 +54,7 @@ class Recorded:
         """
         if not isinstance(trace, Trace):
             raise TraceError(
-                f"expected a Trace, for example pangu.trace(…); came {type(trace).__name__}."
+                f"expected a Trace, for example pangu.trace(…); got {type(trace).__name__}."
             )
         if not trace.attention_layers:
             raise TraceError(

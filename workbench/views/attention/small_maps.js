@@ -141,13 +141,13 @@ export function smallMaps(state, store) {
 
   function writeNote(width) {
     const { text } = state, { told, round } = store, words = [];
-    if (text.layers.some((layer) => state.headNumbers().some((head) => !state.canOpen(layer, head)))) words.push("this page holds no large map of the faded ones");
-    if (round.absent) words.push(told ? "this saved page holds no small maps for these settings; those here are as it was saved" : "this saved page holds no small maps");
+    if (text.layers.some((layer) => state.headNumbers().some((head) => !state.canOpen(layer, head)))) words.push("faded heads cannot be enlarged on this page");
+    if (round.absent) words.push(told ? "this saved page has no small maps for these settings; those shown are as they were saved" : "this saved page has no small maps");
     if (told) {
       if (told.size > 1) words.push(`a point is the ${told.blocks === "max" ? "strongest" : "mean"} weight of ${told.size} × ${told.size} tokens`);
-      if (told.every > 1) words.push(`one query token in ${told.every} is looked at`);
+      if (told.every > 1) words.push(`one query token in ${told.every} is shown`);
       if (told.sink) words.push(told.sink === 1 ? "without the first token" : `without the first ${told.sink} tokens`);
-      words.push("each map has colours of its own");
+      words.push("each map has its own colour scale");
       if (told.difference) words.push(`minus the same head of ${text.other}`);
     }
     note.textContent = words.join("; ");

@@ -52,8 +52,8 @@ export function textPanel(state) {
     if (state.withoutDifference()) words.push(NO_DIFFERENCE);
     if (profile) {
       const name = `${state.pointed() >= 0 ? "hovered" : "selected"} token ${token}, ${quoted(text.pieces[token])}`;
-      words.push(difference ? `differences of the ${name}: before it, what it attends to, to ±${percent(before)}; after it, what attends to it, to ±${percent(after)}` : `${name}: blue, before: what it attends to, up to ${percent(before)}`);
-      if (!difference && token < text.count - 1) words.push(`orange, after: what attends to it, up to ${percent(after)}`);
+      words.push(difference ? `${name}, differences: what it attends to (before it, up to ±${percent(before)}); what attends to it (after it, up to ±${percent(after)})` : `${name}: blue, what it attends to (up to ${percent(before)})`);
+      if (!difference && token < text.count - 1) words.push(`orange, what attends to it (up to ${percent(after)})`);
       if (first && !difference) {
         let sum = 0;
         for (let n = 0; n < Math.min(first, token + 1); n++) sum += profile.row[n];

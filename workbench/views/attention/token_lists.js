@@ -24,11 +24,11 @@ export function tokenLists(state, otherwise) {
       refill(after, otherwise);
       return;
     }
-    const row = pair.rowOf(token, count), column = pair.columnOf(token, count), name = `Selected token ${token}, ${quoted(pieces[token])}`;
+    const row = pair.rowOf(token, count), column = pair.columnOf(token, count), name = `token ${token}, ${quoted(pieces[token])}`;
     const attended = strongestPlaces(row, 0, token + 1, LIST).map((other) => line(pair, token, other, other, row[other]));
     const attending = strongestPlaces(column, token, count, LIST).map((other) => line(pair, other, token, other, column[other]));
-    refill(before, otherwise, numberTable(`${name}, attends to`, head(), attended));
-    refill(after, otherwise, numberTable(`${name}, is attended by`, head(), attending));
+    refill(before, otherwise, numberTable(`What ${name}, attends to`, head(), attended));
+    refill(after, otherwise, numberTable(`What attends to ${name}`, head(), attending));
   }
 
   function head() { return ["token", "piece", ...(state.comparing() ? ["this", "other", "difference"] : ["attention", "uniform"])]; }

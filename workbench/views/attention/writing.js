@@ -1,6 +1,6 @@
 /** Shares and pieces of text as the view writes them. */
 
-export const NO_DIFFERENCE = "no difference: the other trace has other tokens";
+export const NO_DIFFERENCE = "not compared: the other trace has different tokens";
 
 /** A share in percent: the smaller it is, the more digits follow the point. */
 export const percent = (share) => {

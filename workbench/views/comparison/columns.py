@@ -56,7 +56,7 @@ def checked_columns(
         column |= {name: value for name, value in given.items() if name != "seed"}
         column["logit_bias"] = [list(pair) for pair in column["logit_bias"]]
         if column["label"] in [other["label"] for other in found]:
-            raise GenerationError(f"the label {column['label']!r} stands twice; name it anew.")
+            raise GenerationError(f"the label {column['label']!r} is used twice; choose another.")
         found.append(column)
     if not found:
         raise GenerationError("there is no column to generate; pass at least one.")

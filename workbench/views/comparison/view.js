@@ -58,7 +58,7 @@ function render({ model, el }) {
     return element("label", "soft", `${label} `, input);
   };
   const go = button("Generate all", "", generate, "go"), halt = button("Stop all", "", () => send({ kind: "stop" }));
-  const add = button("+ column", `add a column: the last one's settings with a temperature ${WARMER} higher`, () => {
+  const add = button("+ column", `add a column like the last, with the temperature ${WARMER} higher`, () => {
     const all = model.get("columns"), labels = all.map((column) => column.label);
     let count = all.length + 1;
     while (labels.includes(`column ${count}`)) count += 1;
@@ -66,7 +66,7 @@ function render({ model, el }) {
     set({ columns: [...all, { ...last, temperature, label: `column ${count}` }] });
   });
   const summary = element("span", "soft"), grid = element("div", "columns");
-  const key = element("div", "soft small key", "The framed column is what the others are compared with. ≠ stands where a column first differs from it; underlined tokens are not in it.");
+  const key = element("div", "soft small key", "The other columns are compared with the framed one. ≠ marks where a column first differs from it; underlined tokens are not in it.");
   note.hidden = true;
   note.setAttribute("role", "alert");
   summary.setAttribute("role", "status");
@@ -223,8 +223,8 @@ function render({ model, el }) {
       if (column.steps.length) words.push(`${column.steps.length} tokens`);
       if (now.reason && !running) words.push(now.reason);
       const shorter = parts === column.steps.length, alike = running ? "the same so far" : "the same";
-      if (column !== base && column.steps.length) words.push(parts < 0 ? alike : shorter ? `the same, and ends earlier, at token ${parts}` : `differs from token ${parts} on`);
-      if (!running && state.changed?.includes(column.label)) words.push("prompt or settings changed since this text");
+      if (column !== base && column.steps.length) words.push(parts < 0 ? alike : shorter ? `the same, but ends at token ${parts}` : `differs from token ${parts}`);
+      if (!running && state.changed?.includes(column.label)) words.push("prompt or settings have changed since");
       column.status.textContent = words.join(" · ");
       if (column !== base && column.steps.length && parts < 0) same.push(place);
     });
@@ -267,7 +267,7 @@ function render({ model, el }) {
   });
   const drawPrompt = () => { area.value = model.get("prompt"); };
   const drawMode = () => {
-    area.placeholder = model.get("mode") === "raw" ? "The text that the model goes on with." : area.placeholder;
+    area.placeholder = model.get("mode") === "raw" ? "The text for the model to continue." : area.placeholder;
     root.classList.toggle("raw", model.get("mode") === "raw");
     before.title = model.get("stop_strings").length ? `stop strings: ${model.get("stop_strings").join(", ")}` : "";
   };

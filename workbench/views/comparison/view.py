@@ -370,7 +370,7 @@ class ComparisonView(GeneratingView):
     @traitlets.validate("columns")
     def _valid_columns(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
         if self.running:
-            raise GenerationError("the columns are being generated; stop that first.")
+            raise GenerationError("the columns are being generated; stop them first.")
         return checked_columns(proposal["value"], self.models)
 
     @traitlets.validate("reference")

@@ -98,9 +98,9 @@ function render({ model, el }) {
     });
     bar.replaceChildren(
       choice("score", "score", data.measures.map((m) => [plain(m.name), m.name])),
-      choice("layers", "layer_order", [["in order", "model"], ["best first", "score"]]),
-      choice("heads", "head_order", [["in order", "model"], ["best first", "score"]]),
-      box("from chance to 1", "relative"), box("tagged only", "tagged_only"), table);
+      choice("layers", "layer_order", [["in order", "model"], ["highest first", "score"]]),
+      choice("heads", "head_order", [["in order", "model"], ["highest first", "score"]]),
+      box("relative to chance", "relative"), box("tagged only", "tagged_only"), table);
   }
 
   // -- drawing ------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ function render({ model, el }) {
     pen.textAlign = "right";
     pen.fillText(least, LEFT + 10, base);
     pen.textAlign = "left";
-    pen.fillText(`${digits(current(), top)}${isPattern ? "   ● tagged" : ""}${known.length < all().length ? "   –: nothing to score" : ""}`, LEFT + 20 + long, base);
+    pen.fillText(`${digits(current(), top)}${isPattern ? "   ● tagged" : ""}${known.length < all().length ? "   –: no score" : ""}`, LEFT + 20 + long, base);
     const ring = (spot, colour, width) => {
       if (!spot) return;
       const line = order.indexOf(spot.row), column = grid.columns[line].indexOf(spot.head);
@@ -289,7 +289,7 @@ function render({ model, el }) {
     for (const [name, control] of Object.entries(controls)) control[control.type === "checkbox" ? "checked" : "value"] = model.get(name);
     const m = data.measures[current()];
     controls.relative.disabled = controls.tagged_only.disabled = !m.pattern;
-    meaning.textContent = !m.pattern ? `${m.words}.` : `Share of attention on ${m.words}${m.name === "uniform" ? ": the overlap with even attention" : ""}${m.queries ? `, mean over ${counted(m.queries, "query token")}` : ""}. Chance: ${m.chance}.${m.threshold == null ? "" : ` A head is tagged from ${Math.round(100 * m.threshold)} % of the way from chance to 1${m.shuffled ? " and above every shuffled text" : ""}, if the mean is over at least ${counted(m.needed, "query token")}.`}`;
+    meaning.textContent = !m.pattern ? `${m.words}.` : `Share of attention on ${m.words}${m.name === "uniform" ? ": the overlap with even attention" : ""}${m.queries ? `, mean over ${counted(m.queries, "query token")}` : ""}. Chance: ${m.chance}.${m.threshold == null ? "" : ` A head is tagged if its score covers at least ${Math.round(100 * m.threshold)} % of the distance from chance to 1${m.shuffled ? " and lies above every shuffled text" : ""}, over at least ${counted(m.needed, "query token")}.`}`;
     draw();
     reading.textContent = read(hover || selected());
     showRanking();

@@ -29,7 +29,7 @@ CHANCE = {
 MEASURED = {
     "entropy_bits": "Entropy of the attention, in bits",
     "entropy_normalised": "Entropy of the attention as a share of even attention's",
-    "mean_distance": "How many tokens back a token attends to, on average",
+    "mean_distance": "Mean distance to the tokens attended to",
 }
 
 
@@ -125,7 +125,7 @@ class HeadScoresView(View):
         words = {
             **PATTERNS,
             **MEASURED,
-            **({"local": f"the last {window} tokens, itself included"} if window else {}),
+            **({"local": f"the last {window} tokens, including itself"} if window else {}),
         }
         content = {
             "kind": "heads",
@@ -195,7 +195,7 @@ class HeadScoresView(View):
         axes.set_yticks(np.arange(len(layers)) + 0.5, [str(layer) for layer in layers], fontsize=7)
         step = 1 if heads <= 16 else 4
         axes.set_xticks(np.arange(0, heads, step) + 0.5, [str(h) for h in range(0, heads, step)], fontsize=7)  # fmt: skip
-        axes.set(xlabel="head; lines part the key-value heads", ylabel="layer")
+        axes.set(xlabel="head; lines separate key-value heads", ylabel="layer")
         axes.set_title(title, fontsize=9)
         figure.colorbar(
             image, ax=axes, label=name + (", from chance to 1" if self._relative else "")

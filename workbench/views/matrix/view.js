@@ -53,9 +53,9 @@ function render({ model, el }) {
       at = match.index + match[0].length;
     }
     template.append(...visible(state.template.slice(at)));
-    file.textContent = state.path ? `kept in ${state.path}` : "kept in memory only: no path was given";
+    file.textContent = state.path ? `kept in ${state.path}` : "kept in memory only (no path given)";
     hint.hidden = !state.stale;
-    hint.textContent = `The file also holds ${state.stale} cells of another template, setting or model; they stay there and are not shown.`;
+    hint.textContent = `The file also contains ${state.stale} cells of another template, setting or model; they are kept but not shown.`;
     const table = element("table"), names = element("col", "names");
     table.style.setProperty("--columns", state.columns.length);
     table.setAttribute("role", "grid");
@@ -108,7 +108,7 @@ function render({ model, el }) {
     rating.setAttribute("aria-label", `rating of cell ${place}`);
     const stars = [1, 2, 3, 4, 5].map((value) => {
       const star = button("☆", `${value} of 5`, (event) => { event.stopPropagation(); rate(place, value === boxes[place].shown.rating ? 0 : value); });
-      star.title += "; once more, or key 0: no rating";
+      star.title += "; click again or press 0 to remove the rating";
       star.setAttribute("role", "radio");
       rating.append(star);
       return star;
@@ -216,14 +216,14 @@ function render({ model, el }) {
       tokens.append(node);
     });
     const legend = element("div", "legend soft small", "A token's probability: ");
-    ["80 % and more", "50", "20", "5", "less"].forEach((words, level) => legend.append(element("span", `c${level}`, words)));
+    ["80 % or more", "50", "20", "5", "less"].forEach((words, level) => legend.append(element("span", `c${level}`, words)));
     const code = element("textarea", "code"), said = element("span", "copied soft small");
     code.value = message.python;
     code.readOnly = code.hidden = true;
     code.rows = Math.min(24, message.python.split("\n").length);
-    code.setAttribute("aria-label", "Python that generates this text again");
+    code.setAttribute("aria-label", "Python code that reproduces this text");
     said.setAttribute("aria-live", "polite");
-    const copy = button("Copy as Python", "Copy as Python: a cell that generates this text again", async () => {
+    const copy = button("Copy as Python", "Copy as Python: a cell that reproduces this text", async () => {
       code.hidden = false;
       code.select();
       let copied = false;
@@ -231,7 +231,7 @@ function render({ model, el }) {
       copied = copied || document.execCommand("copy");
       code.hidden = copied;
       if (copied) copy.focus();
-      said.textContent = copied ? "copied" : "This page may not use the clipboard: the code is selected, press Ctrl+C.";
+      said.textContent = copied ? "copied" : "The browser blocks the clipboard. The code is selected: press Ctrl+C.";
     });
     copy.hidden = !message.python;
     const parts = [element("div", "row", element("b", "", `Cell ${message.cell}`), element("span", "soft", state.columns[box.column].join(" · ")), copy, said), code];

@@ -17,7 +17,7 @@ export function alternatives(state, nodes) {
   const box = element("div", "popover");
   box.hidden = true;
   box.setAttribute("role", "dialog");
-  box.setAttribute("aria-label", "what else could have come");
+  box.setAttribute("aria-label", "alternatives of the token");
   const shown = { place: -1, held: false }; // the token, and whether a click keeps the box open
 
   /** @param {number} place @param {boolean} held */
@@ -55,14 +55,14 @@ export function alternatives(state, nodes) {
     const running = state.get("running"), { missing } = state.told;
     const cannot = state.get("mode") === "chat" ? missing.chat_branches || "" : "";
     const listed = held ? step.others : step.others.filter(([id], n) => n < BRIEF || id === step.id);
-    const table = step.others.length ? alternativesTable(step, place, listed, running, cannot) : element("p", "soft", "The alternatives of this token were not kept.");
+    const table = step.others.length ? alternativesTable(step, place, listed, running, cannot) : element("p", "soft", "The alternatives of this token were not stored.");
     const hint = element("p", "small soft", hintWords({ held, running, cannot, any: step.others.length > 0, unfiltered: !missing.drawn && listed.length > 0 && listed.every(([, , , drawn]) => drawn === null) }));
     const form = ownText(place);
     form.hidden = running || Boolean(cannot || missing.own_text) || !held;
     return [facts(step, place), table, hint, form];
   }
   function alternativesTable(step, place, listed, running, cannot) {
-    const head = element("tr", "", ...["instead", "before filters", "after", "", ""].map((text) => element("th", "", text)));
+    const head = element("tr", "", ...["alternative", "before filters", "after filters", "", ""].map((text) => element("th", "", text)));
     const rows = listed.map((other) => alternativeRow(step, place, other, running, cannot));
     return element("table", "", element("thead", "", head), element("tbody", "", ...rows));
   }
@@ -70,7 +70,7 @@ export function alternatives(state, nodes) {
   function alternativeRow(step, place, [id, piece, logprob, drawn, kept], running, cannot) {
     const chosen = id === step.id, pick = button(visible(piece), "", () => branch({ place, token: id }));
     pick.disabled = running || chosen || Boolean(cannot);
-    pick.title = cannot || (chosen ? "this is the token that came" : "branch: go on from here with this token");
+    pick.title = cannot || (chosen ? "this is the generated token" : "branch: continue from here with this token");
     const after = state.told.missing.drawn ? "–" : kept ? percent(drawn) : "cut";
     const cells = [pick, percent(logprob), after, shares(logprob, drawn), chosen ? "chosen" : ""];
     return element("tr", chosen ? "chosen" : kept ? "" : "cut", ...cells.map((cell) => element("td", "", cell)));
@@ -78,8 +78,8 @@ export function alternatives(state, nodes) {
   /** A form to write what should stand there. @param {number} place */
   function ownText(place) {
     const own = element("input"), form = element("form", "", own, element("button", "", "branch"));
-    own.placeholder = "or write what should stand here";
-    own.setAttribute("aria-label", "text to go on with from here");
+    own.placeholder = "or write your own text";
+    own.setAttribute("aria-label", "text to continue with from here");
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (own.value) branch({ place, text: own.value });
@@ -114,9 +114,9 @@ function shares(...logprobs) {
  * @param {boolean} now.unfiltered  whether it is not known what the filters left
  */
 export function hintWords({ held, running, cannot, any, unfiltered }) {
-  const kept = unfiltered ? "From the history, which keeps the likeliest and not what the filters left. " : "";
+  const kept = unfiltered ? "From the history, which keeps the most probable tokens but not their probabilities after the filters. " : "";
   if (cannot) return kept + cannot;
   if (running) return `${kept}To branch from here, stop the generation or let it end.`;
-  if (!held) return `${kept}Choose one to branch from here; a click on the token shows more.`;
+  if (!held) return `${kept}Choose one to branch from here; click the token for more.`;
   return any ? `${kept}Choose one to branch from here.` : kept;
 }

@@ -13,7 +13,7 @@ const COLOUR_CLASSES = ["c1", "c2", "c3", "c4"]; // of view.css; the first class
 /** @param {State} state */
 export function answer(state) {
   const said = element("div", "said"), output = element("div", "output", said);
-  said.dataset.empty = "The answer comes here, token by token. Point at a token, or move through them with the arrow keys, to see what else could have come.";
+  said.dataset.empty = "The answer appears here, token by token. Point at a token, or move with the arrow keys, to see its alternatives.";
   said.setAttribute("role", "listbox");
   said.setAttribute("aria-label", "generated tokens; arrow keys move, Enter opens a token's alternatives");
   said.tabIndex = 0;

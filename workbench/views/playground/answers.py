@@ -179,10 +179,8 @@ class Answers(Panels):
         """Say how to get what was typed back."""
         if left is not None:
             there = left.id in self.branches
-            kept = (
-                f"with a click on “{left.name}”" if there else f"when “{left.name}” is there again"
-            )
-            text = f"What was typed and not asked comes back {kept}. {self._made()}".strip()
+            kept = f"when you click “{left.name}”" if there else f"when “{left.name}” is restored"
+            text = f"What you typed but did not send comes back {kept}. {self._made()}".strip()
             self.send({"kind": "note", "text": text, "bad": False})
 
     def _change(self, change: Callable[..., Any], *arguments: Any, undone: bool = False) -> None:
@@ -204,7 +202,7 @@ class Answers(Panels):
         try:
             self._kept.update(before, undone)
         except HistoryError as error:
-            self._error = f"The branches are as you see them; the history is not: {error}"
+            self._error = f"The branches changed, but the history could not be updated: {error}"
             self.send({"kind": "tree", **self._tree()})
             return False
         return True

@@ -7,11 +7,11 @@ export function biasList(state) {
   const list = element("div"), form = element("form", "row"), token = element("input"), value = element("input");
   token.size = 12;
   token.placeholder = 'id, text or "7"';
-  token.title = 'A number is a token id. A bare word gets a space before it. In quotes stands a piece as the text shows it: "7" is the digit, "yes" a word without a space.';
+  token.title = 'A number is a token id. A plain word gets a space in front. Quotes mean a token exactly as shown: "7" is the digit, "yes" the word without a space.';
   token.setAttribute("aria-label", "token to bias: its id, or its text (a number in quotes)");
   Object.assign(value, { type: "number", step: 1, value: "-100" });
   value.style.width = "5.5em";
-  value.setAttribute("aria-label", "what is added to its logit");
+  value.setAttribute("aria-label", "value added to its logit");
   form.append(token, value, element("button", "", "add"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();

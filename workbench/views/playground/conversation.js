@@ -25,7 +25,7 @@ export function conversation(state) {
 
   const system = writer("system prompt", "no system prompt");
   const prompt = writer("prompt", "Ask something. Ctrl+Enter generates, Escape stops.", 2);
-  const text = writer("what the model reads", "the text that the model goes on with", 2);
+  const text = writer("what the model reads", "the text for the model to continue", 2);
   const areas = /** @type {const} */ ([["system", system], ["prompt", prompt], ["text", text]]);
   for (const [trait, area] of areas) state.typing.watch(area, trait, () => area.value);
 

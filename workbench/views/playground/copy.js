@@ -7,11 +7,11 @@ export function copyPanel({ code, note }) {
   box.value = code;
   box.readOnly = true;
   box.rows = Math.min(24, code.split("\n").length);
-  box.setAttribute("aria-label", "Python that makes this text again");
+  box.setAttribute("aria-label", "Python code that reproduces this text");
   async function copy() {
     box.select();
     const written = navigator.clipboard ? await navigator.clipboard.writeText(code).then(() => true, () => false) : false; // not over http
-    done.textContent = written || document.execCommand("copy") ? "copied" : "This page may not use the clipboard: the code is selected, press Ctrl+C.";
+    done.textContent = written || document.execCommand("copy") ? "copied" : "The browser blocks the clipboard. The code is selected: press Ctrl+C.";
   }
   return [element("div", "row", button("copy", "copy the code", copy), done, element("span", "soft small", note || "")), box];
 }

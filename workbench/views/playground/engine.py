@@ -15,9 +15,7 @@ from workbench.server.tokens import SPECIAL
 from workbench.views.playground.messages import NO_HISTORY, asked
 
 RECORD_BYTES = 2**29  # of queries and keys, for routing and attention of what is on screen
-OWN_TEXT = (
-    "The tokens of a text of your own are not known here: the server does not send its tokenizer."
-)
+OWN_TEXT = "The tokens of your own text are not known: the server does not send its tokenizer."
 QUOTES = {'"': '"', "“": "”"}  # as they are typed, and as the page shows a piece
 
 
@@ -120,8 +118,8 @@ def made_elsewhere(recipe: Recipe | None, pangu: Model) -> str:
     if not others:
         return ""
     return (
-        f"This text was made with {', '.join(others)}: from the same prompt and settings another one "
-        "may come here."
+        f"This text was made with {', '.join(others)}: the same prompt and settings may give another "
+        "text here."
     )
 
 
@@ -143,8 +141,8 @@ def require_same_tokens(generation: Generation, pangu: Model) -> None:
         != generation.token_ids[: generation.prompt_length]
     ):
         raise GenerationError(
-            f"the tokens of this text are those of {generation.recipe.checkpoint}, and "
-            f"{pangu.name} has others; generate it again with this model, or open it with that one."
+            f"this text was made with the tokens of {generation.recipe.checkpoint}, and "
+            f"{pangu.name} has different ones; generate it again with this model, or open it with the other."
         )
 
 
@@ -214,7 +212,7 @@ def _differences(recipe: Recipe, pangu: Model) -> list[str]:
         found.append(
             recipe.checkpoint
             if recipe.checkpoint != pangu.name
-            else f"other weights that were called {recipe.checkpoint} too"
+            else f"different weights under the same name, {recipe.checkpoint}"
         )
     if recipe.bits != pangu.bits:
         found.append(f"{recipe.bits} bit")

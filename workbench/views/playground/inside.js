@@ -37,7 +37,7 @@ export function widgetInside(state, host, holder) {
   }
   function comparedAnew() {
     const compare = () => { state.typing.send(); state.send("compare"); };
-    return element("div", "own", element("div", "row", button("compare what is asked now", "begin the comparison again, with the prompt and the settings above", compare, "small")));
+    return element("div", "own", element("div", "row", button("compare the current prompt", "restart the comparison with the prompt and settings above", compare, "small")));
   }
   /** Another widget has come: if its panel was left meanwhile, nobody loads it. */
   function came() {

@@ -19,15 +19,15 @@ from workbench.prompts.lines import as_text
 from workbench.views.shared.words import LABELS
 
 SHOWN = 200  # entries of the history, the newest
-ASKED_WITH_IDS = "this was asked with token ids, which the playground's text cannot hold; pangu.generate takes them."
+ASKED_WITH_IDS = "the prompt was given as token ids, which the playground cannot show as text; use pangu.generate."
 ONLY_THINKING = {  # by what ended it
-    "length": "max tokens were reached: generate it again with more of them, or go on with a branch from its last token.",
-    "context": "the model's context is full: ask for less, or begin a new conversation.",
-    "stop_string": "a stop string came. Take it out of the stop strings (more settings) and generate it again.",
-    "stopped": "it was stopped. Generate it again and let it end.",
-    "eos": "the model ended its turn there: generate it again with another seed.",
+    "length": "max tokens were reached: generate again with a larger value, or branch from the last token.",
+    "context": "the model's context is full: shorten the prompt, or start a new conversation.",
+    "stop_string": "a stop string was reached. Remove it under “more settings” and generate again.",
+    "stopped": "it was stopped. Generate again and let it finish.",
+    "eos": "the model ended its turn there: generate again with another seed.",
 }  # fmt: skip
-NO_HISTORY = "This playground keeps no history; Playground(…, history=…) names a file."
+NO_HISTORY = "This playground keeps no history; pass Playground(…, history=…) the name of a file."
 
 
 def nodes(branches: Branches) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def history(kept: History | None) -> dict[str, Any]:
     words = (
         f"{len(entries)} generations in {kept.path.name}"
         + (f", the newest {SHOWN} here" if len(entries) > SHOWN else "")
-        + f". A click on the time brings prompt, settings, text and its branches back.{damaged}"
+        + f". Click a time to restore prompt, settings, text and branches.{damaged}"
     )
     return {
         "kind": "history",
@@ -151,7 +151,7 @@ def only_thinking(generation: Generation) -> str:
         )
     else:
         why = ONLY_THINKING.get(reason, f"it ended with {reason!r}: generate it again.")
-    return f"this text is all thinking, without an answer that the conversation could go on from: {why}"
+    return f"this text has only thinking and no answer, so the conversation cannot continue from it: {why}"
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Panels(PlaygroundState):
             if self.inside.running:  # it keeps its texts, and the model is free
                 self.inside.stop()
                 self.inside.wait()
-                self.inside._fail("It was stopped when its panel was left.")
+                self.inside._fail("It was stopped because you left its panel.")
             self.inside = None
         else:
             self._leave_inside()
@@ -65,7 +65,7 @@ class Panels(PlaygroundState):
             if self.trace is not None:
                 self._look_inside()
             elif not self.running:
-                self._status = {**self._status, "doing": "reading the text once more"}
+                self._status = {**self._status, "doing": "reading the text again"}
                 self.send({"kind": "status", "status": self._status})
                 self._begin(self._look_inside)
 

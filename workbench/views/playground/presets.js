@@ -7,7 +7,7 @@ export function presetChoice(state) {
   select.addEventListener("change", () => state.set({ preset: select.value }));
   function draw() {
     const now = state.get("preset"), names = new Set([...state.told.presets, ...(now ? [now] : [])]); // another notebook may have saved it
-    select.replaceChildren(new Option("own settings", ""), ...[...names].map((name) => new Option(name, name)));
+    select.replaceChildren(new Option("custom", ""), ...[...names].map((name) => new Option(name, name)));
     select.value = now;
   }
   return { element: select, draw };
@@ -18,7 +18,7 @@ export function presetForm(state) {
   const name = element("input"), form = element("form", "row", name, element("button", "", "save"));
   name.size = 14;
   name.placeholder = "name";
-  name.setAttribute("aria-label", "name of a preset of one's own");
+  name.setAttribute("aria-label", "name of your preset");
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (name.value.trim()) state.send("save_preset", { name: name.value.trim() });

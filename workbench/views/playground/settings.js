@@ -12,15 +12,15 @@ import { linesOf, stringsOf, unusualSettings } from "./words.js";
 export function settings(state) {
   const preset = presetChoice(state), ownPreset = presetForm(state), bias = biasList(state), stops = stopStrings(state);
   const first = [
-    numberField(state, "temperature", "temperature", { step: 0.1, min: 0, help: "0 takes the most probable token every time" }),
-    numberField(state, "max_new_tokens", "max tokens", { step: 1, min: 1, help: "at most so many new tokens" }),
+    numberField(state, "temperature", "temperature", { step: 0.1, min: 0, help: "0 always takes the most probable token" }),
+    numberField(state, "max_new_tokens", "max tokens", { step: 1, min: 1, help: "the maximum number of new tokens" }),
     numberField(state, "seed", "seed", { step: 1, help: "the same seed, prompt and settings give the same text" }),
   ];
   const filters = [
     numberField(state, "top_p", "top-p", { step: 0.05, min: 0, max: 1, help: "keep the most probable tokens that together reach this probability; 1 keeps all" }),
-    numberField(state, "top_k", "top-k", { step: 1, min: 0, help: "keep so many of the most probable tokens; 0 keeps all", off: 0 }),
-    numberField(state, "min_p", "min-p", { step: 0.01, min: 0, max: 1, help: "keep tokens at least this share as probable as the best; 0 keeps all", off: 0 }),
-    numberField(state, "repetition_penalty", "repetition penalty", { step: 0.05, min: 0, help: "above 1 makes tokens that were there less probable; 1 is off", off: 1 }),
+    numberField(state, "top_k", "top-k", { step: 1, min: 0, help: "keep this many of the most probable tokens; 0 keeps all", off: 0 }),
+    numberField(state, "min_p", "min-p", { step: 0.01, min: 0, max: 1, help: "keep tokens with at least this fraction of the best token's probability; 0 keeps all", off: 0 }),
+    numberField(state, "repetition_penalty", "repetition penalty", { step: 0.05, min: 0, help: "above 1 makes tokens that already occurred less probable; 1 is off", off: 1 }),
   ];
   const numbers = [...first, ...filters];
   const toggle = button("", "", () => open(more.hidden), "bare small more-toggle");

@@ -33,7 +33,7 @@
  * @prop {number|null} count  of tokens that the model will read; null if that is not known
  * @prop {string[]} special  tokens' names that stand in the conversation
  * @prop {number} context  of the model, in tokens; 0 if it is not known
- * @prop {[number, string|null, number][]} bias  token id, its piece if that is known, what is added to its logit
+ * @prop {[number, string|null, number][]} bias  token id, its piece if that is known, value added to its logit
  * @prop {BranchNode[]} nodes
  * @prop {number|null} current  id of the branch on the page
  * @prop {boolean} undo  whether something can be undone
@@ -45,7 +45,7 @@
 import { Typing } from "./typing.js";
 
 const SILENCE = 5000; // milliseconds without a word from the kernel until the page says so
-const SILENT = "The kernel does not answer. It may be busy with a cell: wait. Or it was restarted: then run this view's cell again.";
+const SILENT = "The kernel does not answer. It may be busy running a cell. If it was restarted, run this view's cell again.";
 /** @type {Told} */
 const NOTHING_TOLD = {
   title: "Playground", about: "", missing: {}, usual: null, presets: [], count: null, special: [], context: 0, bias: [], nodes: [],

@@ -205,7 +205,7 @@ class PlaygroundState(GeneratingView):
         taken = as_taken(self.pangu, sampling)
         off = [name for name in OFF if getattr(taken, name) != getattr(sampling, name)]
         if off:
-            text = f"This server does not take {' and '.join(off)}: off here."
+            text = f"This server does not support {' and '.join(off)}: off."
             self.send({"kind": "note", "text": text, "bad": False})
 
     def _preset_settings(self, name: str) -> dict[str, Any]:
@@ -251,7 +251,7 @@ class PlaygroundState(GeneratingView):
             pieces = self.pangu.tokenizer.pieces(ids)
             listed = ", ".join(f"{i} {piece!r}" for i, piece in zip(ids, pieces, strict=True))
             raise GenerationError(
-                f"{text!r} is {len(ids)} tokens ({listed}); a bias is for one: give its id."
+                f"{text!r} is {len(ids)} tokens ({listed}); a bias applies to one token: give its id."
             )
         others = [pair for pair in self.logit_bias if pair[0] != ids[0]]
         self.logit_bias = [*others, [ids[0], value]]

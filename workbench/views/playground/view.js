@@ -17,7 +17,7 @@
  * @property {number} top_k
  * @property {number} min_p
  * @property {number} repetition_penalty
- * @property {[number, number][]} logit_bias  token id, what is added to its logit
+ * @property {[number, number][]} logit_bias  token id, value added to its logit
  * @property {string[]} stop_strings
  * @property {number} max_new_tokens
  * @property {number} seed

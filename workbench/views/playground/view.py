@@ -189,7 +189,7 @@ class Playground(Answers):
         """
         generation = self.generation
         if generation is None:
-            raise GenerationError("there is no answer to go on from; generate one first.")
+            raise GenerationError("there is no answer to continue from; generate one first.")
         asked = messages.asked_settings(generation.recipe)
         if not asked:
             raise GenerationError(messages.ASKED_WITH_IDS)
@@ -319,7 +319,9 @@ class Playground(Answers):
             return {"kind": "done", "asked": kind, "text": question["name"]}, []
         elif kind == "python":
             code = (
-                self.generation.to_python() if self.generation else "# Nothing was generated yet."
+                self.generation.to_python()
+                if self.generation
+                else "# Nothing has been generated yet."
             )
             note = "It checks the weights, generates the same text, and says so if it differs."
             return {"kind": "python", "code": code, "note": note}, []

@@ -56,14 +56,14 @@ export const stringsOf = (lines) => lines.split("\n").filter(Boolean).map(unesca
  */
 export function readsWords({ count, raw, missing }) {
   const tokens = count === null ? "" : `${grouped(count)} tokens. `;
-  if (raw) return `${tokens}Raw text: names such as [unused9] are special tokens; the conversation does not count.`;
-  return `${tokens}${missing || "An edit here switches to raw text."}`;
+  if (raw) return `${tokens}Raw text: names such as [unused9] are special tokens; the conversation is ignored.`;
+  return `${tokens}${missing || "Editing here switches to raw text."}`;
 }
 
 /** Of special tokens' names that stand in a conversation. @param {string[]} names */
 export function spelledWords(names) {
   const one = names.length === 1;
-  return `${names.map(visible).join(", ")} in the conversation ${one ? "is" : "are"} read as plain characters, not as ${one ? "the special token" : "special tokens"} of that name. Once this text is edited (raw text), ${one ? "it is the special token" : "they are the special tokens"}.`;
+  return `${names.map(visible).join(", ")} in the conversation ${one ? "is" : "are"} read as plain text, not as ${one ? "a special token" : "special tokens"}. In raw text (after an edit here) ${one ? "it becomes the special token" : "they become the special tokens"}.`;
 }
 
 // -- settings
@@ -98,9 +98,9 @@ export function statusWords(now, running, served) {
   if (now.doing) parts.push(now.doing);
   if (now.tokens) parts.push(`${grouped(now.tokens)} new tokens`);
   if (now.tokens && now.speed) parts.push(`${now.speed.toFixed(1)} tokens/s`);
-  if (now.tokens && now.seconds) parts.push(`${now.seconds.toFixed(1)} s with reading the prompt`);
+  if (now.tokens && now.seconds) parts.push(`${now.seconds.toFixed(1)} s including the prompt`);
   if (now.memory_gb) parts.push(`memory ${now.memory_gb.toFixed(2)} GB`);
-  else if (now.tokens && served) parts.push("memory: the server's");
+  else if (now.tokens && served) parts.push("memory: on the server");
   if (now.reason && !running) parts.push(now.reason);
   return parts.join(" · ");
 }

@@ -33,7 +33,7 @@ export function choiceMap(state, scrollTo) {
     const count = state.shown(), rows = data.layers * data.slots, height = topOf(data.layers);
     const context = pen(map.canvas, place.width, height);
     pen(map.over, place.width, height);
-    range.textContent = count < data.count ? `tokens ${from} to ${from + count - 1} of ${data.count}; drag the overview of the tokens, or turn the wheel with Shift` : `${counted(data.count)}; a row per group, hue is the group, lightness and number the expert in it`;
+    range.textContent = count < data.count ? `tokens ${from} to ${from + count - 1} of ${data.count}; drag in the overview of the tokens, or scroll with Shift` : `${counted(data.count)}; one row per group; hue shows the group, lightness and number the expert in it`;
     map.canvas.dataset.geometry = JSON.stringify({ ...place, cell, from, count });
     if (!count) return;
     const solid = new Uint32Array(data.experts), pale = new Uint32Array(data.experts);

@@ -55,11 +55,11 @@ export function expertCard(state) {
     if (!kept) return refill(card, state.choices, element("p", "soft", NONE));
     const users = usersOf(state, layer, expert);
     const base = counts.others ? `Other tokens ${percent(counts.shareOfOthers(layer, expert))}; ` : `Uniform routing: ${percent(counts.chance)}, ${counts.band[0]} to ${counts.band[1]} uses; `;
-    const head = element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(data, expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${counted(kept)}, ${percent(users.length / Math.max(1, kept))}. ${base}`, verdict(counts.isBeyond(layer, expert), counts.share(layer, expert) > counts.base(layer, expert)), " what chance gives.");
+    const head = element("p", "", first ? "Most preferred: layer " : "Layer ", element("b", "", String(layer)), ", expert ", swatch(data, expert), data.grouped ? ` of group ${data.group(expert)}` : "", `: ${users.length} of ${counted(kept)}, ${percent(users.length / Math.max(1, kept))}. ${base}`, verdict(counts.isBeyond(layer, expert), counts.share(layer, expert) > counts.base(layer, expert)), " chance.");
     const lists = element("div", "lists");
-    if (!users.length) lists.append(element("p", "soft", `No token${kept < data.count ? " that passes the filters" : ""} uses it.`));
+    if (!users.length) lists.append(element("p", "soft", `No ${kept < data.count ? "matching " : ""}token uses it.`));
     else lists.append(tokensOf(users), wordsOf(users));
-    if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "beside chance"], counts.byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), verdict(count[expert] < low || count[expert] > high, count[expert] > high)])));
+    if (data.labels.length > 1) lists.append(tableOf(["domain", "share", "", "vs chance"], counts.byDomain(layer, 1).map(({ label, tokens, count, low, high }) => [label, percent(count[expert] / tokens), track(count[expert] / Math.max(1, tokens)), verdict(count[expert] < low || count[expert] > high, count[expert] > high)])));
     if (users.length) lists.append(partnersOf(users, layer, expert));
     refill(card, state.choices, head, lists);
   }
@@ -72,7 +72,7 @@ export function expertCard(state) {
       button.dataset.token = token;
       return button;
     };
-    return tableOf([weighted ? "weight" : "token", `its tokens, ${weighted ? "most weighted first" : `in order${data.missing.includes("routing_weights") ? "; no routing_weights" : ""}`}`], byWeight(users).slice(0, LIST).map((user) => [weighted ? user.weight.toFixed(3) : data.within(user.token), context(user)]), [1]);
+    return tableOf([weighted ? "weight" : "token", `its tokens, ${weighted ? "highest weight first" : `in order${data.missing.includes("routing_weights") ? "; no routing_weights" : ""}`}`], byWeight(users).slice(0, LIST).map((user) => [weighted ? user.weight.toFixed(3) : data.within(user.token), context(user)]), [1]);
   }
 
   function wordsOf(users) {
@@ -94,7 +94,7 @@ export function expertCard(state) {
     const { data, counts } = state, together = new Uint32Array(data.experts);
     for (const { token } of users) for (let slot = 0; slot < data.slots; slot++) together[data.at(token, layer, slot)]++;
     const rows = partners(expert, { experts: data.experts, slots: data.slots, groups: data.obeyed_groups, users: users.length, kept: counts.kept, together, uses: (other) => counts.count(layer, other) });
-    return tableOf(["partner", "lift", "together", "beside chance"], rows.slice(0, 6).map((row) => [expertButton(data, row.other, layer), fixed(row.lift, 2), row.together, verdict(row.marked, row.lift > 1)]));
+    return tableOf(["partner", "lift", "together", "vs chance"], rows.slice(0, 6).map((row) => [expertButton(data, row.other, layer), fixed(row.lift, 2), row.together, verdict(row.marked, row.lift > 1)]));
   }
 
   return { ...cards, card, show, forget: () => { shown = ""; } };

@@ -46,8 +46,8 @@ def routing_figure(routing: Routing, keep: np.ndarray) -> Figure:
     below.set_yticks(np.arange(layers) + 0.5, [str(layer) for layer in range(layers)], fontsize=7)
     below.set(xlabel="expert", ylabel="layer")
     below.set_title(
-        f"Share of {counted(kept)}; dashed: uniform routing, {slots / experts:.1%}; dot: beyond the "
-        f"{low} to {high} uses that it gives",
+        f"Share of {counted(kept)}; dashed: uniform routing, {slots / experts:.1%}; dot: outside the "
+        f"{low} to {high} uses that it would give",
         fontsize=9,
     )
     above.title.set_fontsize(9)

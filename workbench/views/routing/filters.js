@@ -23,7 +23,7 @@ export function filterRow(state) {
   const search = element("input"), goTo = element("input");
   search.type = goTo.type = "search";
   search.placeholder = "text or /pattern/, then Enter";
-  search.title = "Enter searches what tokens say. Names of special tokens and bytes, such as [unused9] and <0x0A>, are found only if [unused stands in the search, or < before a letter, a digit, / or |.";
+  search.title = "Press Enter to search the tokens' text. Special tokens and bytes, such as [unused9] and <0x0A>, match only if the search contains [unused, or < before a letter, a digit, / or |.";
   search.className = "find";
   // JupyterLab keeps Enter from ending an input.
   const entered = (input, call) => {
@@ -37,12 +37,12 @@ export function filterRow(state) {
   };
   entered(search, () => {
     search.classList.toggle("bad", !matcher(search.value));
-    if (!matcher(search.value)) return say(`${search.value} is no regular expression.`);
+    if (!matcher(search.value)) return say(`${search.value} is not a regular expression.`);
     say("");
     page.set({ search: searched = search.value });
   });
   goTo.placeholder = "17 or 3.17";
-  goTo.title = "Enter goes to the expert of this number, of the layer before the point or the one shown.";
+  goTo.title = "Press Enter to go to this expert: 17 in the layer shown, 3.17 in layer 3.";
   goTo.size = 11;
   entered(goTo, () => {
     const { data } = state, found = /^\s*(?:(\d+)\s*\.\s*)?(\d+)\s*$/.exec(goTo.value);

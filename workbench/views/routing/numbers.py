@@ -81,7 +81,7 @@ class Routing:
                 words = "{} layers, {} slots, {} experts, {} groups"
                 raise TraceError(
                     f"{trace.model_name} has {words.format(*shape)} and {traces[0].model_name} has "
-                    f"{words.format(*shapes[0])}; only traces of the same shape go side by side."
+                    f"{words.format(*shapes[0])}; only traces of the same shape can be shown side by side."
                 )
         documents = [Document.of(trace, str(label)) for trace, label in zip(traces, labels)]  # noqa: B905
         return cls(documents, *shapes[0])
@@ -266,7 +266,7 @@ def matcher(search: str) -> Callable[[str], bool]:
             test = re.compile(search[1:-1], re.ASCII).search
         except re.error as error:
             raise TraceError(
-                f"search {search} is no regular expression ({error}); expected a text, or a "
+                f"search {search} is not a regular expression ({error}); expected a text, or a "
                 "pattern between slashes such as /[0-9]/."
             ) from error
     else:

@@ -30,6 +30,6 @@ export function readoutOf(data, counts, { token, layer, expert }) {
   const at = token < 0 ? "" : `${data.documents.length > 1 ? `${data.label(token)}, ` : ""}token ${data.within(token)} ${quoted(data.pieces[token])} · `;
   if (expert < 0) return `${at}layer ${layer}`;
   const share = counts.share(layer, expert);
-  const compared = counts.others ? `of the others ${percent(counts.shareOfOthers(layer, expert))}` : `uniform routing ${percent(counts.chance)}`;
-  return `${at}layer ${layer} · expert ${expert} (group ${data.group(expert)}): ${counts.count(layer, expert)} of ${counted(counts.kept)}, ${percent(share)}; ${compared}: ${besideChance(counts.isBeyond(layer, expert), share > counts.base(layer, expert))} what chance gives`;
+  const compared = counts.others ? `others ${percent(counts.shareOfOthers(layer, expert))}` : `uniform routing ${percent(counts.chance)}`;
+  return `${at}layer ${layer} · expert ${expert} (group ${data.group(expert)}): ${counts.count(layer, expert)} of ${counted(counts.kept)}, ${percent(share)}; ${compared}: ${besideChance(counts.isBeyond(layer, expert), share > counts.base(layer, expert))} chance`;
 }

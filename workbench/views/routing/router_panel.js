@@ -29,11 +29,11 @@ export function routerPanel(state) {
     const version = `${first} ${token} ${layer} ${outlined} ${probability !== null} ${details.ofLayer(layer).tokens > token} ${details.absent.size} ${state.widthOf(router.body)}`;
     if (shown === version) return false;
     shown = version;
-    caption.replaceChildren("Token ", element("b", "", String(data.within(token))), " ", element("code", "", quoted(data.pieces[token])), data.documents.length > 1 ? ` of ${data.label(token)}` : "", `, layer ${layer}: ${data.grouped ? "one winner of each group" : `${data.slots} winners`}${first ? " (move over another)" : ""}`);
+    caption.replaceChildren("Token ", element("b", "", String(data.within(token))), " ", element("code", "", quoted(data.pieces[token])), data.documents.length > 1 ? ` of ${data.label(token)}` : "", `, layer ${layer}: ${data.grouped ? "one winner of each group" : `${data.slots} winners`}${first ? " (point at another)" : ""}`);
     const top = probability ? globalTop(probability, data.slots) : null;
     bars.hidden = barsNote.hidden = !probability;
     if (probability) drawBars(probability, token, layer, top, expert);
-    const table = tableOf(["group", "expert", "probability", explained("margin", `The winner's probability less that of the best loser${data.grouped ? " of its group" : ""}.`), explained("router_scale", "A factor that the model learned for this expert: weight = probability × router_scale."), "weight", explained(`top-${data.slots}`, `Whether a top-${data.slots} of all experts, without groups, would take it.`)], Array.from({ length: data.slots }, (_, slot) => {
+    const table = tableOf(["group", "expert", "probability", explained("margin", `The winner's probability minus that of the runner-up${data.grouped ? " of its group" : ""}.`), explained("router_scale", "A learned factor of this expert: weight = probability × router_scale."), "weight", explained(`top-${data.slots}`, `Whether a top-${data.slots} over all experts, without groups, would choose it.`)], Array.from({ length: data.slots }, (_, slot) => {
       const winner = data.at(token, layer, slot), scale = data.scale(token, layer, winner);
       return [slot, expertButton(data, winner, layer), probability ? percent(probability[winner], 2) : "–", fixed(details.margin(layer, token, slot), 4), fixed(scale, 3), fixed(details.weight(layer, token, slot), 4), probability ? (top.has(winner) ? "yes" : "no") : "–"];
     }));
@@ -47,11 +47,11 @@ export function routerPanel(state) {
     const { data } = state;
     if (!probability) {
       if (data.missing.includes("router_logits")) return "This trace has no router_logits: no probabilities, margins and global top.";
-      return details.lacks(layer, token) ? "This saved page does not hold this layer's probabilities." : "asking for the probabilities…";
+      return details.lacks(layer, token) ? "This saved page does not contain this layer's probabilities." : "loading the probabilities…";
     }
     const chosen = Array.from({ length: data.slots }, (_, slot) => data.at(token, layer, slot)), mass = (list) => list.reduce((sum, e) => sum + probability[e], 0);
     const instead = [...top].filter((e) => !chosen.includes(e)), lost = chosen.filter((e) => !top.has(e));
-    return `Without groups, a top-${data.slots} would take ${instead.length ? `${instead.join(", ")} instead of ${lost.join(", ")}` : "the same experts"}: ${data.slots - instead.length} of ${data.slots} agree; probability ${percent(mass(chosen))} as chosen, ${percent(mass([...top]))} then. Uniform: ${percent(1 / data.experts)} an expert.`;
+    return `Without groups, a top-${data.slots} would choose ${instead.length ? `${instead.join(", ")} instead of ${lost.join(", ")}` : "the same experts"}: ${data.slots - instead.length} of ${data.slots} agree; probability ${percent(mass(chosen))} as chosen, ${percent(mass([...top]))} without groups. Uniform: ${percent(1 / data.experts)} per expert.`;
   }
 
   function drawBars(probability, token, layer, top, expert) {

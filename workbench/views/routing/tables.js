@@ -30,16 +30,16 @@ export function tables(state) {
     load(holder) {
       const { data, counts } = state, rows = [], first = model.get("layer"), order = [first, ...Array.from({ length: data.layers }, (_, n) => n).filter((n) => n !== first)];
       for (const layer of order) for (let expert = 0; expert < data.experts && rows.length < ROWS; expert++) rows.push([layer, expert, data.group(expert), counts.count(layer, expert), percent(counts.share(layer, expert)), (counts.share(layer, expert) / counts.chance).toFixed(2), counts.kept < data.count ? percent(counts.shareOfOthers(layer, expert)) : "–", verdict(counts.isBeyond(layer, expert), counts.share(layer, expert) > counts.base(layer, expert))]);
-      put(holder, ["layer", "expert", "group", "count", "share", "load ratio", "others", "beside chance"], rows, counts.counts.length);
+      put(holder, ["layer", "expert", "group", "count", "share", "load ratio", "others", "vs chance"], rows, counts.counts.length);
     },
     expert(holder) {
       const { data } = state, layer = model.get("layer"), expert = model.get("expert"), users = expert < 0 ? [] : byWeight(usersOf(state, layer, expert));
-      if (expert < 0) return holder.replaceChildren(element("p", "soft", "No expert is kept: click one."));
+      if (expert < 0) return holder.replaceChildren(element("p", "soft", "No expert is selected: click one."));
       put(holder, ["document", "token", "piece", "weight"], users.slice(0, ROWS).map(({ token, weight }) => [data.label(token), data.within(token), data.pieces[token], fixed(weight, 4)]), users.length, [0, 2]);
     },
     router(holder) {
       const { data } = state, layer = model.get("layer"), token = state.pinned(), probability = token < 0 ? null : details.probabilities(layer, token);
-      if (token < 0) return holder.replaceChildren(element("p", "soft", "No token is kept: click one."));
+      if (token < 0) return holder.replaceChildren(element("p", "soft", "No token is selected: click one."));
       const top = probability ? globalTop(probability, data.slots) : null;
       const rows = Array.from({ length: data.experts }, (_, expert) => [data.group(expert), expert, probability ? percent(probability[expert], 2) : "–", fixed(data.scale(token, layer, expert), 3), yesNo(data.slot(token, layer, expert) >= 0), top ? yesNo(top.has(expert)) : "–"]);
       put(holder, ["group", "expert", "probability", "router_scale", "winner", `global top-${data.slots}`], rows, rows.length);

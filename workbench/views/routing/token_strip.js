@@ -100,7 +100,7 @@ export function tokenStrip(state, colouring, scrollTo) {
       legend.replaceChildren(`layer ${layer}, experts:`, ...experts.map((expert) => swatch(data, expert)));
     } else {
       const needed = { margin: "router_logits", entropy: "router_logits", surprisal: "chosen_logprobs" }[colour];
-      const words = { margin: `0 to ${scales.margin.toFixed(3)}: lead over the second in group ${group}, layer ${layer}`, entropy: `0, certain, to 1, uniform; H(p) / ln ${data.experts}, layer ${layer}`, surprisal: `0 to ${scales.surprisal.toFixed(1)} bits; −log₂ of the probability the token was given` }[colour];
+      const words = { margin: `0 to ${scales.margin.toFixed(3)}: lead over the second in group ${group}, layer ${layer}`, entropy: `0 (certain) to 1 (uniform); H(p) / ln ${data.experts}, layer ${layer}`, surprisal: `0 to ${scales.surprisal.toFixed(1)} bits; −log₂ of the probability the token was given` }[colour];
       const scale = element("canvas");
       drawRamp(pen(scale, 90, 10), { x: 0, y: 0, width: 90, height: 10 }, (x) => theme.ramp(x / 89));
       legend.replaceChildren(...(data.missing.includes(needed) ? [`this trace has no ${needed}`] : [scale, words]));

@@ -1,7 +1,7 @@
 /** Numbers and verdicts as this view writes them. */
 import { element } from "../shared/dom.js";
 
-export const NONE = "No token passes these filters; “all tokens” takes them away.";
+export const NONE = "No tokens match these filters. “all tokens” clears them.";
 export const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : "–");
 export const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
 export const yesNo = (value) => element("span", value ? "beyond" : "soft", value ? "yes" : "no");

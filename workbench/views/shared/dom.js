@@ -1,6 +1,6 @@
 /** Elements of the page. */
 
-export const GONE = "The kernel that this view belongs to has gone: run its cell again.";
+export const GONE = "This view's kernel is gone: run its cell again.";
 
 export const element = (tag, className, ...content) => {
   const node = document.createElement(tag);

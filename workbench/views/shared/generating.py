@@ -110,9 +110,9 @@ class GeneratingView(View):
                 raise  # a thread's error would be lost: let it be seen as well
             self._release()
             self._fail(
-                "Memory ran out. What could be given back has been: try again, with fewer max tokens "
-                "or a shorter prompt; or load the model with fewer bits, or with "
-                'memory="auto" to keep a part of it on disk.'
+                "Out of memory. What could be freed has been freed: try again with fewer max tokens "
+                "or a shorter prompt, or load the model with fewer bits or with "
+                'memory="auto", which keeps part of it on disk.'
             )
         finally:
             self.running = False

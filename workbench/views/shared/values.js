@@ -5,7 +5,7 @@ export const limit = (value, low, high) => Math.max(low, Math.min(high, value));
 export const whyRefused = (label, typed) => {
   const number = Number(typed);
   if (!Number.isInteger(number)) return `${label} ${typed}: expected a whole number.`;
-  return Number.isSafeInteger(number) ? "" : `${label} ${typed}: a page knows whole numbers up to 9,007,199,254,740,991. Set a larger one in Python.`;
+  return Number.isSafeInteger(number) ? "" : `${label} ${typed}: this page can only handle whole numbers up to 9,007,199,254,740,991. Set a larger one from Python.`;
 };
 export const counted = (number, word = "token") => `${number} ${word}${number === 1 ? "" : "s"}`;
 export const quoted = (piece) => `“${piece}”`;

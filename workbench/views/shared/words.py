@@ -30,8 +30,8 @@ def require_question(asked: Any) -> None:
     """
     if not isinstance(asked, str) and asked[-1].get("role") == "assistant":
         raise GenerationError(
-            "the last turn is the assistant's, and there is nothing to answer: write the next user "
-            "turn, or remove the last turn to have the one before it answered anew."
+            "the last turn is the assistant's, so there is nothing to answer: add a user "
+            "turn, or remove the last turn to answer the one before it again."
         )
 
 
@@ -41,7 +41,7 @@ def reason(generation: Generation) -> str:
     if generation.finish_reason == "context" and _asked_as_text(generation):
         return "the model's context is full: shorten the text"
     if generation.finish_reason == "stop_string" and generation.stop_string:
-        return f"the stop string {generation.stop_string!r} came"
+        return f"stop string {generation.stop_string!r} reached"
     return said
 
 
