@@ -139,7 +139,7 @@ def test_the_playground_generates_from_disk_and_tells_of_every_layer(stored, mon
     folder = stored("moe", 4)
     pangu = load(folder, device="cpu", memory=least_bytes(folder, 4))
     told = []
-    monkeypatch.setattr("workbench.views.shared.generating.PAUSE", 0)
+    monkeypatch.setattr("workbench.views.shared.news.PAUSE", 0)
     monkeypatch.setattr(Playground, "send", lambda self, message, *_: told.append(message))
     view = Playground(pangu, prompt="To be", history=None, max_new_tokens=4)
     view.start()
@@ -161,7 +161,7 @@ def test_live_views_tell_of_every_layer_from_disk(kind, stored, monkeypatch):
     folder = stored("moe", 4)
     pangu = load(folder, device="cpu", memory=least_bytes(folder, 4))
     told, layers = [], pangu.config.num_hidden_layers
-    monkeypatch.setattr("workbench.views.shared.generating.PAUSE", 0)
+    monkeypatch.setattr("workbench.views.shared.news.PAUSE", 0)
     hear = traitlets.observe("doing")(lambda _, change: told.append(change["new"]))
     heard = type("Heard", (kind,), {"hear": hear})
     if kind is ComparisonView:
