@@ -154,7 +154,7 @@ def test_the_name_of_an_id_is_never_sent_as_a_text(server, engine):
     for begun in (whole.begun(1), whole.begun(1, 99), ["token_id:11"], [whole.steps[0]]):
         with pytest.raises(GenerationError, match=r"only by its id, 'token_id:\d+'"):
             pangu.generate("Say", 4, begun=begun)
-    with pytest.raises(GenerationError, match="token 11 never came"):
+    with pytest.raises(GenerationError, match="token 11 was not received"):
         pangu.generate("Say", 4, begun=[11])
     assert len(server.requests) == asked
 

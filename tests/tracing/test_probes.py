@@ -80,5 +80,5 @@ def test_a_length_that_does_not_fit_is_refused(arguments, message, dense):
 
 
 def test_what_is_no_model_is_refused(dense):
-    with pytest.raises(TraceError, match=r"expected a loaded model, .* wb.load\(.*; came Trace"):
+    with pytest.raises(TraceError, match=r"expected a loaded model, .* wb.load\(.*; got Trace"):
         wb.induction_probe(dense.trace("To be"))

@@ -141,7 +141,7 @@ print([view.running for view in views])
 @pytest.mark.parametrize("view", [AttentionView, RoutingView])
 def test_a_live_view_needs_a_loaded_model_and_a_known_thinking_mode(view, moe, trace, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(TraceError, match=r"expected a loaded model, .*; came Trace"):
+    with pytest.raises(TraceError, match=r"expected a loaded model, .*; got Trace"):
         view.live(trace, "hi")
     with fake_server() as script, pytest.raises(TraceError, match="server"):
         view.live(wb.connect(script.url), "hi")

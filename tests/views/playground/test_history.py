@@ -68,7 +68,7 @@ def test_in_the_end_every_token_shows_its_own_text_and_what_a_stop_string_cut_of
     expected = [(step.text, step.cut) for step in cut.steps]
     assert expected[place:] == [(texts[place][:-1], texts[place][-1]), ("", texts[place + 1])]
     assert [(step["text"], step["cut"]) for step in steps_told(play)] == expected
-    assert play._status["reason"] == f"the stop string {stop_string!r} came"
+    assert play._status["reason"] == f"stop string {stop_string!r} reached"
     again = Playground(moe)
     again.restore(again.history[-1].id)
     shown = again.answer({"kind": "want"})[0]

@@ -85,8 +85,8 @@ def test_thinking_without_an_answer_is_no_turn_to_go_on_from(play, moe, thought)
     [
         ("length", "with a larger value"),
         ("context", "context is full"),
-        ("stop_string", "the stop string 'zz' came. Take it out"),
-        ("stopped", "let it end"),
+        ("stop_string", "the stop string 'zz' was reached. Remove it"),
+        ("stopped", "let it finish"),
         ("abort", "it ended with 'abort'"),
     ],
 )

@@ -3,10 +3,10 @@ import { limit } from "../shared/values.js";
 
 /**
  * @typedef ChoiceGrid
- * @property {number} width   of the whole map
- * @property {number} left    of the first token
- * @property {number} row     height of a group's row
- * @property {number} gap     below a layer's rows
+ * @prop {number} width   of the whole map
+ * @prop {number} left    of the first token
+ * @prop {number} row     height of a group's row
+ * @prop {number} gap     below a layer's rows
  *
  * @typedef {{layers: number, slots: number}} Shape  of a token's choices
  */

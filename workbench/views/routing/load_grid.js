@@ -7,11 +7,11 @@ const BELOW = 30; // everything: the legend
 
 /**
  * @typedef LoadGrid
- * @property {number} left  of the first expert
- * @property {number} top   of the first layer
- * @property {number} gap   after each group
- * @property {number} cell  width of an expert
- * @property {number} row   height of a layer
+ * @prop {number} left  of the first expert
+ * @prop {number} top   of the first layer
+ * @prop {number} gap   after each group
+ * @prop {number} cell  width of an expert
+ * @prop {number} row   height of a layer
  *
  * @typedef {{layers: number, experts: number, groups: number}} LoadShape
  */
