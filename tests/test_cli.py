@@ -53,7 +53,7 @@ def test_a_user_s_mistake_is_one_line_and_status_two(tmp_path, capsys):
 def test_a_folder_that_is_not_there_is_noticed_before_loading(tiny_moe, tmp_path, capsys):
     out = tmp_path / "no" / "where.trace"
     assert main(["trace", str(tiny_moe), "--prompt", "x", "--out", str(out)]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["trace", "--help"]])
@@ -84,7 +84,7 @@ def test_an_impossible_count_is_noticed_before_loading(count, tiny_moe, tmp_path
     arguments = ["trace", str(tiny_moe), "--prompt", "x", "--out", str(tmp_path / "x.trace")]
     with pytest.raises(SystemExit, match="2"):
         main([*arguments, f"--max-new-tokens={count}"])
-    assert "not a whole number of 0 on" in capsys.readouterr().err
+    assert "not a whole number of 0 or more" in capsys.readouterr().err
 
 
 def test_a_type_of_4_bits_is_not_ignored_with_8(tmp_path, capsys):

@@ -52,7 +52,7 @@ def test_an_empty_choice_is_refused(trace):
 
 
 def test_what_is_no_trace_and_what_does_not_fit_together_is_refused(trace):
-    with pytest.raises(TraceError, match="an empty sequence came"):
+    with pytest.raises(TraceError, match="an empty sequence was given"):
         wb.expert_load([])
     with pytest.raises(TraceError, match="expected a trace"):
         wb.expert_load(["hamlet"])

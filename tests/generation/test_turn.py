@@ -42,7 +42,7 @@ def test_a_second_generation_meanwhile_is_refused(moe, runner):
     runner.start()
     assert runner.going.wait(60)
     assert runner.failure is None
-    with pytest.raises(GenerationError, match="generating already, in the thread 'runner'"):
+    with pytest.raises(GenerationError, match="already generating, in the thread 'runner'"):
         moe.generate(IDS, 5)
     with pytest.raises(GenerationError, match="already generating"):
         moe.trace(IDS, max_new_tokens=2)
@@ -66,7 +66,7 @@ def test_an_unfinished_stream_of_a_cell_is_in_the_way_until_it_is_closed_or_forg
     next(unfinished)
     runner.start()
     assert runner.going.wait(60)
-    assert "generating already, in the thread 'MainThread' (1 tokens" in str(runner.failure)
+    assert "already generating, in the thread 'MainThread' (1 tokens" in str(runner.failure)
     unfinished.close()
     assert list(unfinished) == []
     kept = [moe.stream(IDS, 6), moe.stream(IDS, 6)]

@@ -118,7 +118,7 @@ def test_a_branch_begins_with_the_shared_steps_and_another_token():
     assert trunk.begun(2) == trunk.steps[:2]
     assert trunk.begun(3) == trunk.steps
     for place, token in ((4, None), (3, 5), (-1, None)):
-        with pytest.raises(GenerationError, match=f"step {place} is not there"):
+        with pytest.raises(GenerationError, match=f"there is no step {place}"):
             trunk.begun(place, token)
     with pytest.raises(GenerationError, match="token_id is 'x'; expected a token id"):
         trunk.begun(1, "x")

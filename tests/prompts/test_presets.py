@@ -38,9 +38,9 @@ def test_a_preset_of_mine_is_there_after_a_restart(presets):
 
 
 def test_names_that_cannot_be_used_are_refused(presets):
-    with pytest.raises(HistoryError, match="'greedy' is built in and stays"):
+    with pytest.raises(HistoryError, match="'greedy' is built in and cannot be"):
         presets.save("greedy", wb.Sampling())
-    with pytest.raises(HistoryError, match="'greedy' is built in and stays"):
+    with pytest.raises(HistoryError, match="'greedy' is built in and cannot be"):
         presets.remove("greedy")
     with pytest.raises(HistoryError, match="needs a name"):
         presets.save("  ", wb.Sampling())

@@ -79,7 +79,7 @@ def test_variants_that_do_not_fit_are_told(variants, expected):
     ("change", "expected"),
     [
         ({"settings": {"a": wb.Sampling(), "b": wb.Sampling()}}, "'a' and 'b' are the same"),
-        ({"settings": ["greedy", "greedy"]}, "'greedy' stands there twice"),
+        ({"settings": ["greedy", "greedy"]}, "'greedy' is given twice"),
         ({"settings": {"a": 0.7}}, "expected workbench.Sampling"),
         ({"models": None}, "no model"),
         ({"models": {"a": 3}}, "a function that loads one"),
@@ -182,7 +182,7 @@ def test_a_matrix_runs_once_at_a_time(moe):
 
     def again(*_):
         if not told:
-            with pytest.raises(GenerationError, match="running already"):
+            with pytest.raises(GenerationError, match="already running"):
                 matrix.run(progress=False)
             told.append(True)
 
@@ -207,7 +207,7 @@ def test_no_other_generation_comes_between_two_cells(moe):
 
     matrix.run(on_news=hear, progress=False)
     assert len(outcomes) == len(matrix.cells)
-    assert all("generating already, in the thread 'MainThread'" in said for said in outcomes)
+    assert all("already generating, in the thread 'MainThread'" in said for said in outcomes)
     outcomes.clear()
     other = threading.Thread(target=intrude)  # afterwards the model is free
     other.start()

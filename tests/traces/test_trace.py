@@ -69,12 +69,12 @@ def test_a_newer_format_is_refused(trace, tmp_path):
 )
 def test_a_file_of_another_kind_is_refused(content, tmp_path):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(TraceError, match="is no trace"):
+    with pytest.raises(TraceError, match="is not a trace"):
         Trace.load(tmp_path / "x")
 
 
 def test_weights_are_no_trace(tiny_moe):
-    with pytest.raises(TraceError, match="is no trace"):
+    with pytest.raises(TraceError, match="is not a trace"):
         Trace.load(tiny_moe / "model.safetensors")
 
 
@@ -152,9 +152,9 @@ def meta_without(key):
         (lambda header: header.pop("query") and None, "has no query"),
         (lambda header: header.update(routed_norm=header["top_ids"]), "routed_norm has"),
         (lambda header: header.update(token_ids=header["routed_norm"]), "token_ids has 2 axes"),
-        (lambda header: header.update(__metadata__=[1]), "is no trace"),
-        (lambda header: header.update(__metadata__="a"), "is no trace"),
-        (lambda header: [header], "is no trace"),
+        (lambda header: header.update(__metadata__=[1]), "is not a trace"),
+        (lambda header: header.update(__metadata__="a"), "is not a trace"),
+        (lambda header: [header], "is not a trace"),
         (lambda header: header["__metadata__"].update(format_version=1), "trace format 1"),
         (lambda header: header["__metadata__"].update(format_version="²"), "trace format ²"),
         (lambda header: header["__metadata__"].update(format_version="0"), "trace format 0"),

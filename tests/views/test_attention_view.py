@@ -283,7 +283,7 @@ def test_a_live_view_fills_and_stops(moe):
 
 def test_a_live_view_refuses_what_needs_its_text_and_takes_the_rest(moe):
     for setting in ({"token": 2}, {"pins": [1]}, {"zoom": [0, 2, 0, 2]}):
-        with pytest.raises(TraceError, match=f"no text yet; set {next(iter(setting))} once"):
+        with pytest.raises(TraceError, match=f"no text yet; set {next(iter(setting))} after"):
             AttentionView.live(moe, "To be", **setting)
     with pytest.raises(TraceError, match="no layers to show"):
         AttentionView.live(moe, "To be", attention=[])

@@ -221,7 +221,7 @@ def test_no_other_generation_comes_between_the_columns(moe):
     view.send = tell
     view.start()
     assert len(view.wait(60)["goes on"].steps) == 5
-    assert "generating already, in the thread 'ComparisonView'" in outcomes[0]
+    assert "already generating, in the thread 'ComparisonView'" in outcomes[0]
     assert moe.generate("To be", 1).steps
 
 
@@ -266,7 +266,7 @@ def test_a_conversation_keeps_its_earlier_turns(moe):
     [
         ([], "no column"),
         ([{"heat": 1}], "no setting 'heat'"),
-        ([{"label": "a"}, {"label": "a"}], "stands twice"),
+        ([{"label": "a"}, {"label": "a"}], "is used twice"),
         ([{"model": "9b"}], "no model '9b'"),
     ],
 )

@@ -43,7 +43,7 @@ def test_figure_2b_shows_grouped_routing_as_one_bar_at_zero(traces):
     assert "20,000 batches" in uniform.get_title()
     one = imbalance_histogram(traces, layer=2).axes[1].get_title()
     assert f"mean {score[2, 'global_top_k']:.3f}" in one
-    with pytest.raises(TraceError, match="layer 9 is not there"):
+    with pytest.raises(TraceError, match="there is no layer 9"):
         imbalance_histogram(traces, layer=9)
 
 

@@ -1,5 +1,6 @@
 """Widgets in Python: what they refuse, what they tell, and that their scripts agree with them."""
 
+import os
 import re
 import signal
 import subprocess
@@ -133,7 +134,10 @@ views[2].start()
 time.sleep(0.2)
 print([view.running for view in views])
 """
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    quiet = os.environ | {"TQDM_DISABLE": "1"}  # a busy machine would show the bar of loading
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=quiet
+    )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "[True, True, True]\n"
 

@@ -48,7 +48,7 @@ def test_what_was_typed_and_not_asked_comes_back_with_its_branch(play):
     play.show(0)
     assert (play.system, play.prompt) == ("Be brief.", "Hello")
     assert play.told[-1]["text"] == (
-        f"What was typed and not asked comes back with a click on “{play.branches[1].name}”."
+        f"What you typed but did not send comes back when you click “{play.branches[1].name}”."
     )
     play.show(1)
     assert (play.system, play.prompt) == ("Be kind.", "And then?")
@@ -146,13 +146,13 @@ def test_a_note_on_what_was_typed_is_true(play):
     play.text = "Third"
     play.remove(1)
     assert play.told[-1]["text"] == (
-        "What was typed and not asked comes back when “prompt 2” is there again."
+        "What you typed but did not send comes back when “prompt 2” is restored."
     )
     assert play.text == "To be"
     play.undo()
     assert play.text == "Third"
     play.restore(play.history[0].id)
-    assert "with a click on “prompt 2”" in play.told[-1]["text"]
+    assert "when you click “prompt 2”" in play.told[-1]["text"]
     play.show(1)
     play.show(1)
     play.told.clear()

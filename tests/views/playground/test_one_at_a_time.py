@@ -224,7 +224,7 @@ def test_a_click_waits_for_the_cell_and_not_for_what_it_left_unfinished(moe):
     view = Playground(moe, mode="raw", text="To be", max_new_tokens=2)
     content, _ = elsewhere(lambda: view.answer({"kind": "generate"}))
     assert content["bad"]
-    assert "generating already, in the thread 'MainThread'" in content["text"]
+    assert "already generating, in the thread 'MainThread'" in content["text"]
     cell_ended()
     assert elsewhere(lambda: view.answer({"kind": "generate"})) is None
     assert len(view.wait(60).steps) > 0

@@ -233,7 +233,7 @@ def test_a_server_that_takes_less_is_asked_for_less(play, moe, monkeypatch):
         for name in ("greedy", "Pangu Pro MoE"):
             view.preset = name
             assert (view.preset, view.top_k) == (name, 0)
-            assert view.told[-1]["text"] == "This server does not take top_k: off here."
+            assert view.told[-1]["text"] == "This server does not support top_k: off."
             assert generate(view).text == "To"
         view.restore(view.history[0].id)  # made with a loaded model
         assert (view.top_k, view.mode) == (0, "raw")
@@ -258,7 +258,7 @@ def test_a_text_that_was_made_otherwise_says_so_and_is_read_anew(play, moe, tiny
     again = Playground(other)
     again.restore(again.history[0].id)
     said = again.answer({"kind": "want"})[0]["made"]
-    assert said.startswith("This text was made with 16 bit: from the same prompt")
+    assert said.startswith("This text was made with 16 bit: the same prompt")
     again.told = []
     again.send = lambda content, buffers=None: again.told.append(content)
     again.branch(3, kept.steps[3].token_id)
@@ -313,12 +313,12 @@ def test_tokens_of_another_vocabulary_are_not_gone_on_with(play, moe, tmp_path):
     again = Playground(moe)
     again.restore(again.history[0].id)
     assert "made with another model" in again.answer({"kind": "want"})[0]["made"]
-    with pytest.raises(GenerationError, match="are those of another model"):
+    with pytest.raises(GenerationError, match="with the tokens of another model"):
         again.branch(2)
     again.send = lambda content, buffers=None: None
     again.panel = "routing"
     again.wait(60)
-    assert "are those of another model" in again._error
+    assert "with the tokens of another model" in again._error
     assert (again.panel, again.trace) == ("", None)
 
 
@@ -331,5 +331,5 @@ def test_a_servers_text_is_not_taken_for_a_models_own(play, moe, tmp_path, monke
         assert remote.answer({"kind": "want"})[0]["made"] == ""
         play.restore(play.history[0].id)
         assert f"made with pangu on {script.url}" in play.told[-1]["made"]
-        with pytest.raises(GenerationError, match="are those of pangu"):
+        with pytest.raises(GenerationError, match="with the tokens of pangu"):
             play.branch(0)
