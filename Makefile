@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 LAB_FLAGS ?=
+NPM = $(shell node -e "process.exit(parseInt(process.versions.node) < 20)" 2>/dev/null && command -v npm)
 
 .PHONY: lab test bench lint clean
 
@@ -26,12 +27,14 @@ bench: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-ifneq ($(shell command -v npm),)
+ifneq ($(NPM),)
 	npm ci --prefix tests/scripts --silent
 	npm run --prefix tests/scripts --silent lint
 	npm test --prefix tests/scripts --silent
+else ifneq ($(PANGU_REQUIRE_NODE),)
+	$(error npm with Node 20 or later is required here)
 else
-	@echo "npm is not here: the scripts of the views are not checked"
+	@echo "npm with Node 20 or later is not here: the scripts of the views are not checked"
 endif
 
 $(VENV)/ready: pyproject.toml constraints.txt
