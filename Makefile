@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 LAB_FLAGS ?=
-NPM = $(shell node -e "process.exit(parseInt(process.versions.node) < 20)" 2>/dev/null && command -v npm)
+NPM = $(shell node -e "process.exit(Number(parseInt(process.versions.node) < 20))" 2>/dev/null && command -v npm)
 
 .PHONY: lab test bench lint clean
 
