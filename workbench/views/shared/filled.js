@@ -3,7 +3,7 @@
 /** @type {WeakMap<HTMLElement, unknown>} The value that a field shows. */
 const shownValues = new WeakMap();
 
-/** Show a value, unless it is the one that was shown last. @param {HTMLInputElement|HTMLTextAreaElement} field */
+/** Show a value, unless it is the one that was shown last. @param {HTMLInputElement|HTMLTextAreaElement|HTMLSelectElement} field */
 export function fill(field, value) {
   if (shownValues.get(field) === value) return;
   shownValues.set(field, value);

@@ -9,6 +9,11 @@ export const whyRefused = (label, typed) => {
 };
 export const counted = (number, word = "token") => `${number} ${word}${number === 1 ? "" : "s"}`;
 export const quoted = (piece) => `“${piece}”`;
+/**
+ * What is said of a generated token that is pointed at: the piece, and how probable it was where that is known.
+ * @param {{piece: string, logprob: number|null, cut: string}} step  cut: what a stop string cut off
+ */
+export const tokenTitle = ({ piece, logprob, cut }) => `${logprob === null ? piece : `${quoted(piece)} ${(100 * Math.exp(logprob)).toFixed(1)} %`}${cut ? ", cut off by the stop string" : ""}`;
 /** Numbers of a message, which need not lie where such an array may begin. */
 export const copied = (view, Kind) => new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 export const asFloat32 = (view) => copied(view, Float32Array);
