@@ -86,7 +86,10 @@ def test_a_saved_page_shows_which_heads_can_be_opened(trace, watched, tmp_path):
     assert [one - other > 50 for one, other in zip(pale, dark, strict=True)] == [
         True, True, False, False, True, True,
     ]  # fmt: skip
-    assert "faded heads cannot be enlarged on this page" in page.locator(".left > .small").text_content()
+    assert (
+        "faded heads cannot be enlarged on this page"
+        in page.locator(".left > .small").text_content()
+    )
     assert closed(page, "layer") == [0, 2]
     assert closed(page, "head") == [0, 1, 4, 5]
     page.locator("canvas.heads").hover(position=head_place(page, 1, 4))

@@ -54,7 +54,8 @@ def test_a_source_that_changes_in_between_is_noticed(moe_source, tmp_path, monke
     with pytest.raises(CheckpointError, match="changed while it was being read"):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
     with pytest.raises(
-        QuantizationError, match="with other settings: its source was different, or has changed since"
+        QuantizationError,
+        match="with other settings: its source was different, or has changed since",
     ):
         quantize_checkpoint(moe_source, tmp_path / "out", 4, shard_bytes=300_000)
 
@@ -69,7 +70,9 @@ def test_a_source_that_is_cut_in_between_is_told_as_changed(moe_source, tmp_path
         fill(self, module)
 
     monkeypatch.setattr(Filler, "fill", cutting)
-    with pytest.raises(CheckpointError, match=r"changed while it was being read .*; remove .*out and"):
+    with pytest.raises(
+        CheckpointError, match=r"changed while it was being read .*; remove .*out and"
+    ):
         quantize_checkpoint(moe_source, tmp_path / "out", 4)
 
 

@@ -67,7 +67,7 @@ describe("what the model reads", () => {
   });
   it("names special tokens in the conversation", () => {
     assert.equal(spelledWords(["[unused10]"]), "“[unused10]” in the conversation is read as plain text, not as a special token. In raw text (after an edit here) it becomes the special token.");
-    assert.match(spelledWords(["<s>", "[unused10]"]), /^“<s>”, “\[unused10\]” in the conversation are read .* not as special tokens .* they are the special tokens\.$/);
+    assert.match(spelledWords(["<s>", "[unused10]"]), /^“<s>”, “\[unused10\]” in the conversation are read .* not as special tokens.* they become the special tokens\.$/);
   });
 });
 

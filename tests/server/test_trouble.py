@@ -77,7 +77,9 @@ def test_what_came_before_a_stream_broke_is_kept(server, last, expected):
 )
 def test_a_chunk_of_another_shape_is_told_and_what_came_before_is_kept(server, chunk):
     server.chunks = [chat("4", [entry("4", -0.5)]), chunk, END]
-    expected = r"does not answer like OpenAI's API .* is this the right address.* is kept \(1 tokens\)"
+    expected = (
+        r"does not answer like OpenAI's API .* is this the right address.* is kept \(1 tokens\)"
+    )
     with pytest.raises(ServerError, match=expected) as caught:
         connect(server.url).generate(ASK)
     assert caught.value.generation.text == "4"
@@ -85,7 +87,9 @@ def test_a_chunk_of_another_shape_is_told_and_what_came_before_is_kept(server, c
 
 def test_an_answer_without_a_word_is_told(server):
     server.done = False
-    with pytest.raises(ServerError, match="with neither text nor an error; is this the right address"):
+    with pytest.raises(
+        ServerError, match="with neither text nor an error; is this the right address"
+    ):
         connect(server.url).generate(ASK)
 
 

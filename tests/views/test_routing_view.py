@@ -73,7 +73,9 @@ def test_filters_keep_the_tokens_that_pass_all_of_them(trace):
     assert 0 < sum(expected) < trace.num_tokens
     assert view.kept.tolist() == expected
     assert RoutingView(trace, search="BE").kept.sum() == sum("be" in p for p in trace.pieces)
-    with pytest.raises(TraceError, match=r"not a regular expression .*expected a text, or a pattern"):
+    with pytest.raises(
+        TraceError, match=r"not a regular expression .*expected a text, or a pattern"
+    ):
         view.search = "/[/"
     with pytest.raises(TraceError, match="no domain 'poetry'; expected all or one of"):
         view.domain = "poetry"
