@@ -104,7 +104,7 @@ def test_precisions_of_one_model_are_named(watched, tmp_path):
         attended_trace(noise=noise, receipt={"bits": bits}) for noise, bits in ((0, 4), (0.1, 16))
     )
     page = watched.open(page_of(AttentionView(one, other)), tmp_path)
-    assert page.locator(".title").text_content() == "What made-up in 4 bit attends to"
+    assert page.locator(".title").text_content() == "Attention of made-up in 4 bit"
     menu = page.get_by_role("combobox", name="subtract")
     assert menu.locator("option:checked").text_content() == "made-up in 16 bit"
     assert "− the same head of made-up in 16 bit" in page.locator(".right h4").text_content()

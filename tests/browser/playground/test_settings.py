@@ -36,8 +36,8 @@ def test_every_setting_has_a_control_with_a_label(play):
     assert play.evaluate("model.get('logit_bias')") == [[6, 1]]
     play.get_by_label("preset", exact=True).select_option("greedy")
     assert play.evaluate("model.get('preset')") == "greedy"
-    play.get_by_label("name of a preset").fill("mine")
-    play.get_by_label("name of a preset").press("Enter")
+    play.get_by_label("name of your preset").fill("mine")
+    play.get_by_label("name of your preset").press("Enter")
     assert play.evaluate("sent.at(-1)") == {"kind": "save_preset", "name": "mine"}
     unnamed = "(nodes) => nodes.filter((n) => !n.getAttribute('aria-label') && !n.textContent && !n.closest('label')).length"
     assert play.locator("button, input, select, textarea").evaluate_all(unnamed) == 0
@@ -72,7 +72,7 @@ def test_a_redraw_leaves_what_is_being_typed(play):
 
 def test_a_bias_and_a_preset_stay_typed_until_they_are_taken(play):
     play.get_by_role("button", name="more settings").click()
-    fields = {"bias": play.get_by_label("token to bias"), "save_preset": play.get_by_label("name of a preset")}  # fmt: skip
+    fields = {"bias": play.get_by_label("token to bias"), "save_preset": play.get_by_label("name of your preset")}  # fmt: skip
     for kind, field in fields.items():
         field.fill("two words")
         field.press("Enter")

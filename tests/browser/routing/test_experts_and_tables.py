@@ -90,7 +90,7 @@ def test_an_expert_that_no_token_uses_has_no_lists(watched, tmp_path):
     assert page.locator(".card p").count() == 2
     assert view.table("partners").empty
     page.evaluate("model.set('search', 'o'); null")
-    page.locator(".card", has_text="No token that passes the filters uses it.").wait_for()
+    page.locator(".card", has_text="No matching token uses it.").wait_for()
 
 
 def test_a_table_is_scrolled_where_it_ends(trace, watched, tmp_path):
@@ -106,7 +106,7 @@ def test_a_table_is_scrolled_where_it_ends(trace, watched, tmp_path):
 def test_columns_of_the_router_are_defined_where_they_stand(trace, watched, tmp_path):
     page = watched.open(page_of(RoutingView(trace, token=4)), tmp_path)
     page.locator(".winners table").wait_for()
-    for name, meaning in (("margin", "best loser of its group"), ("router_scale", "weight = probability")):  # fmt: skip
+    for name, meaning in (("margin", "runner-up of its group"), ("router_scale", "weight = probability")):  # fmt: skip
         assert meaning in page.locator(".winners th span", has_text=name).get_attribute("title")
 
 

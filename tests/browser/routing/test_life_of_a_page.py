@@ -148,7 +148,7 @@ def test_a_static_page_says_what_it_does_not_hold(trace, watched, tmp_path, monk
     assert "agree" in page.locator(".counterfactual").text_content()
     page.get_by_label("layer", exact=True).select_option("2")
     settle(page)
-    assert "saved page does not hold" in page.locator(".counterfactual").text_content()
+    assert "saved page does not contain" in page.locator(".counterfactual").text_content()
 
 
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])

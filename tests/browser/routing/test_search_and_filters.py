@@ -52,7 +52,7 @@ def test_a_search_looks_at_names_only_when_it_asks_for_them(watched, tmp_path):
 def test_fields_say_that_they_wait_for_enter(trace, watched, tmp_path):
     page = watched.open(page_of(RoutingView(trace)), tmp_path)
     assert "then Enter" in page.get_by_label("find tokens").get_attribute("placeholder")
-    assert page.get_by_label("go to expert").get_attribute("title").startswith("Enter ")
+    assert page.get_by_label("go to expert").get_attribute("title").startswith("Press Enter ")
 
 
 def test_a_redraw_leaves_what_is_being_typed(trace, watched, tmp_path):

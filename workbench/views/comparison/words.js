@@ -8,7 +8,7 @@
  */
 export function comparedWords(first, count, running) {
   if (first < 0) return running ? "the same so far" : "the same";
-  return first === count ? `the same, and ends earlier, at token ${first}` : `differs from token ${first} on`;
+  return first === count ? `the same, but ends at token ${first}` : `differs from token ${first}`;
 }
 
 /**

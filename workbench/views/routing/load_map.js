@@ -49,7 +49,7 @@ export function loadMap(state) {
     }
     drawCells(context, grid.top, grid.row, data.layers, (layer, expert) => counts.share(layer, expert), (layer, expert) => counts.isBeyond(layer, expert));
     drawLegend(context, height - 26);
-    note.textContent = !counts.kept ? NONE : `Share of ${counted(counts.kept)} in which the expert is used. ${counts.others ? `Hatched: within what ${counts.kept} tokens drawn at random give, of all ${counted(data.count)} (exact hypergeometric` : `Hatched: ${counts.band[0]} to ${counts.band[1]} uses, within what uniform routing of ${counted(counts.kept)} gives (exact binomial`}, 95 % for all ${counts.counts.length} cells together). ${data.grouped ? "A group's experts add up to 100 % by construction. " : ""}Tokens of one text are not independent, so take a mark as a hint.`;
+    note.textContent = !counts.kept ? NONE : `Share of ${counted(counts.kept)} in which the expert is used. ${counts.others ? `Hatched: within what a random choice of ${counted(counts.kept)} of all ${counted(data.count)} gives (exact hypergeometric` : `Hatched: ${counts.band[0]} to ${counts.band[1]} uses, within what uniform routing of ${counted(counts.kept)} gives (exact binomial`}, 95 % for all ${counts.counts.length} cells together). ${data.grouped ? "A group's experts add up to 100 % by construction. " : ""}Tokens of one text are not independent, so take a mark as a hint.`;
     domains.layer = -1;
   }
 
