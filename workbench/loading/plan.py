@@ -60,7 +60,7 @@ class Plan:
         refused: the checkpoint has to be converted once.
     least_bytes : int or None
         The least memory that it can be run with from disk; None where that was not asked for, see
-        `workbench.loading.streaming.with_least_bytes`.
+        `workbench.loading.units.with_least_bytes`.
     memory : str, int or None
         What `memory=` was: a size, "auto", or a number of bytes.
     """
