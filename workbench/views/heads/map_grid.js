@@ -53,7 +53,7 @@ export function placeAt(grid, [x, y]) {
 
 /** Where a key leads; null if it is none of those that move. @param {string} key @param {MapPlace} place @param {MapGrid} grid @returns {MapPlace|null} */
 export function placeAfter(key, { line, column }, { lines, columns }) {
-  if (!(key in MOVES)) return null;
+  if (!Object.hasOwn(MOVES, key)) return null;
   const [down, along] = MOVES[key];
   return { line: limit(line + down, 0, lines - 1), column: limit(column + along, 0, columns - 1) };
 }
