@@ -78,7 +78,7 @@ def test_the_ranking_from_chance_to_1_is_the_table(watched, tmp_path):
         assert texts[1] == f"{row.layer}.{row.head}"
         numbers = [row.local, row.local_chance, row.above_chance]
         assert [float(text) for text in texts[2:5]] == pytest.approx(numbers, abs=6e-4)
-    page.get_by_label("from chance to 1").uncheck()
+    page.get_by_label("relative to chance").uncheck()
     view.relative = False
     shown = cells(page, ".ranking")
     assert len(shown) == 10
@@ -203,7 +203,7 @@ def test_only_tagged_heads_and_the_way_from_chance(trace, watched, tmp_path):
     page.get_by_label("tagged only").check()
     assert [row[1] for row in cells(page, ".ranking")] == ["0.1"]
     page.get_by_label("tagged only").uncheck()
-    page.get_by_label("from chance to 1").check()
+    page.get_by_label("relative to chance").check()
     assert page.evaluate("model.get('relative')")
     order = [row[1] for row in cells(page, ".ranking")]
     assert order[0] == "0.1"

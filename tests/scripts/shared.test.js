@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { between, css, fromHex, luminance, onTop, pixel } from "../../workbench/views/shared/colours.js";
 import { standIn } from "../../workbench/views/shared/stand_in.js";
-import { asFloat32, counted, limit, quoted, whyRefused } from "../../workbench/views/shared/values.js";
+import { asFloat32, copied, counted, limit, quoted, tokenTitle, whyRefused } from "../../workbench/views/shared/values.js";
 
 test("a value stays between its limits", () => {
   assert.deepEqual([limit(-1, 0, 5), limit(3, 0, 5), limit(9, 0, 5)], [0, 3, 5]);
@@ -12,6 +12,13 @@ test("a value stays between its limits", () => {
 
 test("one token, two tokens", () => {
   assert.deepEqual([counted(1), counted(2), counted(0, "row"), quoted(" a")], ["1 token", "2 tokens", "0 rows", "“ a”"]);
+});
+
+test("a token that is pointed at tells its probability, and what was cut off", () => {
+  const step = { piece: " a", logprob: Math.log(0.25), cut: "" };
+  assert.equal(tokenTitle(step), "“ a” 25.0 %");
+  assert.equal(tokenTitle({ ...step, logprob: null }), " a");
+  assert.equal(tokenTitle({ ...step, cut: "a" }), "“ a” 25.0 %, cut off by the stop string");
 });
 
 test("what is typed and is no whole number, or too large for a page, is refused by name", () => {
@@ -24,6 +31,7 @@ test("numbers are read from where a message has them", () => {
   const bytes = new Uint8Array(9);
   new DataView(bytes.buffer).setFloat32(1, 1.5, true);
   assert.deepEqual([...asFloat32(new DataView(bytes.buffer, 1, 4))], [1.5]);
+  assert.deepEqual([...copied(new DataView(Uint8Array.of(7, 8, 9).buffer, 1), Uint8Array)], [8, 9]);
 });
 
 test("a ramp goes through its stops, and stays at its ends", () => {

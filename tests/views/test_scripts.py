@@ -1,6 +1,9 @@
 """How the scripts of views are put together from their modules."""
 
 import re
+import shutil
+import subprocess
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -34,6 +37,18 @@ def test_no_two_modules_of_a_view_use_one_name(folder):
     assert [name for name, count in names.items() if count > 1] == []
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_script_in_one_piece_is_a_module_without_imports(folder, tmp_path):
+    code = script(folder)
+    assert not re.search(r"^(?:import|export (?!default))\b", code, re.MULTILINE)
+    assert code.count("\nexport default {") == 1
+    if node := shutil.which("node"):
+        file = tmp_path / "view.mjs"
+        file.write_text(code, encoding="utf-8")
+        checked = subprocess.run([node, "--check", file], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
+
+
 def used_by(files: list[Path]) -> set[Path]:
     """These modules, and all that they import."""
     found = set()
@@ -52,3 +67,10 @@ def test_every_module_and_style_is_used():
     assert modules == set(VIEWS.rglob("*.js"))
     styles = {"shared/shared.css", "shared/linked_page.css", *(f"{name}/view.css" for name in FOLDERS)}  # fmt: skip
     assert {str(file.relative_to(VIEWS)) for file in VIEWS.rglob("*.css")} == styles
+
+
+def test_every_module_and_style_is_in_the_package():
+    project = tomllib.loads((VIEWS.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["workbench"]
+    packaged = {file for pattern in patterns for file in VIEWS.parent.glob(pattern)}
+    assert packaged >= {*VIEWS.rglob("*.js"), *VIEWS.rglob("*.css")}

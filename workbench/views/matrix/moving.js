@@ -3,7 +3,7 @@
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 /** @param {string} key */
-export const isMove = (key) => key in MOVES;
+export const isMove = (key) => Object.hasOwn(MOVES, key);
 
 /**
  * The cell that an arrow key leads to, -1 where there is none.
