@@ -76,8 +76,8 @@ test("settings are called as they are written elsewhere", () => {
 test("how a text stands to that of reference", () => {
   assert.equal(comparedWords(-1, 3, true), "the same so far");
   assert.equal(comparedWords(-1, 3, false), "the same");
-  assert.equal(comparedWords(2, 3, false), "differs from token 2 on");
-  assert.equal(comparedWords(3, 3, false), "the same, and ends earlier, at token 3");
+  assert.equal(comparedWords(2, 3, false), "differs from token 2");
+  assert.equal(comparedWords(3, 3, false), "the same, but ends at token 3");
 });
 
 test("under a column stands what is known of its text", () => {
