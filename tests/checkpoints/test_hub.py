@@ -134,7 +134,7 @@ def test_the_least_memory_is_planned_without_weights(tmp_path):
     served = Served(folder, tmp_path / "home")
     asked = ("inspect", "owner/pangu", "--bits", "16", "--device", "cpu", "--memory", "20KB")
     result = served.run(*asked, "--plan-only")
-    assert "GB free: does not fit; the least is" in result.stdout, result.stderr
+    assert "GB free: does not fit; the minimum is" in result.stdout, result.stderr
     assert served.weights() == []
     refused = served.run(*asked)
     least = result.stdout.partition("the minimum is ")[2].partition("B.")[0]

@@ -182,7 +182,7 @@ def test_the_plan_knows_the_smallest_budget(which, bits, stored, capsys):
     assert "GB free: fits." in capsys.readouterr().out
     assert main([*asked, "--memory", f"{least - 1}B"]) == 0
     told = capsys.readouterr().out
-    assert f"does not fit; the least is {size_to_ask_for(least)}." in told
+    assert f"does not fit; the minimum is {size_to_ask_for(least)}." in told
     assert size_in_bytes(size_to_ask_for(least)) == least_bytes(folder, bits)
 
 
