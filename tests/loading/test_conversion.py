@@ -66,4 +66,4 @@ def test_the_command_line_converts(moe_source, tmp_path, capsys):
     assert main(arguments) == 2
     assert "holds a whole checkpoint already" in capsys.readouterr().err
     assert main([*arguments[:3], "--bits", "4", "--shard-size", "much"]) == 2
-    assert "is no size" in capsys.readouterr().err
+    assert "is not a size" in capsys.readouterr().err

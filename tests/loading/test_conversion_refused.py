@@ -289,7 +289,7 @@ def test_a_destination_within_a_source_that_nobody_may_write_to_is_named(moe_sou
 def test_a_damaged_journal_is_named(text, moe_source, tmp_path, monkeypatch):
     folder = stopped(moe_source, tmp_path / "out", monkeypatch, modules=1)
     (folder / JOURNAL).write_text(text)
-    with pytest.raises(QuantizationError, match=rf"{JOURNAL} is damaged .* Remove .*begin again"):
+    with pytest.raises(QuantizationError, match=rf"{JOURNAL} is damaged .* Remove .*start again"):
         quantize_checkpoint(moe_source, folder, 4, shard_bytes=300_000)
 
 

@@ -102,8 +102,8 @@ def test_plan_and_receipt_tell_what_is_on_disk_and_what_is_held(bits, stored):
     assert told["kept_bytes"].sum() == pangu.streaming.kept_bytes
     assert filled_bytes(pangu.model) == pytest.approx(told["kept_bytes"].sum(), rel=0.01)
     assert pangu.plan.memory_bytes == pangu.receipt.memory_bytes == budget
-    assert "stay on disk" in str(pangu.plan)
-    assert "stay on disk" in str(pangu.receipt)
+    assert "left on disk" in str(pangu.plan)
+    assert "left on disk" in str(pangu.receipt)
     assert "kept_bytes" in pangu.receipt._repr_html_()
     assert pangu.trace(IDS).meta["receipt"]["memory_bytes"] == budget
     assert "memory_bytes" not in whole.receipt.summary
@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_told_of_the_way_from_disk(stored, monkeypatch):
 
 @pytest.mark.parametrize("memory", ["much", "-3GB", "3 apples", "1e400", "1e-3GB", float("inf"), 0])
 def test_a_budget_that_is_no_size_is_refused(memory, stored):
-    with pytest.raises(QuantizationError, match="is no size"):
+    with pytest.raises(QuantizationError, match="is not a size"):
         load(stored("dense", 16), bits=16, device="cpu", memory=memory)
 
 
@@ -214,6 +214,6 @@ def test_the_command_line_traces_from_disk(stored, tmp_path, capsys):
     )
     assert main(["inspect", folder, "--memory", memory, "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("stay on disk") == 2
+    assert printed.count("left on disk") == 2
     assert main(["inspect", folder, "--memory", "1KB", "--device", "cpu"]) == 2
     assert "the minimum is" in capsys.readouterr().err

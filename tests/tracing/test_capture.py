@@ -134,7 +134,7 @@ def test_a_quantized_model_is_traced_the_same_way(bits, tiny_moe):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"attention": [7]}, "layer 7 is not there"),
+        ({"attention": [7]}, "there is no layer 7"),
         ({"attention": "some"}, 'expected "all"'),
         ({"top_k": 0}, "top_k is 0"),
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),

@@ -343,7 +343,7 @@ def test_what_a_corpus_cannot_give_is_said(corpus, moe, dense, tmp_path):
         wb.trace_corpus(moe, {"a": "hello"}, tmp_path / "b")
     with pytest.raises(TraceError, match="expected 2 to 512"):
         wb.trace_corpus(moe, texts(1), tmp_path / "c", window=513)
-    with pytest.raises(TraceError, match="holds no corpus"):
+    with pytest.raises(TraceError, match="does not contain a corpus"):
         wb.RoutingCorpus.load(tmp_path)
     shutil.copytree(corpus.folder, tmp_path / "copy")
     totals = (tmp_path / "copy" / "totals-12.safetensors").read_bytes()

@@ -64,7 +64,7 @@ class ConversionJournal:
                 raise QuantizationError(
                     f"{folder} contains an unfinished conversion with other settings: "
                     f"{_differences(before, job)}. Run it as before, or remove the folder and "
-                    "begin again."
+                    "start again."
                 )
             for name, entries in finished.items():
                 if _holds(part_of(folder / name), entries):  # a kill came before its own name
