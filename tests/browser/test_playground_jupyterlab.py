@@ -171,7 +171,7 @@ def test_a_generation_is_watched_stopped_branched_compared_and_reopened(server, 
     page.wait_for_function(READY, timeout=120_000)
     play.scroll_into_view_if_needed()
     play.get_by_role("button", name="Generate").click()
-    play.locator(".note", has_text="the kernel that this view belongs to has gone").wait_for()
+    play.locator(".note", has_text="this view's kernel is gone").wait_for()
     page.locator(".jp-CodeCell").first.click()
     open_and_run(page, server, "play.ipynb", "shown")
     play = page.locator(".pw-play[data-ready=true]")
