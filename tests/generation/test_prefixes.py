@@ -164,7 +164,7 @@ def test_a_longer_answer_takes_the_place_of_its_start(moe, passes):
 
 
 def test_caches_of_another_model_are_refused(moe, dense):
-    with pytest.raises(GenerationError, match="of another model"):
+    with pytest.raises(GenerationError, match="belong to another model"):
         moe.stream(IDS, prefixes=Prefixes(dense))
     with pytest.raises(GenerationError, match="max_bytes is -1"):
         Prefixes(moe, -1)

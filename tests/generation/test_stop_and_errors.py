@@ -160,7 +160,7 @@ def test_a_begun_answer_may_end_with_a_stop_string_and_not_go_on(moe, monkeypatc
     stop_string = whole.steps[place].text
     ended = moe.generate(IDS, 9, begun=whole.steps[: place + 1], stop_strings=stop_string)
     assert (ended.finish_reason, len(ended.steps)) == ("stop_string", place + 1)
-    with pytest.raises(GenerationError, match=f"at token {place}, and goes on"):
+    with pytest.raises(GenerationError, match=f"at token {place}, and continues"):
         moe.stream(IDS, 9, begun=whole.steps, stop_strings=stop_string)
 
 
