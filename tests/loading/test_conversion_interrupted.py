@@ -194,7 +194,7 @@ def test_other_settings_do_not_go_on_with_an_unfinished_conversion(
     monkeypatch.setattr(Filler, "fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quantize_checkpoint(moe_source, tmp_path / "out", 4)
-    with pytest.raises(QuantizationError, match=r"of another kind: bits was 4 and is 8\. Run"):
+    with pytest.raises(QuantizationError, match=r"with other settings: bits was 4 and is 8\. Run"):
         quantize_checkpoint(moe_source, tmp_path / "out", 8)
 
 
